@@ -1,0 +1,142 @@
+//! Delta tables: read as plain Parquet scans, published in one atomic commit.
+//!
+//! What `deltalake` does not do by itself and this module does:
+//! * a table is created first and alone; a write always starts from a snapshot, so that its conflict check runs;
+//! * after any error of a commit the log is read again, because a commit whose answer was lost has landed;
+//! * what is read is the active files of one version as a plain Parquet scan, the same in this process and on a cluster.
+
+mod scan;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use deltalake::DeltaTable;
+use deltalake::kernel::StructType;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::logstore::{StorageConfig, default_logstore};
+use deltalake::operations::create::CreateBuilder;
+use deltalake::protocol::SaveMode;
+use url::Url;
+
+pub(crate) use scan::DeltaFiles;
+pub use table::{Commit, DeltaTableHandle, Published, any_of, partition};
+
+use crate::{Engine, EngineError, Result, Stores, location, shown};
+
+/// Key and value pairs kept with a commit.
+pub type Metadata = BTreeMap<String, String>;
+
+/// A directory of Delta tables.
+#[derive(Clone)]
+pub struct DeltaStore {
+    root: Url,
+    engine: Engine,
+}
+
+impl DeltaStore {
+    /// The tables below `root`, a path or a URL. Nothing is read or written yet.
+    pub fn open(root: &str, engine: &Engine) -> Result<Self> {
+        let mut root = location(root)?;
+        if !root.path().ends_with('/') {
+            root.set_path(&format!("{}/", root.path()));
+        }
+        // An unknown scheme is an error here, not in the middle of a run.
+        engine.stores().get(&root)?;
+        Ok(Self { root, engine: engine.clone() })
+    }
+
+    /// Where the tables are.
+    pub fn url(&self) -> &Url {
+        &self.root
+    }
+
+    /// Where one table is.
+    pub fn table_url(&self, name: &str) -> Result<Url> {
+        let plain = !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !plain {
+            return Err(EngineError::Option(format!(
+                "'{name}' is not a table name (letters, digits, _ and -)"
+            )));
+        }
+        self.root.join(&format!("{name}/")).map_err(|error| EngineError::Option(error.to_string()))
+    }
+
+    /// The table as of its latest version; `None` if it was never created.
+    pub async fn existing(&self, name: &str) -> Result<Option<DeltaTableHandle>> {
+        let url = self.table_url(name)?;
+        let table = load(&url, self.engine.stores()).await?;
+        Ok(table.map(|table| DeltaTableHandle::new(table, self.engine.clone())))
+    }
+
+    /// The table as of its latest version, created if it does not exist, ready to be written.
+    ///
+    /// A table that lacks columns of `schema` gets them, nullable, with the next commit. One that has columns or types
+    /// that `schema` does not know was written by another version of the program and is refused.
+    pub async fn table(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        partition_columns: &[&str],
+    ) -> Result<DeltaTableHandle> {
+        let handle = match self.existing(name).await? {
+            Some(handle) => handle,
+            None => {
+                self.create(name, &schema, partition_columns).await?;
+                self.existing(name).await?.ok_or_else(|| {
+                    EngineError::Conflict(format!("table '{name}' vanished after it was created"))
+                })?
+            }
+        };
+        handle.accept(&schema, partition_columns)?;
+        Ok(handle)
+    }
+
+    /// Creates an empty table. Losing the race to create it is no error: the winner's is used.
+    async fn create(
+        &self,
+        name: &str,
+        schema: &SchemaRef,
+        partition_columns: &[&str],
+    ) -> Result<()> {
+        let url = self.table_url(name)?;
+        let columns: StructType = schema.as_ref().try_into_kernel().map_err(EngineError::from)?;
+        let created = CreateBuilder::new()
+            .with_log_store(unloaded(&url, self.engine.stores())?.log_store())
+            .with_table_name(name)
+            .with_columns(columns.fields().cloned())
+            .with_partition_columns(partition_columns.iter().copied())
+            // Commits are where a run's inputs and configuration are kept: they are not cleaned away after a month.
+            .with_configuration([("delta.enableExpiredLogCleanup", Some("false"))])
+            .with_save_mode(SaveMode::Ignore)
+            .await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(error) => match load(&url, self.engine.stores()).await? {
+                Some(_) => Ok(()),
+                None => Err(EngineError::from(error).about(&shown(&url))),
+            },
+        }
+    }
+}
+
+/// The table at `url` as of its latest version, `None` where there is none.
+pub(crate) async fn load(url: &Url, stores: &Stores) -> Result<Option<DeltaTable>> {
+    let mut table = unloaded(url, stores)?;
+    let about = |error| EngineError::from(error).about(&shown(url));
+    if !table.verify_deltatable_existence().await.map_err(about)? {
+        return Ok(None);
+    }
+    table.load().await.map_err(about)?;
+    Ok(Some(table))
+}
+
+/// A table on the shared store, before its log is read.
+fn unloaded(url: &Url, stores: &Stores) -> Result<DeltaTable> {
+    let root = stores.get(url)?;
+    let config = StorageConfig::default();
+    let prefixed = config.decorate_store(Arc::clone(&root), url)?;
+    Ok(DeltaTable::new(default_logstore(Arc::from(prefixed), root, url, &config)))
+}

@@ -1,0 +1,143 @@
+//! A session with Gosset's functions, stores and limits.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use datafusion::catalog::{DynamicFileCatalog, TableProvider, UrlTableFactory};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use object_store::ObjectMeta;
+
+use crate::files::{self, DeltaTables, FileTables};
+use crate::options::default_memory_limit;
+use crate::{EngineError, EngineOptions, Result, Stores};
+
+/// How many of the largest holders a memory error names.
+const HOLDERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("five is not zero");
+
+/// A place where queries run: this process.
+///
+/// Cloning is cheap and shares the session, its tables and its limits.
+#[derive(Clone)]
+pub struct Engine {
+    context: SessionContext,
+    stores: Stores,
+}
+
+impl Engine {
+    /// A new session.
+    pub fn new(options: EngineOptions) -> Result<Self> {
+        let stores = options.stores.clone();
+        let mut config = SessionConfig::new().with_information_schema(true);
+        if let Some(partitions) = options.target_partitions {
+            config = config.with_target_partitions(partitions);
+        }
+        if let Some(rows) = options.batch_size {
+            config = config.with_batch_size(rows);
+        }
+        let execution = &mut config.options_mut().execution;
+        // Rows that a filter drops are not decoded.
+        execution.parquet.pushdown_filters = true;
+        execution.parquet.reorder_filters = true;
+
+        let files = Arc::new(FileTables::new(stores.clone()));
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime(options)?)
+            .with_default_features()
+            .with_table_factory("DELTA".into(), Arc::new(DeltaTables { stores: stores.clone() }))
+            .build();
+        let catalogs = Arc::new(DynamicFileCatalog::new(
+            Arc::clone(state.catalog_list()),
+            Arc::clone(&files) as Arc<dyn UrlTableFactory>,
+        ));
+        let context = SessionContext::new_with_state(state);
+        context.register_catalog_list(catalogs);
+        gosset_sql::register(&mut context.clone())?;
+
+        let session = context.state_weak_ref();
+        files.belongs_to(move || session.upgrade().map(|state| state.read().clone()));
+        Ok(Self { context, stores })
+    }
+
+    /// The session, for everything that DataFusion offers.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// The object stores, shared with the session.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// The statements of a script, split by the parser: a semicolon in a string or a comment does not end one.
+    pub fn parse(&self, script: &str) -> Result<Vec<Statement>> {
+        let state = self.context.state();
+        let options = &state.config_options().sql_parser;
+        let dialect = datafusion::sql::sqlparser::dialect::dialect_from_str(options.dialect)
+            .ok_or_else(|| EngineError::Query(format!("unknown dialect {:?}", options.dialect)))?;
+        let statements = DFParserBuilder::new(script)
+            .with_dialect(dialect.as_ref())
+            .with_recursion_limit(options.recursion_limit.get())
+            .build()?
+            .parse_statements()?;
+        Ok(statements.into())
+    }
+
+    /// Plans one statement.
+    pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        Ok(self.context.state().statement_to_plan(statement).await?)
+    }
+
+    /// Runs a plan; what it returns is read as it is made. A statement without a result gives a stream without columns.
+    pub async fn execute(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+        Ok(self.context.execute_logical_plan(plan).await?.execute_stream().await?)
+    }
+
+    /// Plans one query.
+    pub async fn sql(&self, query: &str) -> Result<DataFrame> {
+        Ok(self.context.sql(query).await?)
+    }
+
+    /// The table at a location: a file, a directory, a pattern or a Delta table, as a path or a URL.
+    pub async fn table(&self, location: &str) -> Result<Arc<dyn TableProvider>> {
+        files::table(&self.context.state(), &self.stores, location).await
+    }
+
+    /// The rows at a location.
+    pub async fn read(&self, location: &str) -> Result<DataFrame> {
+        Ok(self.context.read_table(self.table(location).await?)?)
+    }
+
+    /// The files that reading a location would read, ordered by path: their sizes, times and etags tell whether an
+    /// input changed.
+    pub async fn list(&self, location: &str) -> Result<Vec<ObjectMeta>> {
+        files::list(&self.context.state(), &self.stores, location).await
+    }
+
+    /// The runtime: memory pool, spill directory, stores.
+    pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
+        self.context.runtime_env()
+    }
+}
+
+fn runtime(options: EngineOptions) -> Result<Arc<RuntimeEnv>> {
+    let mut builder = RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::new(options.stores))
+        // A listing that is kept would miss the files of a later run.
+        .with_object_list_cache_limit(0);
+    if let Some(bytes) = options.memory_limit.or_else(default_memory_limit) {
+        builder = builder.with_memory_pool(Arc::new(TrackConsumersPool::new(
+            FairSpillPool::new(bytes),
+            HOLDERS_NAMED,
+        )));
+    }
+    if let Some(directory) = options.spill_directory {
+        builder = builder.with_temp_file_path(directory);
+    }
+    Ok(builder.build_arc()?)
+}

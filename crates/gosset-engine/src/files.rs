@@ -1,0 +1,318 @@
+//! Files as tables: `SELECT ... FROM 's3://bucket/day.parquet'`, and the same for job sources.
+//!
+//! A location is one file, a directory, a glob or a Delta table. The format follows from the first file's name. Unlike
+//! DataFusion's own dynamic catalog, a location that cannot be read says why instead of "table not found".
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory, UrlTableFactory};
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
+};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::CreateExternalTable;
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use crate::delta::{self, DeltaFiles};
+use crate::stores::{self, Stores};
+use crate::{EngineError, Result};
+
+/// Characters that make a path a pattern.
+const GLOB: [char; 3] = ['*', '?', '['];
+
+/// How a file is read, by the end of its name.
+struct Format {
+    /// The name DataFusion registers the format under.
+    name: &'static str,
+    options: &'static [(&'static str, &'static str)],
+}
+
+fn format(extension: &str) -> Option<Format> {
+    let (name, options): (_, &[_]) = match extension {
+        "parquet" => ("parquet", &[]),
+        "csv" => ("csv", &[]),
+        "tsv" => ("csv", &[("format.delimiter", "\t")]),
+        "json" | "ndjson" | "jsonl" => ("json", &[]),
+        _ => return None,
+    };
+    Some(Format { name, options })
+}
+
+/// The end of a file name: `.csv` of `a.csv`, `.csv.gz` of `a.csv.gz`; its format; its compression.
+fn ending(path: &str) -> Option<(&str, Format, Option<&str>)> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let (stem, last) = name.rsplit_once('.')?;
+    if let Some(format) = format(&last.to_ascii_lowercase()) {
+        return Some((&name[stem.len()..], format, None));
+    }
+    if !["gz", "bz2", "xz", "zst"].contains(&last) {
+        return None;
+    }
+    let (stem, inner) = stem.rsplit_once('.')?;
+    let format = format(&inner.to_ascii_lowercase())?;
+    Some((&name[stem.len()..], format, Some(last)))
+}
+
+/// Whether a table name is meant as a location: it has a separator, a pattern or the end of a file that can be read.
+fn is_location(name: &str) -> bool {
+    name.contains('/') || name.contains(GLOB) || ending(name).is_some()
+}
+
+/// The table at a location.
+pub(crate) async fn table(
+    state: &SessionState,
+    stores: &Stores,
+    text: &str,
+) -> Result<Arc<dyn TableProvider>> {
+    match resolve(state, stores, text).await? {
+        Input::Delta(table) => {
+            let views = state.config_options().execution.parquet.schema_force_view_types;
+            Ok(Arc::new(DeltaFiles::of(&table, views)?))
+        }
+        Input::Files { url, first } => {
+            files_table(state, stores, url, &first).await.map_err(|error| error.about(text))
+        }
+    }
+}
+
+/// The files that a scan of the location would read, for fingerprints: those of a Delta table's latest version, or
+/// those listed, in the order of their paths.
+pub(crate) async fn list(
+    state: &SessionState,
+    stores: &Stores,
+    text: &str,
+) -> Result<Vec<ObjectMeta>> {
+    let mut files = match resolve(state, stores, text).await? {
+        Input::Delta(table) => DeltaFiles::of(&table, false)?.objects(),
+        Input::Files { url, first } => {
+            let extension = ending(first.location.as_ref()).map_or("", |(extension, ..)| extension);
+            let store = stores.get(url.get_url())?;
+            url.list_all_files(state, store.as_ref(), extension)
+                .await?
+                .try_filter(|file| std::future::ready(is_data(file)))
+                .try_collect()
+                .await?
+        }
+    };
+    files.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(files)
+}
+
+/// What is at a location.
+enum Input {
+    Delta(deltalake::DeltaTable),
+    Files { url: ListingTableUrl, first: ObjectMeta },
+}
+
+async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<Input> {
+    let url = table_url(text)?;
+    let store = stores.get(url.get_url())?;
+    if url.is_collection()
+        && url.get_glob().is_none()
+        && let Some(table) = delta::load(url.get_url(), stores).await?
+    {
+        return Ok(Input::Delta(table));
+    }
+    let mut files = url.list_all_files(state, store.as_ref(), "").await?;
+    let mut other = None;
+    while let Some(file) =
+        files.try_next().await.map_err(|error| EngineError::from(error).about(text))?
+    {
+        if !is_data(&file) {
+            continue;
+        }
+        if ending(file.location.as_ref()).is_some() {
+            drop(files);
+            return Ok(Input::Files { url, first: file });
+        }
+        other.get_or_insert(file);
+    }
+    Err(match other {
+        None => EngineError::MissingInput(format!("no file found at '{text}'")),
+        Some(file) => EngineError::BadData(format!(
+            "expected .parquet, .csv, .tsv, .json, .ndjson or .jsonl at '{text}', found '{}'",
+            file.location.filename().unwrap_or_default()
+        )),
+    })
+}
+
+/// Writers leave markers and checksums beside their data, under names that begin with `_` or `.`.
+fn is_data(file: &ObjectMeta) -> bool {
+    file.location.filename().is_some_and(|name| !name.starts_with(['_', '.']))
+}
+
+async fn files_table(
+    state: &SessionState,
+    stores: &Stores,
+    url: ListingTableUrl,
+    first: &ObjectMeta,
+) -> Result<Arc<dyn TableProvider>> {
+    let (extension, format, compression) =
+        ending(first.location.as_ref()).expect("resolve found a file with a known ending");
+    let mut options: HashMap<String, String> =
+        format.options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    if let Some(compression) = compression {
+        options.insert("format.compression".into(), compression.into());
+    } else if format.name == "json" && is_json_array(stores, &url, first).await? {
+        options.insert("format.newline_delimited".into(), "false".into());
+    }
+    let factory = state.get_file_format_factory(format.name).ok_or_else(|| {
+        EngineError::Internal(format!("no reader is registered for {}", format.name))
+    })?;
+    let listing =
+        ListingOptions::new(factory.create(state, &options)?).with_file_extension(extension);
+    let config = ListingTableConfig::new(url)
+        .with_listing_options(listing)
+        .infer_partitions_from_path(state)
+        .await?
+        .infer_schema(state)
+        .await?;
+    let cache = state.runtime_env().cache_manager.get_file_statistic_cache();
+    Ok(Arc::new(ListingTable::try_new(config)?.with_cache(cache)))
+}
+
+/// Whether a `.json` file is one array rather than one object a line.
+async fn is_json_array(stores: &Stores, url: &ListingTableUrl, file: &ObjectMeta) -> Result<bool> {
+    let store: Arc<dyn ObjectStore> = stores.get(url.get_url())?;
+    let start = store.get_range(&file.location, 0..file.size.min(1024)).await?;
+    Ok(start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
+}
+
+/// A location as DataFusion lists it. Its own parser takes globs in paths only; here they work in URLs too.
+fn table_url(text: &str) -> Result<ListingTableUrl> {
+    let pattern = text.find(GLOB).filter(|_| text.contains("://"));
+    if let Some(pattern) = pattern {
+        let base = text[..pattern].rfind('/').expect("the scheme has slashes") + 1;
+        let url = stores::location(&text[..base])?;
+        return Ok(ListingTableUrl::try_new(url, None)?.with_glob(&text[base..])?);
+    }
+    if text.contains(GLOB) {
+        return Ok(ListingTableUrl::parse(text)?);
+    }
+    let mut url = stores::location(text)?;
+    if ending(url.path()).is_none() && !url.path().ends_with('/') && !is_local_file(&url) {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(ListingTableUrl::try_new(url, None)?)
+}
+
+fn is_local_file(url: &url::Url) -> bool {
+    url.scheme() == "file" && url.to_file_path().is_ok_and(|path| path.is_file())
+}
+
+/// Makes tables out of locations for the session it belongs to.
+#[derive(Default)]
+pub(crate) struct FileTables {
+    stores: Stores,
+    session: OnceLock<Box<dyn Fn() -> Option<SessionState> + Send + Sync>>,
+}
+
+impl FileTables {
+    pub(crate) fn new(stores: Stores) -> Self {
+        Self { stores, session: OnceLock::new() }
+    }
+
+    /// Ties the factory to its session; a weak link, as the session owns the factory.
+    pub(crate) fn belongs_to(
+        &self,
+        session: impl Fn() -> Option<SessionState> + Send + Sync + 'static,
+    ) {
+        // A second session would be a mistake in `Engine::new`, the only caller.
+        let first = self.session.set(Box::new(session)).is_ok();
+        debug_assert!(first, "a session has its own file tables");
+    }
+}
+
+impl fmt::Debug for FileTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileTables").field("stores", &self.stores).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl UrlTableFactory for FileTables {
+    async fn try_new(
+        &self,
+        name: &str,
+    ) -> datafusion::common::Result<Option<Arc<dyn TableProvider>>> {
+        if !is_location(name) {
+            return Ok(None);
+        }
+        let Some(state) = self.session.get().and_then(|session| session()) else {
+            return Ok(None);
+        };
+        Ok(Some(table(&state, &self.stores, name).await?))
+    }
+}
+
+/// `CREATE EXTERNAL TABLE t STORED AS DELTA LOCATION '...'`.
+#[derive(Debug)]
+pub(crate) struct DeltaTables {
+    pub(crate) stores: Stores,
+}
+
+#[async_trait]
+impl TableProviderFactory for DeltaTables {
+    async fn create(
+        &self,
+        state: &dyn Session,
+        command: &CreateExternalTable,
+    ) -> datafusion::common::Result<Arc<dyn TableProvider>> {
+        let [location] = command.locations.as_slice() else {
+            return Err(EngineError::Query("a Delta table has one location".into()).into());
+        };
+        let url = table_url(location)?;
+        let Some(table) = delta::load(url.get_url(), &self.stores).await? else {
+            let missing = format!("no Delta table found at '{location}'");
+            return Err(EngineError::MissingInput(missing).into());
+        };
+        let views = state.config_options().execution.parquet.schema_force_view_types;
+        Ok(Arc::new(DeltaFiles::of(&table, views)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings() {
+        let of =
+            |path| ending(path).map(|(end, format, compression)| (end, format.name, compression));
+        assert_eq!(of("a/b.parquet"), Some((".parquet", "parquet", None)));
+        assert_eq!(of("B.CSV"), Some((".CSV", "csv", None)));
+        assert_eq!(of("x/b.csv.gz"), Some((".csv.gz", "csv", Some("gz"))));
+        assert_eq!(of("x.ndjson"), Some((".ndjson", "json", None)));
+        assert_eq!(of("x.gz"), None);
+        assert_eq!(of("dir.csv/file"), None);
+        assert_eq!(of("noending"), None);
+    }
+
+    #[test]
+    fn plain_names_are_no_locations() {
+        for name in ["t", "orders", "my table", "a.b"] {
+            assert!(!is_location(name), "{name}");
+        }
+        for name in ["a/b", "s3://bucket/x", "x.csv", "*.parquet", "./t"] {
+            assert!(is_location(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn patterns_in_urls() {
+        let url = table_url("s3://bucket/days/2026-*/part-?.parquet").expect("a URL");
+        assert_eq!(url.get_url().as_str(), "s3://bucket/days/");
+        assert_eq!(
+            url.get_glob().as_ref().map(|glob| glob.as_str()),
+            Some("2026-*/part-?.parquet")
+        );
+        let directory = table_url("s3://bucket/days").expect("a URL");
+        assert_eq!(directory.get_url().as_str(), "s3://bucket/days/");
+        let file = table_url("s3://bucket/days/x.parquet").expect("a URL");
+        assert_eq!(file.get_url().as_str(), "s3://bucket/days/x.parquet");
+    }
+}

@@ -1,0 +1,1 @@
+//! Job files, plans, audits and atomic publishing of experiment results.

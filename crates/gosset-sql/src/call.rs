@@ -1,0 +1,148 @@
+//! One call of a function: which argument is where, of what type, and the options.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::common::{ScalarValue, exec_err, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
+
+use crate::function::{Argument, ArgumentKind, Function};
+use crate::input;
+use crate::options::Options;
+
+/// An argument of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) argument: &'static Argument,
+    pub(crate) data_type: DataType,
+}
+
+/// A call with its options parsed.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) function: &'static Function,
+    /// The arguments in the order of the call, without the options.
+    pub(crate) arguments: Vec<Bound>,
+    pub(crate) options: Options,
+}
+
+impl Call {
+    /// A call from the expressions of a physical plan.
+    pub(crate) fn from_exprs(
+        function: &'static Function,
+        exprs: &[Arc<dyn PhysicalExpr>],
+        fields: &[FieldRef],
+    ) -> Result<Self> {
+        let types: Vec<DataType> = fields.iter().map(|f| f.data_type().clone()).collect();
+        match exprs.split_last() {
+            Some((last, before)) if has_options(function, &types, is_constant(last)) => {
+                let options = Options::from_scalar(function, &constant(function, last)?)?;
+                Self::new(function, &types[..before.len()], options)
+            }
+            _ => Self::new(function, &types, Options::default()),
+        }
+    }
+
+    /// A call from values of a scalar function.
+    pub(crate) fn from_values(
+        function: &'static Function,
+        values: &[ColumnarValue],
+    ) -> Result<Self> {
+        let types: Vec<DataType> = values.iter().map(ColumnarValue::data_type).collect();
+        let options = match values.last() {
+            Some(ColumnarValue::Scalar(scalar)) if has_options(function, &types, true) => {
+                Some(Options::from_scalar(function, scalar)?)
+            }
+            Some(_) if has_options(function, &types, true) => {
+                return plan_err!("{}: the options must be literals", function.name);
+            }
+            _ => None,
+        };
+        let n = types.len() - usize::from(options.is_some());
+        Self::new(function, &types[..n], options.unwrap_or_default())
+    }
+
+    fn new(function: &'static Function, types: &[DataType], options: Options) -> Result<Self> {
+        let arguments = bind(function, types)?;
+        arguments.iter().try_for_each(|bound| input::check_columns(function, bound))?;
+        check_arms(function, &arguments, &options)?;
+        Ok(Self { function, arguments, options })
+    }
+}
+
+/// Which declared argument each position is.
+pub(crate) fn bind(function: &'static Function, types: &[DataType]) -> Result<Vec<Bound>> {
+    let declared = function.arguments;
+    let fixed = declared.len() - usize::from(function.is_variadic());
+    let fits = types.len() == fixed || (function.is_variadic() && types.len() >= fixed);
+    if !fits {
+        return plan_err!(
+            "{}: expected {} arguments, found {}: {}",
+            function.name,
+            if function.is_variadic() { format!("{fixed} or more") } else { fixed.to_string() },
+            types.len(),
+            function.syntax()
+        );
+    }
+    let last = declared.len().saturating_sub(1);
+    Ok(types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| Bound { argument: &declared[i.min(last)], data_type: t.clone() })
+        .collect())
+}
+
+/// Whether the last of these arguments is the options: a struct beyond the declared arguments, or, where the last
+/// argument may be repeated, a struct of constants.
+pub(crate) fn has_options(function: &Function, types: &[DataType], constant: bool) -> bool {
+    let Some(DataType::Struct(_)) = types.last() else { return false };
+    if function.is_variadic() {
+        constant && types.len() >= function.arguments.len()
+    } else {
+        types.len() == function.arguments.len() + 1
+    }
+}
+
+/// An arm that is not a boolean needs the names of both arms.
+fn check_arms(function: &Function, arguments: &[Bound], options: &Options) -> Result<()> {
+    let Some(arm) = arguments.iter().find(|b| b.argument.kind == ArgumentKind::Arm) else {
+        return Ok(());
+    };
+    let named = options.text("treatment").is_some();
+    match (&arm.data_type, named) {
+        (DataType::Boolean, false) => Ok(()),
+        (DataType::Boolean, true) => plan_err!(
+            "{}: '{}' is a boolean (true is treatment), so the options 'treatment' and 'control' have no meaning; pass the arm column itself",
+            function.name,
+            arm.argument.name
+        ),
+        (_, true) => Ok(()),
+        (other, false) => plan_err!(
+            "{}: '{}' is not a boolean but {other}; name the arms: {{treatment: '...', control: '...'}}",
+            function.name,
+            arm.argument.name
+        ),
+    }
+}
+
+fn is_constant(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    collect_columns(expr).is_empty()
+}
+
+/// The value of an expression without columns.
+fn constant(function: &Function, expr: &Arc<dyn PhysicalExpr>) -> Result<ScalarValue> {
+    if !is_constant(expr) {
+        return plan_err!("{}: the options must be literals", function.name);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+    match expr.evaluate(&row)? {
+        ColumnarValue::Scalar(scalar) => Ok(scalar),
+        ColumnarValue::Array(array) if array.len() == 1 => ScalarValue::try_from_array(&array, 0),
+        ColumnarValue::Array(_) => exec_err!("{}: the options are not one value", function.name),
+    }
+}

@@ -1,0 +1,120 @@
+//! `describe_summary`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringViewBuilder};
+use arrow::datatypes::DataType;
+use datafusion::common::{ScalarValue, internal_datafusion_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::ColumnarValue;
+use gosset_stats::summary::{AnySummary, Buckets, Moments};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::function::{
+    Argument, ArgumentKind, Example, Function, Implementation, ScalarParts, Section,
+};
+use crate::input::{binary_values, failed};
+
+pub(super) static DESCRIBE_SUMMARY: Function = Function {
+    name: "describe_summary",
+    section: Section::Summaries,
+    summary: "What a stored summary holds, as JSON.",
+    description: "\
+Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `srm`'s counts, the arms.
+
+| input | result |
+| --- | --- |
+| NULL | NULL |
+| bytes that are no summary | an error |",
+    returns: "VARCHAR, a JSON object",
+    arguments: &[Argument {
+        name: "summary",
+        kind: ArgumentKind::Summary,
+        doc: "a stored summary",
+    }],
+    options: &[],
+    example: Example {
+        sql: "\
+SELECT describe_summary(moments(x)) AS summary
+FROM (VALUES (1.0), (2.0), (3.0), (4.0)) AS t (x)",
+    },
+    references: &[],
+    value_version: 1,
+    implementation: Implementation::Scalar(ScalarParts { invoke, returns: || DataType::Utf8View }),
+};
+
+fn invoke(call: &Call, values: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
+    let scalar = matches!(values[0], ColumnarValue::Scalar(_));
+    let array = values[0].to_array(if scalar { 1 } else { rows })?;
+    let summaries = binary_values(&array).ok_or_else(|| {
+        internal_datafusion_err!("summaries were not coerced: {}", array.data_type())
+    })?;
+    let mut builder = StringViewBuilder::new();
+    for bytes in summaries {
+        let summary =
+            bytes.map(AnySummary::decode).transpose().map_err(|e| failed(call.function, e))?;
+        builder.append_option(summary.as_ref().map(describe));
+    }
+    let described: ArrayRef = Arc::new(builder.finish());
+    Ok(if scalar {
+        ColumnarValue::Scalar(ScalarValue::try_from_array(&described, 0)?)
+    } else {
+        ColumnarValue::Array(described)
+    })
+}
+
+fn describe(summary: &AnySummary) -> String {
+    let mut json = match summary {
+        AnySummary::Moments(moments) => describe_moments(moments),
+        AnySummary::Buckets(buckets) => describe_buckets(buckets),
+        AnySummary::Counts(counts) => {
+            json!({"n_dropped": counts.dropped(), "arms": counts.arms()})
+        }
+        AnySummary::Totals(totals) => json!({"n": totals.n, "sum": number(totals.sum())}),
+        other => json!({"bytes": other.encode().len()}),
+    };
+    json["kind"] = summary.kind().name().into();
+    json.to_string()
+}
+
+fn describe_moments(moments: &Moments) -> Value {
+    let outcomes = moments.columns().outcomes();
+    let columns: Vec<Value> = (0..moments.width())
+        .map(|i| {
+            json!({
+                "name": moments.name(i),
+                "role": if i < outcomes { "outcome" } else { "covariate" },
+                "mean": number((moments.n() > 0).then(|| moments.mean(i))),
+                "variance": number((moments.n() > 1).then(|| moments.covariance(i, i))),
+            })
+        })
+        .collect();
+    json!({"n": moments.n(), "n_dropped": moments.dropped(), "columns": columns})
+}
+
+fn describe_buckets(buckets: &Buckets) -> Value {
+    let totals = buckets.sum();
+    let columns: Vec<Value> = buckets
+        .columns()
+        .names()
+        .iter()
+        .zip(&totals.sums)
+        .map(|(name, sum)| json!({"name": name, "total": number(Some(sum.to_f64()))}))
+        .collect();
+    json!({
+        "rows": buckets.rows(),
+        "n_dropped": buckets.dropped(),
+        "buckets": buckets.buckets(),
+        "units": buckets.units(),
+        "columns": columns,
+    })
+}
+
+/// A number of JSON, which has no NaN and no infinity: those are strings.
+fn number(value: Option<f64>) -> Value {
+    match value {
+        Some(x) if !x.is_finite() => x.to_string().into(),
+        other => other.into(),
+    }
+}

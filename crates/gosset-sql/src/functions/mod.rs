@@ -1,0 +1,89 @@
+//! The registry: one file per function, one line here.
+
+mod bootstrap;
+mod buckets;
+mod clustered_ttest;
+mod cuped;
+mod describe_summary;
+mod exact_sum;
+mod lin;
+mod merge_summaries;
+mod moments;
+mod proportion_test;
+mod ratio_test;
+mod srm;
+mod ttest;
+
+use crate::function::Function;
+
+/// Every function.
+pub static FUNCTIONS: &[&Function] = &[
+    &ttest::TTEST,
+    &proportion_test::PROPORTION_TEST,
+    &ratio_test::RATIO_TEST,
+    &clustered_ttest::CLUSTERED_TTEST,
+    &cuped::CUPED,
+    &lin::LIN,
+    &bootstrap::BOOTSTRAP_MEAN,
+    &bootstrap::BOOTSTRAP_RATIO,
+    &srm::SRM,
+    &moments::MOMENTS,
+    &buckets::BUCKETS,
+    &merge_summaries::MERGE_SUMMARIES,
+    &describe_summary::DESCRIBE_SUMMARY,
+    &ttest::TTEST_EFFECT,
+    &proportion_test::PROPORTION_EFFECT,
+    &ratio_test::RATIO_EFFECT,
+    &clustered_ttest::CLUSTERED_TTEST_EFFECT,
+    &cuped::CUPED_EFFECT,
+    &lin::LIN_EFFECT,
+    &bootstrap::BOOTSTRAP_EFFECT,
+    &exact_sum::EXACT_SUM,
+    &exact_sum::EXACT_AVG,
+];
+
+/// The arguments that many functions have.
+mod arguments {
+    use crate::function::{Argument, ArgumentKind};
+
+    pub(super) const Y: Argument = Argument {
+        name: "y",
+        kind: ArgumentKind::Outcome,
+        doc: "the outcome; rows where it is NULL are left out and counted",
+    };
+    pub(super) const NUM: Argument = Argument {
+        name: "num",
+        kind: ArgumentKind::Outcome,
+        doc: "the numerator; rows where it is NULL are left out and counted",
+    };
+    pub(super) const DEN: Argument = Argument {
+        name: "den",
+        kind: ArgumentKind::Outcome,
+        doc: "the denominator; rows where it is NULL are left out and counted",
+    };
+    pub(super) const X: Argument = Argument {
+        name: "x",
+        kind: ArgumentKind::Covariates,
+        doc: "one covariate, several as a struct `{age: age, income: income}`, or an array; measured before the assignment",
+    };
+    pub(super) const ARM: Argument = Argument {
+        name: "arm",
+        kind: ArgumentKind::Arm,
+        doc: "true for treatment and false for control, or the arm column itself with the options `treatment` and `control`; rows where it is NULL are left out and counted",
+    };
+    pub(super) const UNIT: Argument = Argument {
+        name: "unit",
+        kind: ArgumentKind::Unit,
+        doc: "the unit of randomisation: an integer, a string or binary; rows where it is NULL are left out and counted",
+    };
+    pub(super) const TREATMENT: Argument = Argument {
+        name: "treatment",
+        kind: ArgumentKind::Summary,
+        doc: "the summary of the treatment arm",
+    };
+    pub(super) const CONTROL: Argument = Argument {
+        name: "control",
+        kind: ArgumentKind::Summary,
+        doc: "the summary of the control arm",
+    };
+}

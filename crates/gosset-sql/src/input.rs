@@ -1,0 +1,459 @@
+//! From Arrow arrays to rows of summaries.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, StructArray, new_null_array,
+};
+use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type};
+use datafusion::common::{exec_err, internal_err, plan_err};
+use datafusion::error::Result;
+use gosset_stats::summary::{Columns, Rows};
+use gosset_stats::units;
+
+use crate::call::{Bound, Call, bind, has_options};
+use crate::function::{ArgumentKind, Function};
+use crate::options::Missing;
+
+/// The slot of a row that is left out.
+pub(crate) const LEFT_OUT: u32 = u32::MAX;
+
+/// The types that the arguments of a call are cast to.
+pub(crate) fn coerce(function: &'static Function, types: &[DataType]) -> Result<Vec<DataType>> {
+    // Types cannot tell a struct of constants from one of columns; neither is cast.
+    let options = has_options(function, types, true) && !function.is_variadic();
+    let n = types.len() - usize::from(options);
+    let mut coerced = bind(function, &types[..n])?
+        .iter()
+        .map(|bound| coerce_one(function, bound))
+        .collect::<Result<Vec<_>>>()?;
+    coerced.extend_from_slice(&types[n..]);
+    Ok(coerced)
+}
+
+fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
+    let found = match &bound.data_type {
+        DataType::Dictionary(_, values) => values.as_ref(),
+        other => other,
+    };
+    let coerced = match (bound.argument.kind, found) {
+        (ArgumentKind::Outcome, t) if is_number(t) => Some(DataType::Float64),
+        (ArgumentKind::Outcomes | ArgumentKind::Covariates | ArgumentKind::Columns, t) => {
+            coerce_columns(t, bound.argument.kind)
+        }
+        (ArgumentKind::Arm, DataType::Boolean | DataType::Null) => Some(DataType::Boolean),
+        (ArgumentKind::Arm | ArgumentKind::Label, t) => coerce_label(t, bound.argument.kind),
+        (ArgumentKind::Unit, t) => coerce_unit(t),
+        (ArgumentKind::Summary, t) if is_binary(t) || t.is_null() => Some(DataType::LargeBinary),
+        _ => None,
+    };
+    coerced.map_or_else(|| wrong_type(function, bound), Ok)
+}
+
+fn wrong_type<T>(function: &Function, bound: &Bound) -> Result<T> {
+    plan_err!(
+        "{}: argument '{}' must be {}; found {}",
+        function.name,
+        bound.argument.name,
+        expected(bound.argument.kind),
+        bound.data_type
+    )
+}
+
+/// What types alone could not tell: a struct that turned out not to be the options has columns of numbers.
+pub(crate) fn check_columns(function: &Function, bound: &Bound) -> Result<()> {
+    match &bound.data_type {
+        DataType::Struct(fields)
+            if bound.argument.kind == ArgumentKind::Columns
+                && !fields.iter().all(|f| is_number(f.data_type())) =>
+        {
+            wrong_type(function, bound)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn coerce_columns(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
+    match found {
+        t if is_number(t) => Some(DataType::Float64),
+        DataType::Struct(fields) if fields.iter().all(|f| is_number(f.data_type())) => {
+            Some(found.clone())
+        }
+        // Options of a function with any number of columns: words are allowed in them.
+        DataType::Struct(_) if kind == ArgumentKind::Columns => Some(found.clone()),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)
+            if kind != ArgumentKind::Outcomes && is_number(item.data_type()) =>
+        {
+            Some(DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))))
+        }
+        _ => None,
+    }
+}
+
+fn coerce_label(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
+    match found {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8View),
+        t if t.is_integer() => Some(DataType::Int64),
+        DataType::Boolean | DataType::Null if kind == ArgumentKind::Label => {
+            Some(DataType::Utf8View)
+        }
+        _ => None,
+    }
+}
+
+fn coerce_unit(found: &DataType) -> Option<DataType> {
+    match found {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8View),
+        DataType::UInt64 => Some(DataType::UInt64),
+        t if t.is_integer() || t.is_null() => Some(DataType::Int64),
+        t if is_binary(t) => Some(DataType::BinaryView),
+        DataType::FixedSizeBinary(_) => Some(DataType::BinaryView),
+        _ => None,
+    }
+}
+
+fn is_number(t: &DataType) -> bool {
+    t.is_numeric() || matches!(t, DataType::Boolean | DataType::Null)
+}
+
+fn is_binary(t: &DataType) -> bool {
+    matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+fn expected(kind: ArgumentKind) -> &'static str {
+    match kind {
+        ArgumentKind::Outcome => "a number or a boolean",
+        ArgumentKind::Outcomes => "a number or a struct of numbers, {name: value, ...}",
+        ArgumentKind::Covariates | ArgumentKind::Columns => {
+            "a number, a struct of numbers, {name: value, ...}, or an array of numbers"
+        }
+        ArgumentKind::Arm => "a boolean (true is treatment), a string or an integer",
+        ArgumentKind::Label => "a string, an integer or a boolean",
+        ArgumentKind::Unit => "an integer, a string or binary",
+        ArgumentKind::Summary => "a summary (binary)",
+    }
+}
+
+/// The values of any binary array.
+pub(crate) fn binary_values(array: &ArrayRef) -> Option<Vec<Option<&[u8]>>> {
+    Some(match array.data_type() {
+        DataType::Binary => array.as_binary::<i32>().iter().collect(),
+        DataType::LargeBinary => array.as_binary::<i64>().iter().collect(),
+        DataType::BinaryView => array.as_binary_view().iter().collect(),
+        DataType::Null => vec![None; array.len()],
+        _ => return None,
+    })
+}
+
+/// The text of labels: strings, or integers as they are written.
+pub(crate) enum Labels<'a> {
+    Text(&'a arrow::array::StringViewArray),
+    Integer(&'a arrow::array::Int64Array),
+}
+
+impl<'a> Labels<'a> {
+    pub(crate) fn new(array: &'a ArrayRef) -> Result<Self> {
+        match array.data_type() {
+            DataType::Utf8View => Ok(Self::Text(array.as_string_view())),
+            DataType::Int64 => Ok(Self::Integer(array.as_primitive::<Int64Type>())),
+            other => internal_err!("labels were not coerced: found {other}"),
+        }
+    }
+
+    /// Calls `f` with the text of row `r`, or with `None` for NULL.
+    pub(crate) fn with<T>(&self, r: usize, f: impl FnOnce(Option<&str>) -> T) -> T {
+        match self {
+            Self::Text(a) => f(a.is_valid(r).then(|| a.value(r))),
+            Self::Integer(a) if a.is_null(r) => f(None),
+            Self::Integer(a) => f(Some(&a.value(r).to_string())),
+        }
+    }
+}
+
+/// The columns of a batch: outcomes first, then covariates.
+pub(crate) struct Values {
+    names: Vec<String>,
+    outcomes: usize,
+    arrays: Vec<Float64Array>,
+}
+
+impl Values {
+    /// Takes the arguments apart. `sizes` is the length of arrays among them once known.
+    pub(crate) fn new(call: &Call, args: &[ArrayRef]) -> Result<Self> {
+        let mut values = Self { names: Vec::new(), outcomes: 0, arrays: Vec::new() };
+        for (bound, array) in call.arguments.iter().zip(args) {
+            let outcome = match bound.argument.kind {
+                ArgumentKind::Outcome | ArgumentKind::Outcomes => true,
+                ArgumentKind::Covariates | ArgumentKind::Columns => false,
+                _ => continue,
+            };
+            values.push(call, bound, array, outcome)?;
+        }
+        Ok(values)
+    }
+
+    /// The names that the columns have by type alone; `None` while the length of an array is not known.
+    pub(crate) fn columns_of_types(call: &Call) -> Result<Option<Columns>> {
+        let lists = |t: &DataType| matches!(t, DataType::List(_));
+        if call.arguments.iter().any(|b| lists(&b.data_type)) {
+            return Ok(None);
+        }
+        let empty: Vec<ArrayRef> =
+            call.arguments.iter().map(|b| new_null_array(&b.data_type, 0)).collect();
+        Self::new(call, &empty)?.columns(call).map(Some)
+    }
+
+    /// The columns by name.
+    pub(crate) fn columns(&self, call: &Call) -> Result<Columns> {
+        Columns::new(self.names.iter().cloned(), self.outcomes)
+            .map_err(|e| failed(call.function, e))
+    }
+
+    fn push(&mut self, call: &Call, bound: &Bound, array: &ArrayRef, outcome: bool) -> Result<()> {
+        match array.data_type() {
+            DataType::Struct(fields) => {
+                let parts = array.as_struct();
+                for (field, column) in fields.iter().zip(parts.columns()) {
+                    let column = with_parent_nulls(parts, column);
+                    self.push_column(field.name().clone(), &column, outcome)?;
+                }
+                Ok(())
+            }
+            DataType::List(_) => {
+                let lists = array.as_list::<i32>();
+                let size =
+                    (0..lists.len()).find(|&r| lists.is_valid(r)).map(|r| lists.value_length(r));
+                let Some(size) = size.filter(|_| !lists.is_empty()) else { return Ok(()) };
+                for r in (0..lists.len()).filter(|&r| lists.is_valid(r)) {
+                    if lists.value_length(r) != size {
+                        return exec_err!(
+                            "{}: the arrays of '{}' must have one length; found {size} and {}",
+                            call.function.name,
+                            bound.argument.name,
+                            lists.value_length(r)
+                        );
+                    }
+                }
+                let items = lists.values().as_primitive::<Float64Type>();
+                for k in 0..size {
+                    let column: Float64Array = (0..lists.len())
+                        .map(|r| {
+                            let at = (lists.value_offsets()[r] + k) as usize;
+                            (lists.is_valid(r) && items.is_valid(at)).then(|| items.value(at))
+                        })
+                        .collect();
+                    let name = self.next_name(outcome);
+                    self.push_column(name, &(Arc::new(column) as ArrayRef), outcome)?;
+                }
+                Ok(())
+            }
+            _ => {
+                let name = match bound.argument.kind {
+                    ArgumentKind::Outcome => bound.argument.name.to_owned(),
+                    _ => self.next_name(outcome),
+                };
+                self.push_column(name, array, outcome)
+            }
+        }
+    }
+
+    fn next_name(&self, outcome: bool) -> String {
+        if outcome { "y".to_owned() } else { format!("x{}", self.names.len() - self.outcomes + 1) }
+    }
+
+    fn push_column(&mut self, name: String, array: &ArrayRef, outcome: bool) -> Result<()> {
+        let array = match array.data_type() {
+            DataType::Float64 => array.as_primitive::<Float64Type>().clone(),
+            _ => cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone(),
+        };
+        self.names.push(name);
+        self.arrays.push(array);
+        self.outcomes += usize::from(outcome);
+        Ok(())
+    }
+}
+
+/// The rows of a batch that are used, ready for a table of summaries.
+pub(crate) struct Prepared {
+    slots: Vec<u32>,
+    columns: Vec<Column>,
+    missing: Vec<Option<Vec<bool>>>,
+    units: Vec<u128>,
+}
+
+enum Column {
+    /// The values of an array without NULL, as they are.
+    Shared(Float64Array),
+    Owned(Vec<f64>),
+}
+
+impl Prepared {
+    /// Leaves out rows whose unit or outcome is NULL (and rows with a NULL covariate, if so asked), telling `dropped`
+    /// the slot of each, and gathers the others.
+    pub(crate) fn new(
+        call: &Call,
+        args: &[ArrayRef],
+        values: Values,
+        mut slots: Vec<u32>,
+        mut dropped: impl FnMut(u32),
+    ) -> Result<Self> {
+        let unit = call.arguments.iter().position(|b| b.argument.kind == ArgumentKind::Unit);
+        let indicator = call.options.missing() == Missing::Indicator && unit.is_none();
+        for (i, array) in values.arrays.iter().enumerate() {
+            let covariate = i >= values.outcomes;
+            if array.null_count() == 0 || (covariate && indicator) {
+                continue;
+            }
+            if covariate && call.options.missing() == Missing::Error {
+                let counted = (0..array.len()).find(|&r| slots[r] != LEFT_OUT && array.is_null(r));
+                if counted.is_some() {
+                    return exec_err!(
+                        "{}: covariate '{}' is NULL in some rows; expected none under missing: 'error'",
+                        call.function.name,
+                        values.names[i]
+                    );
+                }
+                continue;
+            }
+            leave_out(&mut slots, array.nulls(), &mut dropped);
+        }
+        let mut hashes = Vec::new();
+        if let Some(unit) = unit {
+            leave_out(&mut slots, args[unit].logical_nulls().as_ref(), &mut dropped);
+            hashes = hash_units(&args[unit], &slots)?;
+        }
+        let keep: Option<Vec<usize>> = slots
+            .contains(&LEFT_OUT)
+            .then(|| (0..slots.len()).filter(|&r| slots[r] != LEFT_OUT).collect());
+        let mut columns = Vec::with_capacity(values.arrays.len());
+        let mut missing = Vec::with_capacity(values.arrays.len());
+        for array in values.arrays {
+            let (column, mask) = gather(array, keep.as_deref());
+            columns.push(column);
+            missing.push(mask);
+        }
+        if let Some(keep) = &keep {
+            slots = keep.iter().map(|&r| slots[r]).collect();
+            if !hashes.is_empty() {
+                hashes = keep.iter().map(|&r| hashes[r]).collect();
+            }
+        }
+        Ok(Self { slots, columns, missing, units: hashes })
+    }
+
+    /// Calls `f` with the rows.
+    pub(crate) fn with_rows<T>(&self, f: impl FnOnce(Rows<'_>) -> T) -> T {
+        let columns: Vec<&[f64]> = self
+            .columns
+            .iter()
+            .map(|c| match c {
+                Column::Shared(array) => &array.values()[..],
+                Column::Owned(values) => values,
+            })
+            .collect();
+        let missing: Vec<Option<&[bool]>> = self.missing.iter().map(Option::as_deref).collect();
+        f(Rows { slots: &self.slots, columns: &columns, missing: &missing, units: &self.units })
+    }
+}
+
+/// The rows that a filter leaves, as slots.
+pub(crate) fn slots_of(groups: &[usize], filter: Option<&BooleanArray>) -> Vec<u32> {
+    match filter {
+        None => groups.iter().map(|&g| g as u32).collect(),
+        Some(filter) => groups
+            .iter()
+            .enumerate()
+            .map(|(r, &g)| if filter.is_valid(r) && filter.value(r) { g as u32 } else { LEFT_OUT })
+            .collect(),
+    }
+}
+
+fn leave_out(slots: &mut [u32], nulls: Option<&NullBuffer>, dropped: &mut impl FnMut(u32)) {
+    let Some(nulls) = nulls.filter(|n| n.null_count() > 0) else { return };
+    for (r, slot) in slots.iter_mut().enumerate() {
+        if nulls.is_null(r) && *slot != LEFT_OUT {
+            dropped(*slot);
+            *slot = LEFT_OUT;
+        }
+    }
+}
+
+/// The values of the kept rows with 0 where they are NULL, and where that is.
+fn gather(array: Float64Array, keep: Option<&[usize]>) -> (Column, Option<Vec<bool>>) {
+    let nulls = array.nulls().filter(|n| n.null_count() > 0);
+    match (keep, nulls) {
+        (None, None) => (Column::Shared(array), None),
+        (Some(keep), None) => {
+            let values = array.values();
+            (Column::Owned(keep.iter().map(|&r| values[r]).collect()), None)
+        }
+        (keep, Some(nulls)) => {
+            let all: Vec<usize>;
+            let keep = match keep {
+                Some(keep) => keep,
+                None => {
+                    all = (0..array.len()).collect();
+                    &all
+                }
+            };
+            let mask: Vec<bool> = keep.iter().map(|&r| nulls.is_null(r)).collect();
+            let values = keep
+                .iter()
+                .zip(&mask)
+                .map(|(&r, &null)| if null { 0.0 } else { array.value(r) })
+                .collect();
+            let mask = mask.contains(&true).then_some(mask);
+            (Column::Owned(values), mask)
+        }
+    }
+}
+
+/// The hash of the unit of each row; 0 where the row is left out.
+fn hash_units(array: &ArrayRef, slots: &[u32]) -> Result<Vec<u128>> {
+    let hash = |f: &dyn Fn(usize) -> u128| -> Vec<u128> {
+        slots.iter().enumerate().map(|(r, &s)| if s == LEFT_OUT { 0 } else { f(r) }).collect()
+    };
+    Ok(match array.data_type() {
+        DataType::Int64 => {
+            let a = array.as_primitive::<Int64Type>();
+            hash(&|r| units::integer(a.value(r).into()))
+        }
+        DataType::UInt64 => {
+            let a = array.as_primitive::<UInt64Type>();
+            hash(&|r| units::integer(a.value(r).into()))
+        }
+        DataType::Utf8View => {
+            let a = array.as_string_view();
+            hash(&|r| units::string(a.value(r)))
+        }
+        DataType::BinaryView => {
+            let a = array.as_binary_view();
+            hash(&|r| units::binary(a.value(r)))
+        }
+        other => return internal_err!("units were not coerced: found {other}"),
+    })
+}
+
+fn with_parent_nulls(parent: &StructArray, column: &ArrayRef) -> ArrayRef {
+    match parent.nulls() {
+        None => Arc::clone(column),
+        Some(nulls) => {
+            let union = NullBuffer::union(Some(nulls), column.logical_nulls().as_ref());
+            let data = column.to_data().into_builder().nulls(union);
+            match data.build() {
+                Ok(data) => arrow::array::make_array(data),
+                Err(_) => Arc::clone(column),
+            }
+        }
+    }
+}
+
+/// An error of the mathematics as one of the query.
+pub(crate) fn failed(
+    function: &Function,
+    error: gosset_stats::Error,
+) -> datafusion::error::DataFusionError {
+    datafusion::common::exec_datafusion_err!("{}: {error}", function.name)
+}

@@ -1,0 +1,331 @@
+//! Options: one trailing struct literal, parsed by one function while SQL is planned and again where states are made.
+
+use std::collections::BTreeMap;
+
+use arrow::array::Array;
+use arrow::datatypes::DataType;
+use datafusion::common::{ScalarValue, plan_err};
+use datafusion::error::Result;
+use gosset_stats::{Alternative, Inference, Relative};
+
+use crate::function::Function;
+
+/// An option of a function.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub values: OptionValues,
+    /// Its default, as written; empty where it has none.
+    pub default: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy)]
+pub enum OptionValues {
+    /// A number strictly between two bounds.
+    Between(f64, f64),
+    /// An integer between two bounds, inclusive.
+    Integer(i128, i128),
+    /// A power of two between two bounds, inclusive.
+    PowerOfTwo(u32, u32),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// The name of an arm: a string, or an integer or boolean written as in the column.
+    Arm,
+    /// A struct of positive numbers, `{a: 1, b: 1}`.
+    Weights,
+}
+
+impl OptionValues {
+    /// What is allowed, for messages and the documentation.
+    pub fn allowed(&self) -> String {
+        match self {
+            Self::Between(low, high) => format!("a number between {low} and {high}, exclusive"),
+            Self::Integer(low, high) if *high > i128::from(u32::MAX) => {
+                format!("an integer of at least {low}")
+            }
+            Self::Integer(low, high) => format!("an integer from {low} to {high}"),
+            Self::PowerOfTwo(low, high) => format!("a power of two from {low} to {high}"),
+            Self::OneOf(words) => {
+                words.iter().map(|w| format!("'{w}'")).collect::<Vec<_>>().join(" | ")
+            }
+            Self::Arm => "the name of an arm".into(),
+            Self::Weights => "a struct of positive numbers, one for each arm".into(),
+        }
+    }
+}
+
+/// The options of every inference.
+pub(crate) const INFERENCE: &[OptionSpec] = &[
+    OptionSpec {
+        name: "confidence",
+        values: OptionValues::Between(0.0, 1.0),
+        default: "0.95",
+        doc: "confidence level of the intervals",
+    },
+    OptionSpec {
+        name: "alternative",
+        values: OptionValues::OneOf(&["two-sided", "greater", "less"]),
+        default: "'two-sided'",
+        doc: "the alternative hypothesis; one-sided intervals are open at the other end",
+    },
+    OptionSpec {
+        name: "relative",
+        values: OptionValues::OneOf(&["fieller", "log", "delta"]),
+        default: "'fieller'",
+        doc: "how the interval of the relative effect is made",
+    },
+];
+
+/// The options that name the arms of an arm column.
+pub(crate) const ARMS: &[OptionSpec] = &[
+    OptionSpec {
+        name: "treatment",
+        values: OptionValues::Arm,
+        default: "",
+        doc: "the treatment arm, where `arm` is the arm column itself",
+    },
+    OptionSpec {
+        name: "control",
+        values: OptionValues::Arm,
+        default: "",
+        doc: "the control arm, where `arm` is the arm column itself",
+    },
+];
+
+/// What happens to rows with a missing covariate.
+pub(crate) const MISSING: &[OptionSpec] = &[OptionSpec {
+    name: "missing",
+    values: OptionValues::OneOf(&["indicator", "drop", "error"]),
+    default: "'indicator'",
+    doc: "a NULL covariate: an indicator is added as a further covariate and nobody is left out, the row is left out and counted, or the query fails",
+}];
+
+/// How many buckets units are hashed into.
+pub(crate) const BUCKETS: &[OptionSpec] = &[OptionSpec {
+    name: "buckets",
+    values: OptionValues::PowerOfTwo(64, 65536),
+    default: "4096",
+    doc: "number of buckets that units are hashed into; up to a quarter as many units are kept one by one",
+}];
+
+/// What to do with a NULL covariate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Indicator,
+    Drop,
+    Error,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Value {
+    Number(f64),
+    Integer(i128),
+    Word(&'static str),
+    Text(String),
+    Weights(BTreeMap<String, f64>),
+}
+
+/// The parsed options of one call.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Options(BTreeMap<&'static str, Value>);
+
+impl Options {
+    /// Parses the fields of the options literal.
+    pub(crate) fn parse(
+        function: &Function,
+        fields: impl IntoIterator<Item = (String, ScalarValue)>,
+    ) -> Result<Self> {
+        let mut options = Self::default();
+        for (name, value) in fields {
+            let Some(spec) = function.options().find(|spec| spec.name == name) else {
+                let known: Vec<_> = function.options().map(|spec| spec.name).collect();
+                return plan_err!(
+                    "{}: unknown option '{name}'; expected {}",
+                    function.name,
+                    known.join(", ")
+                );
+            };
+            let Some(parsed) = parse_value(&spec.values, &value) else {
+                return plan_err!(
+                    "{}: option '{name}' must be {}; found {}",
+                    function.name,
+                    spec.values.allowed(),
+                    shown(&value)
+                );
+            };
+            if options.0.insert(spec.name, parsed).is_some() {
+                return plan_err!("{}: option '{name}' is given twice", function.name);
+            }
+        }
+        match (options.text("treatment"), options.text("control")) {
+            (Some(t), Some(c)) if t == c => {
+                plan_err!("{}: treatment and control are both '{t}'", function.name)
+            }
+            (Some(_), None) | (None, Some(_)) => plan_err!(
+                "{}: the arms are named by both: {{treatment: '...', control: '...'}}",
+                function.name
+            ),
+            _ => Ok(options),
+        }
+    }
+
+    /// Parses a struct scalar, the options as they reach the physical plan.
+    pub(crate) fn from_scalar(function: &Function, scalar: &ScalarValue) -> Result<Self> {
+        Self::parse(function, struct_fields(scalar).unwrap_or_default())
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<f64> {
+        match self.0.get(name) {
+            Some(Value::Number(x)) => Some(*x),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn integer(&self, name: &str) -> Option<i128> {
+        match self.0.get(name) {
+            Some(Value::Integer(x)) => Some(*x),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn word(&self, name: &str) -> Option<&'static str> {
+        match self.0.get(name) {
+            Some(Value::Word(word)) => Some(word),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        match self.0.get(name) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn weights(&self, name: &str) -> Option<&BTreeMap<String, f64>> {
+        match self.0.get(name) {
+            Some(Value::Weights(weights)) => Some(weights),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn inference(&self) -> Inference {
+        let default = Inference::default();
+        Inference {
+            confidence: self.number("confidence").unwrap_or(default.confidence),
+            alternative: match self.word("alternative") {
+                Some("greater") => Alternative::Greater,
+                Some("less") => Alternative::Less,
+                _ => Alternative::TwoSided,
+            },
+            relative: match self.word("relative") {
+                Some("log") => Relative::Log,
+                Some("delta") => Relative::Delta,
+                _ => Relative::Fieller,
+            },
+        }
+    }
+
+    pub(crate) fn missing(&self) -> Missing {
+        match self.word("missing") {
+            Some("drop") => Missing::Drop,
+            Some("error") => Missing::Error,
+            _ => Missing::Indicator,
+        }
+    }
+
+    pub(crate) fn buckets(&self) -> u32 {
+        self.integer("buckets")
+            .map_or(gosset_stats::summary::buckets::DEFAULT_BUCKETS, |k| k as u32)
+    }
+}
+
+fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
+    match values {
+        OptionValues::Between(low, high) => {
+            let x = number(scalar)?;
+            (x > *low && x < *high).then_some(Value::Number(x))
+        }
+        OptionValues::Integer(low, high) => {
+            let x = integer(scalar)?;
+            (x >= *low && x <= *high).then_some(Value::Integer(x))
+        }
+        OptionValues::PowerOfTwo(low, high) => {
+            let x = u32::try_from(integer(scalar)?).ok()?;
+            let fits = x.is_power_of_two() && (*low..=*high).contains(&x);
+            fits.then_some(Value::Integer(x.into()))
+        }
+        OptionValues::OneOf(words) => {
+            let text = text(scalar)?;
+            words.iter().find(|word| **word == text).map(|word| Value::Word(word))
+        }
+        OptionValues::Arm => {
+            let name =
+                text(scalar).or_else(|| integer(scalar).map(|i| i.to_string())).or_else(|| {
+                    match scalar {
+                        ScalarValue::Boolean(Some(b)) => Some(b.to_string()),
+                        _ => None,
+                    }
+                })?;
+            Some(Value::Text(name))
+        }
+        OptionValues::Weights => {
+            let mut weights = BTreeMap::new();
+            for (arm, value) in struct_fields(scalar)? {
+                let weight = number(&value).filter(|w| *w > 0.0 && w.is_finite())?;
+                weights.insert(arm, weight);
+            }
+            Some(Value::Weights(weights))
+        }
+    }
+}
+
+fn number(scalar: &ScalarValue) -> Option<f64> {
+    match scalar.cast_to(&DataType::Float64) {
+        Ok(ScalarValue::Float64(Some(x))) if scalar.data_type().is_numeric() => Some(x),
+        _ => None,
+    }
+}
+
+fn integer(scalar: &ScalarValue) -> Option<i128> {
+    match scalar {
+        ScalarValue::UInt64(Some(x)) => Some(i128::from(*x)),
+        other if other.data_type().is_integer() => match other.cast_to(&DataType::Int64) {
+            Ok(ScalarValue::Int64(Some(x))) => Some(i128::from(x)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn text(scalar: &ScalarValue) -> Option<String> {
+    scalar.try_as_str().flatten().map(str::to_owned)
+}
+
+/// The fields of a struct scalar.
+fn struct_fields(scalar: &ScalarValue) -> Option<Vec<(String, ScalarValue)>> {
+    let ScalarValue::Struct(array) = scalar else { return None };
+    if array.is_empty() {
+        return None;
+    }
+    array
+        .fields()
+        .iter()
+        .zip(array.columns())
+        .map(|(field, column)| {
+            Some((field.name().clone(), ScalarValue::try_from_array(column, 0).ok()?))
+        })
+        .collect()
+}
+
+fn shown(scalar: &ScalarValue) -> String {
+    match text(scalar) {
+        Some(text) => format!("'{text}'"),
+        None => scalar.to_string(),
+    }
+}

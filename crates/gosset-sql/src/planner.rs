@@ -1,0 +1,106 @@
+//! Checks of calls while SQL is planned: literals, DISTINCT and ORDER BY are visible here and nowhere later.
+
+use arrow::datatypes::Fields;
+use datafusion::common::{ScalarValue, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr,
+};
+use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
+
+use crate::function::Function;
+use crate::options::Options;
+
+/// Checks the calls of our aggregates; changes nothing.
+#[derive(Debug)]
+pub(crate) struct OptionsPlanner;
+
+impl ExprPlanner for OptionsPlanner {
+    fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if let Some(function) = crate::function(expr.func.name()) {
+            if expr.distinct {
+                return plan_err!(
+                    "{}: DISTINCT is not accepted: it would drop equal units, which are different units",
+                    function.name
+                );
+            }
+            if !expr.order_by.is_empty() {
+                return plan_err!(
+                    "{}: ORDER BY inside the call is not accepted: the result does not depend on the order",
+                    function.name
+                );
+            }
+            check_options(function, &expr.args)?;
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+
+    fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        if let WindowFunctionDefinition::AggregateUDF(udf) = &expr.func_def
+            && let Some(function) = crate::function(udf.name())
+        {
+            check_options(function, &expr.args)?;
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+}
+
+/// Parses the options of a call if its last argument is a struct literal.
+pub(crate) fn check_options(function: &'static Function, args: &[Expr]) -> Result<()> {
+    let declared = function.arguments.len();
+    let Some(fields) = args.last().and_then(struct_literal) else { return Ok(()) };
+    let beyond = args.len() == declared + 1 && !function.is_variadic();
+    let literals: Option<Vec<_>> =
+        fields.iter().map(|(name, value)| Some((name.clone(), literal(value)?))).collect();
+    match literals {
+        Some(literals) if beyond || (function.is_variadic() && args.len() >= declared) => {
+            Options::parse(function, literals).map(|_| ())
+        }
+        None if beyond => plan_err!("{}: the options must be literals", function.name),
+        _ => Ok(()),
+    }
+}
+
+/// The fields of `{name: value, ...}` as the SQL planner writes it: `named_struct('name', value, ...)`.
+fn struct_literal(expr: &Expr) -> Option<Vec<(String, &Expr)>> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    if call.name() != "named_struct" {
+        return None;
+    }
+    call.args
+        .chunks(2)
+        .map(|pair| match pair {
+            [Expr::Literal(name, _), value] => {
+                Some((name.try_as_str().flatten()?.to_owned(), value))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The value of a literal, of a negated one and of a struct of literals.
+fn literal(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Negative(inner) => literal(inner)?.arithmetic_negate().ok(),
+        Expr::Alias(alias) => literal(&alias.expr),
+        _ => {
+            let fields = struct_literal(expr)?;
+            let values: Vec<(String, ScalarValue)> = fields
+                .into_iter()
+                .map(|(name, value)| Some((name, literal(value)?)))
+                .collect::<Option<_>>()?;
+            struct_scalar(&values)
+        }
+    }
+}
+
+fn struct_scalar(values: &[(String, ScalarValue)]) -> Option<ScalarValue> {
+    let fields: Fields = values
+        .iter()
+        .map(|(name, value)| arrow::datatypes::Field::new(name, value.data_type(), true))
+        .collect();
+    let arrays = values.iter().map(|(_, v)| v.to_array().ok()).collect::<Option<Vec<_>>>()?;
+    let array = arrow::array::StructArray::try_new(fields, arrays, None).ok()?;
+    Some(ScalarValue::Struct(std::sync::Arc::new(array)))
+}

@@ -1,0 +1,70 @@
+//! Scalar functions of stored summaries.
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use std::sync::Arc;
+
+use crate::call::Call;
+use crate::function::{Function, Implementation, ScalarParts};
+use crate::input;
+
+/// A scalar function of the registry.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Scalar {
+    function: &'static Function,
+    signature: Signature,
+}
+
+impl Scalar {
+    pub(crate) fn new(function: &'static Function) -> Self {
+        Self { function, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    fn parts(&self) -> &ScalarParts {
+        match &self.function.implementation {
+            Implementation::Scalar(parts) => parts,
+            Implementation::Aggregate(_) => unreachable!("only scalars are registered as such"),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Scalar {
+    fn name(&self) -> &str {
+        self.function.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        input::coerce(self.function, types)
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok((self.parts().returns)())
+    }
+
+    /// Literals are known here, so that wrong options are errors of planning.
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let options = args.arg_fields.len() > self.function.arguments.len();
+        if let Some(Some(scalar)) = args.scalar_arguments.last().filter(|_| options) {
+            crate::options::Options::from_scalar(self.function, scalar)?;
+        }
+        let returns = (self.parts().returns)();
+        Ok(Arc::new(arrow::datatypes::Field::new(self.function.name, returns, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let call = Call::from_values(self.function, &args.args)?;
+        (self.parts().invoke)(&call, &args.args, args.number_rows)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(crate::docs::documentation(self.function))
+    }
+}

@@ -1,0 +1,395 @@
+//! Two-arm functions: two summaries and a comparison, and nothing of their own.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::DataType;
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::ColumnarValue;
+use gosset_stats::Effect;
+use gosset_stats::summary::{
+    BucketTable, Buckets, Columns, Moments, MomentsTable, Reader, Summary, Table, Writer,
+};
+
+use crate::aggregate::States;
+use crate::call::Call;
+use crate::effect::{effect_type, effects_to_struct};
+use crate::function::{AggregateParts, ArgumentKind, Implementation, ScalarParts};
+use crate::input::{LEFT_OUT, Labels, Prepared, Values, binary_values, failed, slots_of};
+use crate::options::Options;
+
+/// A comparison with its options: the one-call aggregate and the `*_effect` function are both made of it.
+pub(crate) trait Comparison: Debug + Send + Sync + 'static {
+    /// What it compares two of.
+    type Summary: SqlSummary;
+
+    /// The comparison that the options ask for.
+    fn new(options: &Options) -> Self;
+
+    /// The effect of treatment against control.
+    fn compare(
+        &self,
+        treatment: &Self::Summary,
+        control: &Self::Summary,
+    ) -> gosset_stats::Result<Effect>;
+}
+
+/// A summary that is made of columns.
+pub(crate) trait SqlSummary: Summary {
+    /// Many of them.
+    type Table: Table<Summary = Self> + 'static;
+
+    /// The empty table that a call asks for.
+    fn table(columns: Columns, options: &Options) -> gosset_stats::Result<Self::Table>;
+    /// The empty summary that a call asks for.
+    fn empty(columns: Columns, options: &Options) -> gosset_stats::Result<Self>;
+    /// Its columns.
+    fn columns(&self) -> &Columns;
+    /// Counts rows that were left out.
+    fn add_dropped(table: &mut Self::Table, slot: usize, rows: u64);
+}
+
+impl SqlSummary for Moments {
+    type Table = MomentsTable;
+    fn table(columns: Columns, _: &Options) -> gosset_stats::Result<MomentsTable> {
+        Ok(MomentsTable::new(columns))
+    }
+    fn empty(columns: Columns, _: &Options) -> gosset_stats::Result<Self> {
+        Ok(Self::new(columns))
+    }
+    fn columns(&self) -> &Columns {
+        self.columns()
+    }
+    fn add_dropped(table: &mut MomentsTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
+impl SqlSummary for Buckets {
+    type Table = BucketTable;
+    fn table(columns: Columns, options: &Options) -> gosset_stats::Result<BucketTable> {
+        BucketTable::new(columns, options.buckets())
+    }
+    fn empty(columns: Columns, options: &Options) -> gosset_stats::Result<Self> {
+        Self::new(columns, options.buckets())
+    }
+    fn columns(&self) -> &Columns {
+        self.columns()
+    }
+    fn add_dropped(table: &mut BucketTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
+/// The one-call form of a comparison.
+pub(crate) const fn two_arm<C: Comparison>() -> Implementation {
+    Implementation::Aggregate(AggregateParts { states: states::<C>, returns: effect_type })
+}
+
+/// The comparison of two stored summaries.
+pub(crate) const fn of_summaries<C: Comparison>() -> Implementation {
+    Implementation::Scalar(ScalarParts { invoke: compare_stored::<C>, returns: effect_type })
+}
+
+fn states<C: Comparison>(call: &Call) -> Result<Box<dyn States>> {
+    let mut states = TwoArm::<C> {
+        comparison: C::new(&call.options),
+        call: call.clone(),
+        table: None,
+        groups: Vec::new(),
+        found_bytes: 0,
+    };
+    if let Some(columns) = Values::columns_of_types(call)? {
+        states.make_table(columns)?;
+    }
+    Ok(Box::new(states))
+}
+
+/// The arms of many groups: slot `2g` is control and slot `2g + 1` treatment of group `g`.
+#[derive(Debug)]
+struct TwoArm<C: Comparison> {
+    comparison: C,
+    call: Call,
+    /// `None` while the length of an array of covariates is not known.
+    table: Option<<C::Summary as SqlSummary>::Table>,
+    groups: Vec<Group>,
+    /// About the bytes of the names of all groups.
+    found_bytes: usize,
+}
+
+/// What a group keeps beside the summaries of its arms.
+#[derive(Debug, Clone, Default)]
+struct Group {
+    /// Rows whose arm is NULL.
+    without_arm: u64,
+    /// Arms that rows had beside the two named ones: the first [`MAX_FOUND`] by name.
+    found: BTreeSet<String>,
+}
+
+/// How many arms are remembered for the message about an arm that no row has.
+const MAX_FOUND: usize = 20;
+
+impl Group {
+    /// Remembers an arm; returns the bytes that it takes more.
+    fn add_found(&mut self, arm: &str) -> usize {
+        if self.found.contains(arm) {
+            return 0;
+        }
+        self.found.insert(arm.to_owned());
+        if self.found.len() > MAX_FOUND {
+            self.found.pop_last();
+        }
+        arm.len() + 2 * size_of::<String>()
+    }
+}
+
+impl<C: Comparison> TwoArm<C> {
+    fn make_table(&mut self, columns: Columns) -> Result<()> {
+        let mut table =
+            C::Summary::table(columns, &self.call.options).map_err(|e| self.failed(e))?;
+        table.resize(2 * self.groups.len());
+        self.table = Some(table);
+        Ok(())
+    }
+
+    fn failed(&self, error: gosset_stats::Error) -> datafusion::error::DataFusionError {
+        failed(self.call.function, error)
+    }
+
+    /// The slot of each row; rows of other arms are left out, rows without an arm are counted.
+    fn arm_slots(
+        &mut self,
+        arm: &ArrayRef,
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> Result<Vec<u32>> {
+        let mut slots = slots_of(groups, filter);
+        let names = self.call.options.text("treatment").zip(self.call.options.text("control"));
+        match (arm.data_type(), names) {
+            (DataType::Boolean, _) => {
+                let arm = arm.as_boolean();
+                for (r, slot) in slots.iter_mut().enumerate().filter(|(_, s)| **s != LEFT_OUT) {
+                    if arm.is_valid(r) {
+                        *slot = 2 * *slot + u32::from(arm.value(r));
+                    } else {
+                        self.groups[groups[r]].without_arm += 1;
+                        *slot = LEFT_OUT;
+                    }
+                }
+            }
+            (_, Some((treatment, control))) => {
+                let labels = Labels::new(arm)?;
+                for (r, slot) in slots.iter_mut().enumerate().filter(|(_, s)| **s != LEFT_OUT) {
+                    let group = &mut self.groups[groups[r]];
+                    *slot = labels.with(r, |label| match label {
+                        Some(label) if label == treatment => 2 * *slot + 1,
+                        Some(label) if label == control => 2 * *slot,
+                        Some(label) => {
+                            self.found_bytes += group.add_found(label);
+                            LEFT_OUT
+                        }
+                        None => {
+                            group.without_arm += 1;
+                            LEFT_OUT
+                        }
+                    });
+                }
+            }
+            (other, None) => {
+                return exec_err!("{}: the arm is {other} and not named", self.call.function.name);
+            }
+        }
+        Ok(slots)
+    }
+
+    /// The summaries of control and treatment.
+    fn arms(&self, group: usize) -> Result<Option<(C::Summary, C::Summary)>> {
+        Ok(self.table.as_ref().map(|table| (table.get(2 * group), table.get(2 * group + 1))))
+    }
+
+    fn effect(&self, group: usize) -> Result<Option<Effect>> {
+        let Some((control, treatment)) = self.arms(group)? else { return Ok(None) };
+        let effect = self.comparison.compare(&treatment, &control);
+        let mut effect = effect.map_err(|e| self.failed(e))?;
+        effect.n_dropped += self.groups[group].without_arm;
+        if let Some(missing) = self.missing_arm(group, &effect) {
+            effect.note = Some(missing);
+        }
+        Ok(Some(effect))
+    }
+
+    /// What to say where a named arm has no rows and other arms have.
+    fn missing_arm(&self, group: usize, effect: &Effect) -> Option<String> {
+        let (treatment, control) =
+            self.call.options.text("treatment").zip(self.call.options.text("control"))?;
+        let (name, other, other_rows) = if effect.rows_treatment == 0 {
+            (treatment, control, effect.rows_control)
+        } else if effect.rows_control == 0 {
+            (control, treatment, effect.rows_treatment)
+        } else {
+            return None;
+        };
+        let mut found: BTreeSet<&str> =
+            self.groups[group].found.iter().map(String::as_str).collect();
+        if other_rows > 0 {
+            found.insert(other);
+        }
+        if found.is_empty() {
+            return None;
+        }
+        let found: Vec<String> = found.into_iter().map(|arm| format!("'{arm}'")).collect();
+        Some(format!("no row has the arm '{name}'; arms found: {}", found.join(", ")))
+    }
+}
+
+impl<C: Comparison> States for TwoArm<C> {
+    fn resize(&mut self, groups: usize) {
+        self.groups.resize(groups, Group::default());
+        if let Some(table) = &mut self.table {
+            table.resize(2 * groups);
+        }
+    }
+
+    fn update(
+        &mut self,
+        args: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
+        let arm = self.call.arguments.iter().position(|b| b.argument.kind == ArgumentKind::Arm);
+        let Some(arm) = arm else {
+            return exec_err!("{}: no argument is the arm", self.call.function.name);
+        };
+        let slots = self.arm_slots(&args[arm], groups, filter)?;
+        let values = Values::new(&self.call, args)?;
+        let columns = values.columns(&self.call)?;
+        if self.table.is_none() {
+            self.make_table(columns)?;
+        }
+        let Some(table) = &mut self.table else { return Ok(()) };
+        let prepared = Prepared::new(&self.call, args, values, slots, |slot| {
+            C::Summary::add_dropped(table, slot as usize, 1);
+        })?;
+        prepared.with_rows(|rows| table.update(rows));
+        Ok(())
+    }
+
+    fn merge(&mut self, group: usize, state: &[u8]) -> Result<()> {
+        let read = || -> gosset_stats::Result<_> {
+            let mut reader = Reader::new(state);
+            let without_arm = reader.varint()?;
+            let found = (0..reader.count(1)?)
+                .map(|_| reader.text())
+                .collect::<gosset_stats::Result<Vec<_>>>()?;
+            let arms = match reader.u8()? {
+                0 => None,
+                _ => {
+                    Some((C::Summary::decode(reader.blob()?)?, C::Summary::decode(reader.blob()?)?))
+                }
+            };
+            reader.finish()?;
+            Ok((without_arm, found, arms))
+        };
+        let (without_arm, found, arms) = read().map_err(|e| self.failed(e))?;
+        self.groups[group].without_arm += without_arm;
+        let found = found.iter().map(|arm| self.groups[group].add_found(arm));
+        self.found_bytes += found.sum::<usize>();
+        let Some((control, treatment)) = arms else { return Ok(()) };
+        if self.table.is_none() {
+            self.make_table(control.columns().clone())?;
+        }
+        if let Some(table) = &mut self.table {
+            let merged = table
+                .merge(2 * group, &control)
+                .and_then(|()| table.merge(2 * group + 1, &treatment));
+            merged.map_err(|e| failed(self.call.function, e))?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self, group: usize, out: &mut Vec<u8>) {
+        let mut writer = Writer::default();
+        let Group { without_arm, found } = &self.groups[group];
+        writer.varint(*without_arm);
+        writer.varint(found.len() as u64);
+        found.iter().for_each(|arm| writer.text(arm));
+        match &self.table {
+            None => writer.u8(0),
+            Some(table) => {
+                writer.u8(1);
+                writer.blob(&table.get(2 * group).encode());
+                writer.blob(&table.get(2 * group + 1).encode());
+            }
+        }
+        out.extend_from_slice(&writer.into_bytes());
+    }
+
+    fn evaluate(&self, groups: Range<usize>) -> Result<ArrayRef> {
+        let effects = groups.map(|g| self.effect(g)).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(effects_to_struct(&effects)))
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        if let Some(effect) = self.effect(0)?
+            && let Some(missing) = self.missing_arm(0, &effect)
+        {
+            return exec_err!("{}: {missing}", self.call.function.name);
+        }
+        Ok(())
+    }
+
+    fn drop_first(&mut self, groups: usize) {
+        self.groups.drain(..groups);
+        if let Some(table) = &mut self.table {
+            table.drop_first(2 * groups);
+        }
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.table.as_ref().map_or(0, Table::size)
+            + self.groups.capacity() * size_of::<Group>()
+            + self.found_bytes
+    }
+}
+
+fn compare_stored<C: Comparison>(
+    call: &Call,
+    values: &[ColumnarValue],
+    rows: usize,
+) -> Result<ColumnarValue> {
+    let comparison = C::new(&call.options);
+    let arrays = ColumnarValue::values_to_arrays(&values[..2])?;
+    let scalar = values[..2].iter().all(|v| matches!(v, ColumnarValue::Scalar(_)));
+    let wrong = |array: &ArrayRef| {
+        datafusion::common::internal_datafusion_err!(
+            "summaries were not coerced: {}",
+            array.data_type()
+        )
+    };
+    let treatment = binary_values(&arrays[0]).ok_or_else(|| wrong(&arrays[0]))?;
+    let control = binary_values(&arrays[1]).ok_or_else(|| wrong(&arrays[1]))?;
+    let effects = treatment
+        .into_iter()
+        .zip(control)
+        .take(if scalar { 1 } else { rows })
+        .map(|pair| match pair {
+            (Some(t), Some(c)) => C::Summary::decode(t)
+                .and_then(|t| comparison.compare(&t, &C::Summary::decode(c)?))
+                .map(Some)
+                .map_err(|e| failed(call.function, e)),
+            _ => Ok(None),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let effects: ArrayRef = Arc::new(effects_to_struct(&effects));
+    if scalar {
+        return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(
+            &effects, 0,
+        )?));
+    }
+    Ok(ColumnarValue::Array(effects))
+}

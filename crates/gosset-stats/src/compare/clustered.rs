@@ -1,0 +1,184 @@
+//! Inference with units as clusters of rows, from totals of units or of buckets of hashed units.
+
+use super::dyadic::Dyadic;
+use super::effect::{Effect, Inference};
+use super::infer::{Difference, Variance};
+use super::ratio::Ratio;
+use crate::exact::{ExactSum, Sums};
+use crate::summary::Buckets;
+use crate::{Error, Result};
+
+/// The difference of means per row, or of ratios of two sums, with units as clusters of rows.
+///
+/// With one outcome the mean is `Σy/N` over the `N` rows; with two it is their ratio `Σy/Σd`.
+///
+/// Formula: with the totals `y_k`, `d_k` of unit or bucket `k` (`d_k` its rows for a mean), `D = Σd_k` and the exact
+/// `e_k = y_k − (Y/D)·d_k`, the variance of an arm is `Σe_k²/D²` times a factor. While the summary holds its `U` units
+/// one by one the factor is `U/(U − 1)`; once it holds buckets it is `N²/(N² − Σn_k²)` with the rows `n_k` of the
+/// buckets, under which the expectation of the variance is that over units for rows that are units. Welch and
+/// Satterthwaite's degrees of freedom from `G_a − 1`, `G_a` the units or non-empty buckets. `n_*` are units where they
+/// are known and NULL once there are buckets.
+///
+/// Assumptions: units are independent and were randomised; a hash of units that is independent of that of the
+/// assignment. The standard error from `K` buckets has a noise of about `1/(2√K)` of itself.
+///
+/// Small samples: without rows, or with a denominator that sums to 0, in an arm there is no estimate; with fewer than
+/// two units in an arm, or no variance in both, there is no test and no interval, and `note` says why. NaN or infinite
+/// values give NaN.
+///
+/// # Errors
+/// [`Error::Mismatch`] for summaries of different columns or bucket counts, [`Error::Invalid`] for more than two
+/// outcomes or a confidence outside of (0, 1).
+///
+/// # References
+/// Deng, Knoblich and Lu (2018), Applying the delta method in metric analytics, KDD '18, 233–242,
+/// doi:10.1145/3219819.3219919. Liang and Zeger (1986), Longitudinal data analysis using generalized linear models,
+/// Biometrika 73(1), 13–22, doi:10.1093/biomet/73.1.13.
+pub fn clustered_ttest(t: &Buckets, c: &Buckets, inference: &Inference) -> Result<Effect> {
+    let mut effect = Effect::of_buckets((t, c), inference, "clustered")?;
+    if let Some(clustered) = effect.cluster(t, c, 2) {
+        effect.infer(inference, &clustered.difference());
+    }
+    Ok(effect)
+}
+
+/// Two arms as clusters.
+#[derive(Debug)]
+pub(super) struct Clustered {
+    /// The difference of the means or ratios.
+    pub(super) estimate: f64,
+    pub(super) t: Arm,
+    pub(super) c: Arm,
+}
+
+/// An arm as clusters: units, or buckets of units.
+#[derive(Debug)]
+pub(super) struct Arm {
+    /// The mean or ratio `Y/D`.
+    pub(super) mean: f64,
+    /// `y_k − (Y/D)·d_k` of every cluster.
+    residuals: Vec<f64>,
+    /// `d_k` of every cluster.
+    sizes: Vec<f64>,
+    variance: Variance,
+}
+
+impl Arm {
+    /// Residuals and sizes, in the order of the summary's totals.
+    pub(super) fn totals(&self) -> (&[f64], &[f64]) {
+        (&self.residuals, &self.sizes)
+    }
+}
+
+impl Clustered {
+    /// The difference with its analytic standard error.
+    pub(super) fn difference(&self) -> Difference {
+        Difference::welch(self.estimate, self.c.mean, self.t.variance, self.c.variance)
+    }
+}
+
+impl Effect {
+    /// An effect between buckets, with the counts of their units and rows.
+    pub(super) fn of_buckets(
+        (t, c): (&Buckets, &Buckets),
+        inference: &Inference,
+        method: &str,
+    ) -> Result<Self> {
+        if t.columns() != c.columns() {
+            return Err(Error::Mismatch(format!(
+                "expected two summaries of the same columns, found {} for treatment and {} for control",
+                t.columns(),
+                c.columns()
+            )));
+        }
+        let outcomes = t.columns().outcomes();
+        if outcomes > 2 {
+            return Err(Error::Invalid(format!(
+                "expected a summary of one outcome, or of numerator and denominator, \
+                 found {outcomes} outcomes"
+            )));
+        }
+        Ok(Self {
+            n_control: c.units(),
+            n_treatment: t.units(),
+            rows_control: c.rows(),
+            rows_treatment: t.rows(),
+            n_dropped: t.dropped() + c.dropped(),
+            ..Self::new(inference, method)?
+        })
+    }
+
+    /// The two arms as clusters, after setting the means. Where there is no more than an estimate to give, because of
+    /// fewer than `least` clusters or of values that are not finite, sets it and gives `None`.
+    pub(super) fn cluster(&mut self, t: &Buckets, c: &Buckets, least: u64) -> Option<Clustered> {
+        if t.units().is_none() || c.units().is_none() {
+            self.remark("units are in buckets and not counted");
+        }
+        let [totals_t, totals_c] = [t, c].map(Totals::of);
+        if !self.set_ratios(&totals_t.ratio, &totals_c.ratio) {
+            return None;
+        }
+        let estimate = totals_t.ratio.minus(&totals_c.ratio);
+        if self.lacks_units((t.len() as u64, c.len() as u64), least) {
+            self.set_estimate(estimate, self.mean_control.unwrap_or(f64::NAN));
+            return None;
+        }
+        let clustered = totals_t.arm(t).zip(totals_c.arm(c));
+        if clustered.is_none() {
+            self.set_not_finite();
+        }
+        clustered.map(|(t, c)| Clustered { estimate, t, c })
+    }
+}
+
+/// The totals `Y` and `D` of an arm.
+#[derive(Debug)]
+struct Totals {
+    y: Option<Dyadic>,
+    d: Option<Dyadic>,
+    ratio: Ratio,
+}
+
+impl Totals {
+    fn of(arm: &Buckets) -> Self {
+        let sum = arm.sum();
+        let ratio = match &sum.sums[..arm.columns().outcomes()] {
+            [y, d] => Ratio::of(y, d),
+            sums => Ratio::of(&sums[0], &ExactSum::from_integer(sum.n.into())),
+        };
+        Self { y: Dyadic::of(&sum.sums[0]), d: denominator(arm, &sum), ratio }
+    }
+
+    /// The arm's clusters; `None` where a value is not finite.
+    fn arm(&self, arm: &Buckets) -> Option<Arm> {
+        let (y, d) = (self.y.as_ref()?, self.d.as_ref()?);
+        let total = d.to_f64();
+        let (mut residuals, mut sizes) = (Vec::new(), Vec::new());
+        let (mut rows, mut squared_rows) = (0u128, 0u128);
+        for (_, sums) in arm.totals() {
+            let (y_k, d_k) = (Dyadic::of(&sums.sums[0])?, denominator(arm, sums)?);
+            // Formed exactly: an offset of all values leaves no trace in what is squared.
+            residuals.push(d.times(&y_k).minus(&y.times(&d_k)).to_f64() / total);
+            sizes.push(d_k.to_f64());
+            rows += u128::from(sums.n);
+            squared_rows += u128::from(sums.n) * u128::from(sums.n);
+        }
+        // What makes the sum of squares of few clusters unbiased.
+        let factor = match arm.units() {
+            Some(units) => units as f64 / (units as f64 - 1.0),
+            None => (rows * rows) as f64 / (rows * rows - squared_rows) as f64,
+        };
+        let squares: f64 = residuals.iter().map(|e| (e / total) * (e / total)).sum();
+        let variance = Variance { value: squares * factor, df: residuals.len() as f64 - 1.0 };
+        Some(Arm { mean: y.over(d), residuals, sizes, variance })
+    }
+}
+
+/// The second outcome, or the number of rows.
+fn denominator(arm: &Buckets, sums: &Sums) -> Option<Dyadic> {
+    if arm.columns().outcomes() == 2 {
+        Dyadic::of(&sums.sums[1])
+    } else {
+        Some(Dyadic::count(sums.n))
+    }
+}

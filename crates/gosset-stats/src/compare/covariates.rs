@@ -1,0 +1,102 @@
+//! What the adjusted comparisons share: which covariates are used, and what is said of it.
+
+use super::dyadic::variance;
+use super::effect::{Effect, Inference};
+use super::infer::Difference;
+use crate::summary::Moments;
+use crate::{Error, Result};
+
+/// The columns that an adjustment uses.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Columns of covariates and indicators, in their order.
+    pub(super) columns: Vec<usize>,
+    left_out: Vec<usize>,
+}
+
+impl Kept {
+    /// Takes the covariates in their order, as far as `independent` says of a column and those kept before it.
+    pub(super) fn choose(
+        moments: &Moments,
+        mut independent: impl FnMut(usize, &[usize]) -> bool,
+    ) -> Self {
+        let mut kept = Self { columns: Vec::new(), left_out: Vec::new() };
+        for column in moments.columns().outcomes()..moments.width() {
+            if independent(column, &kept.columns) {
+                kept.columns.push(column);
+            } else {
+                kept.left_out.push(column);
+            }
+        }
+        kept
+    }
+
+    /// The weights of `y − Σ θ_j x_j` over the columns.
+    pub(super) fn weights(&self, theta: &[f64]) -> Vec<(usize, f64)> {
+        let adjustment = self.columns.iter().zip(theta).map(|(&column, theta)| (column, -theta));
+        [(0, 1.0)].into_iter().chain(adjustment).collect()
+    }
+}
+
+/// The variance within an arm of what the covariates leave of the outcome.
+///
+/// It is exact for the coefficients, but those are rounded: where they explain all but a 1e-24th of the variance, what
+/// is left is their rounding, and the truth is 0.
+pub(super) fn residual_variance(arm: &Moments, weights: &[(usize, f64)]) -> f64 {
+    let residual = variance(arm, weights);
+    if residual <= 1e-24 * variance(arm, &weights[..1]) { 0.0 } else { residual }
+}
+
+impl Effect {
+    /// An effect that is adjusted for covariates, and the two summaries with the indicator columns of both.
+    pub(super) fn adjusted(
+        (t, c): (&Moments, &Moments),
+        inference: &Inference,
+        method: &str,
+    ) -> Result<(Self, Moments, Moments)> {
+        let effect = Self::of_moments((t, c), 1, inference, method)?;
+        if t.columns().covariates() == 0 {
+            return Err(Error::Invalid("expected at least one covariate, found none".into()));
+        }
+        let (t, c) = Moments::aligned(t, c)?;
+        Ok((effect, t, c))
+    }
+
+    /// Says which covariates were missing in rows and which were left out.
+    pub(super) fn remark_covariates(&mut self, t: &Moments, c: &Moments, kept: &Kept) {
+        let names = |columns: &[usize]| {
+            columns.iter().map(|&i| format!("'{}'", t.name(i))).collect::<Vec<_>>().join(", ")
+        };
+        let indicators: Vec<usize> = (t.columns().len()..t.width()).collect();
+        if !indicators.is_empty() {
+            let rows: Vec<String> = indicators
+                .iter()
+                .map(|&i| (t.sum(i).to_f64() + c.sum(i).to_f64()).to_string())
+                .collect();
+            self.remark(format!(
+                "missing covariates are 0 with an indicator: {} in {} rows",
+                names(&indicators),
+                rows.join(", ")
+            ));
+        }
+        if !kept.left_out.is_empty() {
+            let columns = names(&kept.left_out);
+            self.remark(format!(
+                "left out, constant or dependent on the covariates before: {columns}"
+            ));
+        }
+        if kept.columns.is_empty() {
+            self.remark("not adjusted: no covariate is left");
+        }
+    }
+
+    /// Sets the share of the unadjusted variance that the adjustment takes away.
+    pub(super) fn set_variance_reduction(&mut self, adjusted: &Difference, plain: &Difference) {
+        let finite = adjusted.variance.is_finite() && plain.variance.is_finite();
+        self.variance_reduction = match finite {
+            true if plain.variance == 0.0 => None,
+            true => Some(1.0 - adjusted.variance / plain.variance),
+            false => Some(f64::NAN),
+        };
+    }
+}

@@ -1,0 +1,252 @@
+//! From an estimate with its standard error to a whole [`Effect`]: the one place where statistics, p-values, intervals
+//! and relative effects are made.
+
+use crate::compare::effect::{Alternative, Effect, Inference};
+use crate::compare::relative;
+use crate::dist::{t_isf, t_sf, t_two_sided};
+use crate::summary::Moments;
+use crate::{Error, Result};
+
+/// A difference, treatment − control, with all that is known of its distribution.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Difference {
+    /// The difference.
+    pub(super) estimate: f64,
+    /// Its variance: the squared standard error.
+    pub(super) variance: f64,
+    /// Degrees of freedom of that variance; infinite for the normal law.
+    pub(super) df: f64,
+    /// The mean of control that relative effects refer to.
+    pub(super) control: f64,
+    /// The variance of that mean.
+    pub(super) control_variance: f64,
+    /// The covariance of the difference and that mean.
+    pub(super) covariance: f64,
+}
+
+/// The variance of the mean of an arm and its degrees of freedom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Variance {
+    pub(super) value: f64,
+    pub(super) df: f64,
+}
+
+impl Difference {
+    /// The difference of two independent arms, with the degrees of freedom of Welch and Satterthwaite.
+    pub(super) fn welch(estimate: f64, control: f64, t: Variance, c: Variance) -> Self {
+        // In shares of the variance, whose squares neither overflow nor underflow.
+        let (share_t, share_c) = (t.value / (t.value + c.value), c.value / (t.value + c.value));
+        let df = 1.0 / (share_t * share_t / t.df + share_c * share_c / c.df);
+        Self::independent(estimate, control, t.value, c.value, df)
+    }
+
+    /// The difference of two independent arms.
+    pub(super) fn independent(estimate: f64, control: f64, v_t: f64, v_c: f64, df: f64) -> Self {
+        let variance = v_t + v_c;
+        Self { estimate, variance, df, control, control_variance: v_c, covariance: -v_c }
+    }
+
+    /// Its standard error.
+    pub(super) fn std_error(&self) -> f64 {
+        self.variance.sqrt()
+    }
+}
+
+/// How many standard errors an interval reaches down and up; `None` where that side is open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Reach {
+    pub(super) down: Option<f64>,
+    pub(super) up: Option<f64>,
+}
+
+impl Reach {
+    /// The reach of an interval under a Student law.
+    pub(super) fn new(inference: &Inference, df: f64) -> Self {
+        let alpha = 1.0 - inference.confidence;
+        match inference.alternative {
+            Alternative::TwoSided => {
+                let q = t_isf(alpha / 2.0, df);
+                Self { down: Some(q), up: Some(q) }
+            }
+            Alternative::Greater => Self { down: Some(t_isf(alpha, df)), up: None },
+            Alternative::Less => Self { down: None, up: Some(t_isf(alpha, df)) },
+        }
+    }
+
+    /// The interval around a centre; open sides are infinite.
+    pub(super) fn around(self, center: f64, std_error: f64) -> (f64, f64) {
+        (
+            self.down.map_or(f64::NEG_INFINITY, |q| center - q * std_error),
+            self.up.map_or(f64::INFINITY, |q| center + q * std_error),
+        )
+    }
+}
+
+/// The p-value of a statistic under a Student law.
+pub(super) fn p_value(alternative: Alternative, statistic: f64, df: f64) -> f64 {
+    match alternative {
+        Alternative::TwoSided => t_two_sided(statistic, df),
+        Alternative::Greater => t_sf(statistic, df),
+        Alternative::Less => t_sf(-statistic, df),
+    }
+}
+
+impl Effect {
+    /// An effect of which no more is known than how it is asked for.
+    pub(super) fn new(inference: &Inference, method: &str) -> Result<Self> {
+        inference.check()?;
+        Ok(Self { confidence: inference.confidence, method: method.to_owned(), ..Self::default() })
+    }
+
+    /// An effect between moments with `outcomes` outcomes each, with the counts of their rows, which are units.
+    pub(super) fn of_moments(
+        (t, c): (&Moments, &Moments),
+        outcomes: usize,
+        inference: &Inference,
+        method: &str,
+    ) -> Result<Self> {
+        if t.columns() != c.columns() {
+            return Err(Error::Mismatch(format!(
+                "expected two summaries of the same columns, found {} for treatment and {} for control",
+                t.columns(),
+                c.columns()
+            )));
+        }
+        check_outcomes(t.columns().outcomes(), outcomes)?;
+        Ok(Self {
+            n_control: Some(c.n()),
+            n_treatment: Some(t.n()),
+            rows_control: c.n(),
+            rows_treatment: t.n(),
+            n_dropped: t.dropped() + c.dropped(),
+            ..Self::new(inference, method)?
+        })
+    }
+
+    /// Adds to the note.
+    pub(super) fn remark(&mut self, text: impl AsRef<str>) {
+        let note = self.note.get_or_insert_default();
+        if !note.is_empty() {
+            note.push_str("; ");
+        }
+        note.push_str(text.as_ref());
+    }
+
+    /// Says so and gives `true` where an arm has no rows at all, so that nothing can be estimated.
+    pub(super) fn lacks_rows(&mut self) -> bool {
+        let empty = match (self.rows_treatment, self.rows_control) {
+            (0, 0) => "no rows in either arm",
+            (0, _) => "no rows in treatment",
+            (_, 0) => "no rows in control",
+            _ => return false,
+        };
+        self.remark(empty);
+        true
+    }
+
+    /// Says so and gives `true` where an arm has too few units for a standard error.
+    pub(super) fn lacks_units(&mut self, (t, c): (u64, u64), least: u64) -> bool {
+        let few = t < least || c < least;
+        if few {
+            self.remark(format!(
+                "too few units: a standard error needs at least {least} in each arm, \
+                 found {t} in treatment and {c} in control"
+            ));
+        }
+        few
+    }
+
+    /// Sets the estimate, and the relative one over a mean of control.
+    pub(super) fn set_estimate(&mut self, estimate: f64, control: f64) {
+        self.estimate = Some(estimate);
+        self.relative = (control != 0.0).then(|| estimate / control.abs());
+        if control == 0.0 {
+            self.remark("no relative effect: the mean of control is 0");
+        }
+    }
+
+    /// Sets the estimate and all inference that follows from it by a Student law.
+    pub(super) fn infer(&mut self, inference: &Inference, difference: &Difference) {
+        self.set_estimate(difference.estimate, difference.control);
+        let std_error = difference.std_error();
+        self.std_error = Some(std_error);
+        if self.lacks_finiteness(difference) || self.lacks_variance(std_error) {
+            return;
+        }
+        let statistic = difference.estimate / std_error;
+        self.statistic = Some(statistic);
+        self.df = Some(difference.df);
+        self.p_value = Some(p_value(inference.alternative, statistic, difference.df));
+        let reach = Reach::new(inference, difference.df);
+        let (lower, upper) = reach.around(difference.estimate, std_error);
+        (self.ci_lower, self.ci_upper) = (Some(lower), Some(upper));
+        self.infer_relative(inference, difference);
+    }
+
+    /// Sets the standard error and the interval of the relative effect.
+    pub(super) fn infer_relative(&mut self, inference: &Inference, difference: &Difference) {
+        if difference.control == 0.0 {
+            return;
+        }
+        let reach = Reach::new(inference, difference.df);
+        self.relative_std_error = Some(relative::std_error(difference));
+        match relative::interval(inference.relative, difference, reach) {
+            Ok((lower, upper)) => {
+                (self.relative_ci_lower, self.relative_ci_upper) = (Some(lower), Some(upper));
+            }
+            Err(why) => self.remark(why),
+        }
+    }
+
+    /// Says so and gives `true` where the variance is exactly zero: a fact, but no scale to measure the estimate by.
+    pub(super) fn lacks_variance(&mut self, std_error: f64) -> bool {
+        if std_error == 0.0 {
+            self.remark("zero variance: no test and no interval");
+        }
+        std_error == 0.0
+    }
+
+    /// Gives `true` where the values are not finite, and NaN in everything that depends on them. An estimate whose
+    /// variance alone is beyond the range of numbers stays.
+    pub(super) fn lacks_finiteness(&mut self, difference: &Difference) -> bool {
+        let finite = difference.estimate.is_finite()
+            && difference.variance.is_finite()
+            && difference.control.is_finite();
+        if !finite {
+            let estimates = (self.estimate, self.relative);
+            self.set_not_finite();
+            if difference.estimate.is_finite() {
+                (self.estimate, self.relative) = estimates;
+            }
+        }
+        !finite
+    }
+
+    /// Sets everything that depends on the values to NaN.
+    pub(super) fn set_not_finite(&mut self) {
+        for field in [
+            &mut self.estimate,
+            &mut self.std_error,
+            &mut self.statistic,
+            &mut self.df,
+            &mut self.p_value,
+            &mut self.ci_lower,
+            &mut self.ci_upper,
+            &mut self.relative,
+            &mut self.relative_std_error,
+            &mut self.relative_ci_lower,
+            &mut self.relative_ci_upper,
+        ] {
+            *field = Some(f64::NAN);
+        }
+        self.remark("values are NaN, infinite or too large to square");
+    }
+}
+
+/// Checks the number of outcomes of a summary.
+pub(super) fn check_outcomes(found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("expected a summary of {expected} outcome(s), found {found}")))
+}

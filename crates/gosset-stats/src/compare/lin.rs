@@ -1,0 +1,197 @@
+//! Lin's regression adjustment: a regression of its own in each arm.
+
+use super::covariates::{Kept, residual_variance};
+use super::dyadic::{comoment, mean_difference};
+use super::effect::{Effect, Inference};
+use super::infer::{Difference, Variance};
+use super::ttest::welch;
+use crate::Result;
+use crate::linalg::Factor;
+use crate::summary::Moments;
+
+/// The variance of Lin's estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinVcov {
+    /// The sum of the variances of the two regressions: robust to unequal variances of the arms.
+    #[default]
+    ByArm,
+    /// That of the one interacted regression with one residual variance.
+    Classical,
+}
+
+/// The difference of means, adjusted by a regression on the covariates in each arm; every row is a unit.
+///
+/// Formula: the coefficient of the arm `T` in the regression of `y` on `1, T, x − X̄, T(x − X̄)`, with the mean `X̄` over
+/// both arms. The regressions of the arms are separate: `τ̂ = m_t − m_c` with `m_a = ȳ_a − β_a'(x̄_a − X̄)`, and
+/// `Var(m_a) = s²_a (1 + n_a d'M_a⁻¹d)/n_a` with `d = x̄_a − X̄`, the sums of squares and products `M_a` of the covariates
+/// within the arm and the residual variance `s²_a` with divisor `n_a − k − 1`.
+/// * by arm: Welch and Satterthwaite's degrees of freedom from `n_a − k − 1`;
+/// * classical: one `s²` for both arms with divisor and degrees of freedom `N − 2k − 2`.
+///
+/// Residual sums of squares are exact for the given coefficients. `X̄` is taken as fixed (the variance is that of the
+/// effect in these units). `relative` is over `m_c`; `mean_*` are not adjusted; `variance_reduction` compares with
+/// Welch's test of the same rows.
+///
+/// A covariate that is missing in some rows comes with an indicator column of its own (see [`Moments`]). Columns whose
+/// coefficient cannot be estimated in both arms, because they are constant or depend on those before them in one, are
+/// left out of both, and `note` names them.
+///
+/// Assumptions: rows are independent units of randomisation; covariates are not affected by the treatment. The linear
+/// model need not be true.
+///
+/// Small samples: without rows in an arm there is no estimate; unless each arm has two units more than covariates, or
+/// with no variance left in both, there is no test and no interval, and `note` says why. NaN or infinite values give NaN.
+///
+/// # Errors
+/// [`Error::Mismatch`](crate::Error::Mismatch) for summaries of different columns, [`Error::Invalid`](crate::Error::Invalid)
+/// for more than one outcome, no covariate, or a confidence outside of (0, 1).
+///
+/// # References
+/// Lin (2013), Agnostic notes on regression adjustments to experimental data: reexamining Freedman's critique, Annals of
+/// Applied Statistics 7(1), 295–318, doi:10.1214/12-AOAS583.
+pub fn lin(t: &Moments, c: &Moments, inference: &Inference, vcov: LinVcov) -> Result<Effect> {
+    let method = match vcov {
+        LinVcov::ByArm => "lin by arm",
+        LinVcov::Classical => "lin classical",
+    };
+    let (mut effect, t, c) = Effect::adjusted((t, c), inference, method)?;
+    if !effect.set_means(&t, &c) {
+        return Ok(effect);
+    }
+    let (mut factor_t, mut factor_c) = (Factor::default(), Factor::default());
+    let kept = Kept::choose(&t, |column, kept| {
+        let next = |factor: &Factor, arm: &Moments| {
+            let row: Vec<f64> =
+                kept.iter().chain([&column]).map(|&k| comoment(arm, column, k)).collect();
+            factor.next_row(&row)
+        };
+        let rows = next(&factor_t, &t).zip(next(&factor_c, &c));
+        rows.map(|(row_t, row_c)| {
+            factor_t.push(row_t);
+            factor_c.push(row_c);
+        })
+        .is_some()
+    });
+    effect.remark_covariates(&t, &c, &kept);
+
+    // x̄_t − X̄ is n_c/N of x̄_t − x̄_c, and x̄_c − X̄ is −n_t/N of it.
+    let apart: Vec<f64> =
+        kept.columns.iter().map(|&column| mean_difference(&t, &c, &[(column, 1.0)])).collect();
+    let total = t.n() as f64 + c.n() as f64;
+    let fit_t = Fit::new(&t, &kept, &factor_t, &apart, c.n() as f64 / total);
+    let fit_c = Fit::new(&c, &kept, &factor_c, &apart, -(t.n() as f64) / total);
+    let estimate = mean_difference(&t, &c, &[(0, 1.0)]) - (fit_t.adjustment - fit_c.adjustment);
+    let control = c.mean(0) - fit_c.adjustment;
+
+    let parameters = kept.columns.len() as u64 + 1;
+    if effect.lacks_units((t.n(), c.n()), parameters + 1) {
+        effect.set_estimate(estimate, control);
+        return Ok(effect);
+    }
+    let (df_t, df_c) = ((t.n() - parameters) as f64, (c.n() - parameters) as f64);
+    let difference = match vcov {
+        LinVcov::ByArm => {
+            let arm = |fit: &Fit, df: f64| Variance {
+                value: fit.variance * ((fit.n - 1.0) / df) * fit.leverage / fit.n,
+                df,
+            };
+            Difference::welch(estimate, control, arm(&fit_t, df_t), arm(&fit_c, df_c))
+        }
+        LinVcov::Classical => {
+            let df = df_t + df_c;
+            let [sum_t, sum_c] = [&fit_t, &fit_c].map(|fit| fit.variance * (fit.n - 1.0));
+            let variance = (sum_t + sum_c) / df;
+            let [v_t, v_c] = [&fit_t, &fit_c].map(|fit| variance * fit.leverage / fit.n);
+            Difference::independent(estimate, control, v_t, v_c, df)
+        }
+    };
+    effect.infer(inference, &difference);
+    effect.set_variance_reduction(&difference, &welch(&t, &c, estimate));
+    Ok(effect)
+}
+
+/// The regression of one arm.
+#[derive(Debug, Clone, Copy)]
+struct Fit {
+    n: f64,
+    /// `β'(x̄ − X̄)`.
+    adjustment: f64,
+    /// The variance of the residuals, with divisor `n − 1`.
+    variance: f64,
+    /// `1 + n·d'M⁻¹d`.
+    leverage: f64,
+}
+
+impl Fit {
+    fn new(arm: &Moments, kept: &Kept, factor: &Factor, apart: &[f64], share: f64) -> Self {
+        let n = arm.n() as f64;
+        let with_outcome: Vec<f64> =
+            kept.columns.iter().map(|&column| comoment(arm, column, 0)).collect();
+        let coefficients = factor.solve(&with_outcome);
+        let from_mean: Vec<f64> = apart.iter().map(|apart| share * apart).collect();
+        let adjustment = coefficients.iter().zip(&from_mean).map(|(b, d)| b * d).sum();
+        let variance = residual_variance(arm, &kept.weights(&coefficients));
+        let leverage = 1.0 + n * factor.quadratic_form(&from_mean);
+        Self { n, adjustment, variance, leverage }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arm(names: &[&str], columns: &[&[f64]]) -> Moments {
+        Moments::of(names, 1, columns).expect("valid columns")
+    }
+
+    #[test]
+    fn with_a_stratum_as_covariate_it_is_post_stratification() {
+        let (y_t, s_t) = ([3.0, 5.0, 9.0, 10.0, 14.0], [0.0, 0.0, 1.0, 1.0, 1.0]);
+        let (y_c, s_c) = ([1.0, 2.0, 6.0, 4.0, 8.0, 5.0], [0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+        let (t, c) = (arm(&["y", "s"], &[&y_t, &s_t]), arm(&["y", "s"], &[&y_c, &s_c]));
+        let e = lin(&t, &c, &Inference::default(), LinVcov::ByArm).expect("valid summaries");
+        // Strata of 6 and 5 of 11 units: means 4 and 11 in treatment, 3.25 and 6.5 in control.
+        let estimate = 6.0 / 11.0 * (4.0 - 3.25) + 5.0 / 11.0 * (11.0 - 6.5);
+        assert!((e.estimate.expect("defined") - estimate).abs() < 1e-14);
+        // Residual variances (2 + 14)/3 and (14.75 + 4.5)/4, and Σ W²/n over the strata of each arm.
+        let shares = [6.0f64 / 11.0, 5.0 / 11.0].map(|w| w * w);
+        let v_t = 16.0 / 3.0 * (shares[0] / 2.0 + shares[1] / 3.0);
+        let v_c = 19.25 / 4.0 * (shares[0] / 4.0 + shares[1] / 2.0);
+        assert!((e.std_error.expect("defined") - (v_t + v_c).sqrt()).abs() < 1e-14);
+        let df = (v_t + v_c).powi(2) / (v_t * v_t / 3.0 + v_c * v_c / 4.0);
+        assert!((e.df.expect("defined") - df).abs() < 1e-12);
+        let relative = estimate / (6.0 / 11.0 * 3.25 + 5.0 / 11.0 * 6.5);
+        assert!((e.relative.expect("defined") - relative).abs() < 1e-14);
+        let classical = lin(&t, &c, &Inference::default(), LinVcov::Classical);
+        let classical = classical.expect("valid summaries");
+        let pooled = (16.0 + 19.25) / 7.0 * (v_t / (16.0 / 3.0) + v_c / (19.25 / 4.0));
+        assert!((classical.std_error.expect("defined") - pooled.sqrt()).abs() < 1e-14);
+        assert_eq!(classical.df, Some(7.0));
+    }
+
+    #[test]
+    fn a_covariate_without_variance_in_one_arm_is_left_out_of_both() {
+        let y = [3.0, 5.0, 9.0, 10.0, 14.0];
+        let x = [0.0, 1.0, 1.0, 3.0, 2.0];
+        let (t, c) = (arm(&["y", "x"], &[&y, &[7.0; 5]]), arm(&["y", "x"], &[&y, &x]));
+        let e = lin(&t, &c, &Inference::default(), LinVcov::ByArm).expect("valid summaries");
+        assert!(
+            e.note
+                .expect("a note")
+                .contains("left out, constant or dependent on the covariates before: 'x'")
+        );
+        assert_eq!((e.estimate, e.variance_reduction), (Some(0.0), Some(0.0)));
+    }
+
+    #[test]
+    fn each_arm_needs_two_units_more_than_covariates() {
+        let inference = Inference::default();
+        let three = arm(&["y", "x"], &[&[1.0, 5.0, 2.0], &[1.0, 2.0, 4.0]]);
+        let two = arm(&["y", "x"], &[&[1.0, 5.0], &[1.0, 2.0]]);
+        let enough = lin(&three, &three, &inference, LinVcov::ByArm).expect("valid summaries");
+        assert_eq!(enough.df, Some(2.0));
+        let few = lin(&three, &two, &inference, LinVcov::ByArm).expect("valid summaries");
+        assert!(few.estimate.is_some() && few.std_error.is_none());
+        assert!(few.note.expect("a note").contains("at least 3 in each arm"));
+    }
+}

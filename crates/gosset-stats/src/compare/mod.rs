@@ -1,0 +1,34 @@
+//! Comparisons: pure functions of two summaries, treatment and control, to an [`Effect`].
+//!
+//! Every difference is treatment − control. Where something is not defined the field is `None` and `note` says why;
+//! values that are not finite give NaN. Estimates, variances and covariances are formed exactly from the sums in the
+//! summaries and rounded once.
+
+mod bootstrap;
+mod clustered;
+mod covariates;
+mod cuped;
+mod dyadic;
+pub mod effect;
+mod infer;
+mod lin;
+mod proportion;
+mod ratio;
+mod relative;
+mod resample;
+mod srm;
+mod ttest;
+
+pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap};
+pub use clustered::clustered_ttest;
+pub use cuped::cuped;
+pub use effect::{Alternative, Effect, Inference, Relative};
+pub use lin::{LinVcov, lin};
+pub use proportion::{ProportionMethod, proportion_test};
+pub use ratio::ratio_test;
+pub use srm::{ArmCount, SampleRatio, srm};
+pub use ttest::{Variance, ttest};
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers that are equal to the bit")]
+mod tests;

@@ -1,0 +1,195 @@
+//! The resampling kernel: weighted sums of clusters for every replicate.
+//!
+//! A sum adds its clusters in their order, with one multiplication and one addition each: replicates side by side fill
+//! the vector registers, and their number changes no bit of any of them.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::summary::Buckets;
+use crate::units;
+use crate::weights::PoissonWeights;
+
+/// Clusters whose weights are added in one pass over the replicates.
+const LANES: usize = 4;
+
+/// The most bytes of a matrix of weights that is kept.
+const MAX_MATRIX: usize = 16 << 20;
+
+/// How many matrices are kept.
+const MAX_KEPT: usize = 4;
+
+/// `Σ w_kb e_k` and `Σ w_kb d_k` for the replicates `b`.
+#[derive(Debug)]
+pub(super) struct WeightedSums {
+    residuals: Vec<f64>,
+    sizes: Vec<f64>,
+}
+
+/// The weighted sums of the clusters of an arm, whose residuals and sizes are in the order of its totals.
+pub(super) fn weighted_sums(
+    arm: &Buckets,
+    (residuals, sizes): (&[f64], &[f64]),
+    replicates: usize,
+    seed: u64,
+) -> WeightedSums {
+    let mut sums = WeightedSums { residuals: vec![0.0; replicates], sizes: vec![0.0; replicates] };
+    let weights = PoissonWeights::new(seed);
+    let matrix = arm.bucket_indices().and_then(|indices| {
+        let matrix = bucket_weights(seed, arm.buckets(), replicates)?;
+        Some((indices, matrix))
+    });
+    match matrix {
+        Some((indices, matrix)) => {
+            let row = |k: usize| {
+                let start = indices[k] as usize * replicates;
+                &matrix[start..start + replicates]
+            };
+            for first in (0..residuals.len()).step_by(LANES) {
+                let last = (first + LANES).min(residuals.len());
+                let rows: Vec<&[u8]> = (first..last).map(row).collect();
+                sums.add(&rows, &residuals[first..last], &sizes[first..last]);
+            }
+        }
+        None => {
+            let keys: Vec<u128> = arm.totals().map(|(key, _)| key).collect();
+            let mut drawn = vec![0u8; LANES * replicates];
+            for (i, keys) in keys.chunks(LANES).enumerate() {
+                let rows = drawn.chunks_exact_mut(replicates);
+                rows.zip(keys).for_each(|(row, &key)| weights.fill(key, row));
+                let rows: Vec<&[u8]> = drawn.chunks_exact(replicates).take(keys.len()).collect();
+                let range = i * LANES..i * LANES + keys.len();
+                sums.add(&rows, &residuals[range.clone()], &sizes[range]);
+            }
+        }
+    }
+    sums
+}
+
+impl WeightedSums {
+    /// `Σ w_kb e_k / Σ w_kb d_k` of every replicate; `None` over 0.
+    pub(super) fn ratios(&self) -> impl Iterator<Item = Option<f64>> + '_ {
+        self.residuals.iter().zip(&self.sizes).map(|(e, &d)| (d != 0.0).then(|| e / d))
+    }
+
+    /// Adds clusters with their rows of weights, in their order.
+    fn add(&mut self, rows: &[&[u8]], residuals: &[f64], sizes: &[f64]) {
+        if let ([w0, w1, w2, w3], [e0, e1, e2, e3], [d0, d1, d2, d3]) = (rows, residuals, sizes) {
+            let replicates = self.residuals.iter_mut().zip(&mut self.sizes);
+            let weights = w0.iter().zip(*w1).zip(*w2).zip(*w3);
+            for ((e, d), (((&w0, &w1), &w2), &w3)) in replicates.zip(weights) {
+                let [w0, w1, w2, w3] = [w0, w1, w2, w3].map(f64::from);
+                *e = *e + w0 * e0 + w1 * e1 + w2 * e2 + w3 * e3;
+                *d = *d + w0 * d0 + w1 * d1 + w2 * d2 + w3 * d3;
+            }
+            return;
+        }
+        for ((row, e_k), d_k) in rows.iter().zip(residuals).zip(sizes) {
+            for ((e, d), &w) in self.residuals.iter_mut().zip(&mut self.sizes).zip(*row) {
+                *e += f64::from(w) * e_k;
+                *d += f64::from(w) * d_k;
+            }
+        }
+    }
+}
+
+/// Which matrix: seed, buckets, replicates.
+type Key = (u64, u32, usize);
+
+/// A matrix of weights that is made by whoever comes first.
+type Matrix = Arc<OnceLock<Vec<u8>>>;
+
+/// The matrices of bucket weights that were used last, the latest at the end: many groups are compared with the same
+/// seed and buckets.
+static KEPT: Mutex<Vec<(Key, Matrix)>> = Mutex::new(Vec::new());
+
+/// The weights of all buckets, a row of replicates for each; `None` where that is too much to keep.
+fn bucket_weights(seed: u64, buckets: u32, replicates: usize) -> Option<Shared> {
+    if buckets as usize * replicates > MAX_MATRIX {
+        return None;
+    }
+    let key = (seed, buckets, replicates);
+    let matrix = {
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().position(|(k, _)| *k == key);
+        let entry = found.map_or_else(|| (key, Matrix::default()), |i| kept.remove(i));
+        let matrix = Arc::clone(&entry.1);
+        if kept.len() == MAX_KEPT {
+            kept.remove(0);
+        }
+        kept.push(entry);
+        matrix
+    };
+    matrix.get_or_init(|| {
+        let weights = PoissonWeights::new(seed);
+        let mut bytes = vec![0; buckets as usize * replicates];
+        for (row, k) in bytes.chunks_exact_mut(replicates).zip(0..buckets) {
+            weights.fill(units::bucket(k), row);
+        }
+        bytes
+    });
+    Some(Shared(matrix))
+}
+
+/// A matrix that is made.
+#[derive(Debug)]
+struct Shared(Matrix);
+
+impl std::ops::Deref for Shared {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.get().expect("a matrix is made before it is shared")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::moments::Columns;
+    use crate::summary::{BucketTable, Rows, Table};
+
+    fn arm(units: i128, buckets: u32) -> Buckets {
+        let columns = Columns::new(["y".to_owned()], 1).expect("a valid column");
+        let mut table = BucketTable::new(columns, buckets).expect("a valid number of buckets");
+        table.resize(1);
+        let hashes: Vec<u128> = (0..units).map(units::integer).collect();
+        let values: Vec<f64> = (0..units).map(|i| i as f64).collect();
+        let slots = vec![0; hashes.len()];
+        let rows = Rows { slots: &slots, columns: &[&values], missing: &[None], units: &hashes };
+        table.update(rows);
+        table.get(0)
+    }
+
+    #[test]
+    fn sums_are_those_of_the_weights_in_the_order_of_the_clusters() {
+        // Units, buckets whose weights are kept, and buckets with too many weights to keep.
+        for (units, buckets, replicates) in [(13, 64, 40), (500, 64, 37), (2000, 4096, 5000)] {
+            let arm = arm(units, buckets);
+            let residuals: Vec<f64> = (0..arm.len()).map(|k| 0.1 * k as f64 - 1.0).collect();
+            let sizes: Vec<f64> = (0..arm.len()).map(|k| 1.0 + (k % 3) as f64).collect();
+            let found = weighted_sums(&arm, (&residuals, &sizes), replicates, 5);
+            let mut expected = (vec![0.0; replicates], vec![0.0; replicates]);
+            let mut row = vec![0; replicates];
+            for ((key, _), (e, d)) in arm.totals().zip(residuals.iter().zip(&sizes)) {
+                PoissonWeights::new(5).fill(key, &mut row);
+                for (b, &w) in row.iter().enumerate() {
+                    expected.0[b] += f64::from(w) * e;
+                    expected.1[b] += f64::from(w) * d;
+                }
+            }
+            assert_eq!((found.residuals, found.sizes), expected);
+        }
+    }
+
+    #[test]
+    fn a_bounded_number_of_matrices_is_kept() {
+        for seed in 100..120 {
+            let matrix = bucket_weights(seed, 64, 10).expect("a small matrix");
+            let mut row = [0; 10];
+            PoissonWeights::new(seed).fill(units::bucket(3), &mut row);
+            assert_eq!(matrix[30..40], row);
+        }
+        assert!(KEPT.lock().unwrap_or_else(PoisonError::into_inner).len() <= MAX_KEPT);
+        assert!(bucket_weights(1, 65536, 1000).is_none());
+    }
+}

@@ -1,0 +1,581 @@
+//! What holds for every comparison: duality of p-value and interval, symmetry, offsets, and what is undefined.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::summary::moments::Columns;
+use crate::summary::{BucketTable, Buckets, Counts, Moments, Rows, Table};
+use crate::{Error, Result, units};
+
+/// A comparison of the rows of two arms: outcome and one covariate.
+type Comparison = fn(&[Row], &[Row], &Inference) -> Result<Effect>;
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    unit: i128,
+    y: f64,
+    x: f64,
+}
+
+fn moments(names: &[&str], outcomes: usize, rows: &[Row]) -> Moments {
+    let y: Vec<f64> = rows.iter().map(|r| r.y).collect();
+    let x: Vec<f64> = rows.iter().map(|r| r.x).collect();
+    Moments::of(names, outcomes, &[&y[..], &x[..]][..names.len()]).expect("valid columns")
+}
+
+fn buckets(rows: &[Row], buckets: u32, outcomes: usize) -> Buckets {
+    let y: Vec<f64> = rows.iter().map(|r| r.y).collect();
+    let x: Vec<f64> = rows.iter().map(|r| r.x).collect();
+    let units: Vec<u128> = rows.iter().map(|r| units::integer(r.unit)).collect();
+    let names = ["y", "d"].into_iter().take(outcomes).map(String::from);
+    let columns = Columns::new(names, outcomes).expect("valid columns");
+    let mut table = BucketTable::new(columns, buckets).expect("a valid number of buckets");
+    table.resize(1);
+    table.update(Rows {
+        slots: &vec![0; rows.len()],
+        columns: &[&y[..], &x[..]][..outcomes],
+        missing: &vec![None; outcomes],
+        units: &units,
+    });
+    table.get(0)
+}
+
+fn run_bootstrap(
+    (t, c): (&[Row], &[Row]),
+    inference: &Inference,
+    (count, interval): (u32, Interval),
+) -> Result<Effect> {
+    let options = BootstrapOptions { replicates: 199, seed: 7, interval };
+    bootstrap(&buckets(t, count, 1), &buckets(c, count, 1), inference, &options)
+}
+
+/// The comparisons of values.
+const OF_VALUES: [(&str, Comparison); 10] = [
+    ("welch", |t, c, i| {
+        ttest(&moments(&["y"], 1, t), &moments(&["y"], 1, c), i, Variance::Unequal)
+    }),
+    ("student", |t, c, i| {
+        ttest(&moments(&["y"], 1, t), &moments(&["y"], 1, c), i, Variance::Equal)
+    }),
+    ("ratio", |t, c, i| ratio_test(&moments(&["y", "d"], 2, t), &moments(&["y", "d"], 2, c), i)),
+    ("cuped", |t, c, i| cuped(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i)),
+    ("lin", |t, c, i| {
+        lin(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i, LinVcov::ByArm)
+    }),
+    ("lin classical", |t, c, i| {
+        lin(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i, LinVcov::Classical)
+    }),
+    ("clustered", |t, c, i| clustered_ttest(&buckets(t, 4096, 1), &buckets(c, 4096, 1), i)),
+    ("percentile", |t, c, i| run_bootstrap((t, c), i, (4096, Interval::Percentile))),
+    ("basic", |t, c, i| run_bootstrap((t, c), i, (4096, Interval::Basic))),
+    ("normal", |t, c, i| run_bootstrap((t, c), i, (64, Interval::Normal))),
+];
+
+/// The comparisons of proportions; the outcome is whether `y` is positive.
+const OF_PROPORTIONS: [(&str, Comparison); 4] = [
+    ("wald", |t, c, i| proportions(t, c, i, ProportionMethod::Wald)),
+    ("score", |t, c, i| proportions(t, c, i, ProportionMethod::Score)),
+    ("agresti-caffo", |t, c, i| proportions(t, c, i, ProportionMethod::AgrestiCaffo)),
+    ("newcombe", |t, c, i| proportions(t, c, i, ProportionMethod::Newcombe)),
+];
+
+fn proportions(t: &[Row], c: &[Row], i: &Inference, method: ProportionMethod) -> Result<Effect> {
+    let success = |rows: &[Row]| -> Moments {
+        let y: Vec<f64> = rows.iter().map(|r| f64::from(u8::from(r.y > 0.0))).collect();
+        Moments::of(&["success"], 1, &[&y]).expect("valid columns")
+    };
+    proportion_test(&success(t), &success(c), i, method)
+}
+
+fn all() -> impl Iterator<Item = (&'static str, Comparison)> {
+    OF_VALUES.into_iter().chain(OF_PROPORTIONS)
+}
+
+/// Deterministic normal draws (SplitMix64 and Box and Muller).
+struct Draws(u64);
+
+impl Draws {
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (2.0 * std::f64::consts::PI * self.uniform()).cos()
+    }
+
+    /// An arm whose outcome depends on its covariate; the covariate is positive.
+    fn arm(&mut self, first: i128, n: usize, mean: f64) -> Vec<Row> {
+        (0..n)
+            .map(|i| {
+                let x = 4.0 + self.uniform();
+                let y = mean + 2.0 * (x - 4.5) + self.normal();
+                Row { unit: first + i as i128, y, x }
+            })
+            .collect()
+    }
+}
+
+fn mapped(rows: &[Row], f: impl Fn(Row) -> Row) -> Vec<Row> {
+    rows.iter().copied().map(f).collect()
+}
+
+/// Every number of an effect.
+fn numbers(e: &Effect) -> [Option<f64>; 14] {
+    [
+        e.estimate,
+        e.std_error,
+        e.statistic,
+        e.df,
+        e.p_value,
+        e.ci_lower,
+        e.ci_upper,
+        e.relative,
+        e.relative_std_error,
+        e.relative_ci_lower,
+        e.relative_ci_upper,
+        e.mean_control,
+        e.mean_treatment,
+        e.variance_reduction,
+    ]
+}
+
+fn arms() -> impl Strategy<Value = (Vec<Row>, Vec<Row>)> {
+    (any::<u64>(), 6..40usize, 6..40usize, -1.5..1.5).prop_map(|(seed, n, m, effect)| {
+        let mut draws = Draws(seed);
+        (draws.arm(0, n, 0.4 + effect), draws.arm(1000, m, 0.4))
+    })
+}
+
+fn alternatives() -> impl Strategy<Value = Alternative> {
+    prop_oneof![Just(Alternative::TwoSided), Just(Alternative::Greater), Just(Alternative::Less)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// The p-value is the smallest α whose interval excludes 0.
+    #[test]
+    fn an_interval_excludes_no_effect_where_p_is_below_alpha(
+        (t, c) in arms(), alternative in alternatives(), alpha in 0.02..0.45f64,
+    ) {
+        let inference = Inference { confidence: 1.0 - alpha, alternative, ..Inference::default() };
+        for (name, compare) in all() {
+            let e = compare(&t, &c, &inference).expect("valid summaries");
+            let (Some(p), Some(lower), Some(upper)) = (e.p_value, e.ci_lower, e.ci_upper) else {
+                prop_assert!(e.note.is_some(), "{name}");
+                continue;
+            };
+            prop_assert!((0.0..=1.0).contains(&p), "{name}: {p}");
+            prop_assume!((p - alpha).abs() > 1e-9);
+            let excluded = lower > 0.0 || upper < 0.0;
+            prop_assert_eq!(p < alpha, excluded, "{}: p {}, {} to {}", name, p, lower, upper);
+            prop_assert_eq!(lower == f64::NEG_INFINITY, alternative == Alternative::Less);
+            prop_assert_eq!(upper == f64::INFINITY, alternative == Alternative::Greater);
+            let (Some(low), Some(high)) = (e.relative_ci_lower, e.relative_ci_upper) else { continue };
+            prop_assert!(low <= high, "{name}: {low} to {high}");
+            // Score and Newcombe have no relative interval of their own.
+            if !["score", "newcombe", "basic"].contains(&name) {
+                prop_assert_eq!(low > 0.0 || high < 0.0, excluded, "{}: {} to {}", name, low, high);
+            }
+        }
+    }
+
+    /// Treatment − control is minus control − treatment, to the bit.
+    #[test]
+    fn swapped_arms_negate_the_effect((t, c) in arms()) {
+        let inference = Inference::default();
+        for (name, compare) in all() {
+            let e = compare(&t, &c, &inference).expect("valid summaries");
+            let s = compare(&c, &t, &inference).expect("valid summaries");
+            prop_assert_eq!(e.estimate.map(|x| -x), s.estimate, "{}", name);
+            prop_assert_eq!(e.p_value, s.p_value, "{}", name);
+            prop_assert_eq!((e.mean_control, e.n_control), (s.mean_treatment, s.n_treatment));
+            // Sums of two variances and of two counts are the same either way; roots of an equation are near.
+            for (a, b) in [
+                (e.std_error, s.std_error),
+                (e.df, s.df),
+                (e.ci_lower, s.ci_upper.map(|x| -x)),
+                (e.ci_upper, s.ci_lower.map(|x| -x)),
+            ] {
+                let near = match (a, b) {
+                    (Some(a), Some(b)) => a == b || (a - b).abs() <= 1e-13 * a.abs().max(1.0),
+                    (a, b) => a == b,
+                };
+                prop_assert!(near, "{}: {:?} and {:?}", name, a, b);
+            }
+        }
+    }
+
+    /// Sums are exact: whole values are compared to the same bits under any whole offset.
+    #[test]
+    fn an_offset_changes_no_bit_of_a_difference((t, c) in arms()) {
+        let inference = Inference::default();
+        let whole = |rows: &[Row], offset: f64| {
+            mapped(rows, |r| Row {
+                y: (r.y * 64.0).round() + offset,
+                x: (r.x * 64.0).round() + offset,
+                ..r
+            })
+        };
+        for (name, compare) in OF_VALUES {
+            if name == "ratio" {
+                continue;
+            }
+            let near = compare(&whole(&t, 0.0), &whole(&c, 0.0), &inference);
+            let far = compare(&whole(&t, 1e9), &whole(&c, 1e9), &inference);
+            let (near, far) = (near.expect("valid summaries"), far.expect("valid summaries"));
+            prop_assert_eq!(&numbers(&near)[..7], &numbers(&far)[..7], "{}", name);
+        }
+    }
+
+    /// Units of measurement do not matter.
+    #[test]
+    fn the_relative_effect_has_no_scale((t, c) in arms()) {
+        let inference = Inference::default();
+        let scaled = |rows: &[Row]| mapped(rows, |r| Row { y: r.y * 1024.0, ..r });
+        for (name, compare) in OF_VALUES {
+            let e = compare(&t, &c, &inference).expect("valid summaries");
+            let s = compare(&scaled(&t), &scaled(&c), &inference).expect("valid summaries");
+            prop_assert_eq!(&numbers(&e)[7..11], &numbers(&s)[7..11], "{}", name);
+            prop_assert_eq!((e.p_value, e.df), (s.p_value, s.df), "{}", name);
+            prop_assert_eq!(e.estimate.map(|x| x * 1024.0), s.estimate, "{}", name);
+        }
+    }
+}
+
+#[test]
+fn without_rows_there_is_no_number() {
+    let rows = Draws(1).arm(0, 20, 1.0);
+    for (name, compare) in all() {
+        for (t, c, missing) in [
+            (&rows[..], &[][..], "no rows in control"),
+            (&[], &rows, "no rows in treatment"),
+            (&[], &[], "no rows in either arm"),
+        ] {
+            let e = compare(t, c, &Inference::default()).expect("valid summaries");
+            let only_means = numbers(&e).map(|number| number.is_some());
+            let mut expected = [false; 14];
+            (expected[11], expected[12]) = (!c.is_empty(), !t.is_empty());
+            assert_eq!(only_means, expected, "{name}");
+            assert_eq!((e.rows_treatment, e.rows_control), (t.len() as u64, c.len() as u64));
+            assert!(
+                e.note.as_deref().is_some_and(|n| n.ends_with(missing)),
+                "{name}: {:?}",
+                e.note
+            );
+        }
+    }
+}
+
+#[test]
+fn one_unit_in_an_arm_has_an_estimate_and_nothing_more() {
+    let mut draws = Draws(2);
+    let (one, many) = (draws.arm(0, 1, 1.0), draws.arm(100, 30, 1.0));
+    for (name, compare) in OF_VALUES {
+        for (t, c) in [(&one, &many), (&many, &one), (&one, &one)] {
+            let e = compare(t, c, &Inference::default()).expect("valid summaries");
+            assert!(e.estimate.is_some() && e.relative.is_some(), "{name}");
+            assert_eq!(numbers(&e)[1..7], [None; 6], "{name}");
+            assert_eq!(numbers(&e)[8..11], [None; 3], "{name}");
+            assert!(
+                e.note.as_deref().is_some_and(|n| n.contains("too few units")),
+                "{name}: {e:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn two_units_in_each_arm_are_enough_for_a_t_test() {
+    // Differences of 2 within the arms: s² = 2, variance 2/2 + 2/2 = 2, df = 2.
+    let row = |unit, y| Row { unit, y, x: 1.0 };
+    let (t, c) = ([row(0, 5.0), row(1, 7.0)], [row(2, 1.0), row(3, 3.0)]);
+    for (name, compare) in
+        OF_VALUES.iter().filter(|(n, _)| ["welch", "student", "clustered"].contains(n))
+    {
+        let e = compare(&t, &c, &Inference::default()).expect("valid summaries");
+        assert_eq!(e.estimate, Some(4.0), "{name}");
+        assert_eq!(e.std_error, Some(2f64.sqrt()), "{name}");
+        assert_eq!(e.df, Some(2.0), "{name}");
+        // Student with 2 degrees of freedom at √8.
+        let p = 1.0 - (8f64 / 10.0).sqrt();
+        assert!((e.p_value.expect("defined") / p - 1.0).abs() < 1e-14, "{name}");
+    }
+}
+
+#[test]
+fn no_variance_is_said_and_is_no_number() {
+    let constant = |first: i128, y: f64| -> Vec<Row> {
+        (0..30).map(|i| Row { unit: first + i, y, x: 0.1 * (i % 3) as f64 + 1.0 }).collect()
+    };
+    for (name, compare) in OF_VALUES {
+        // A constant outcome is no constant ratio.
+        let fix = |rows: Vec<Row>| {
+            if name == "ratio" { mapped(&rows, |r| Row { y: r.y * r.x, ..r }) } else { rows }
+        };
+        let (t, c) = (fix(constant(0, 0.75)), fix(constant(100, 0.5)));
+        let e = compare(&t, &c, &Inference::default()).expect("valid summaries");
+        if name == "ratio" {
+            // 0.75·1.1 is rounded: almost no variance, and still a number.
+            assert!(e.std_error.expect("defined") < 1e-16, "{name}");
+            continue;
+        }
+        assert_eq!((e.estimate, e.relative), (Some(0.25), Some(0.5)), "{name}");
+        assert_eq!(e.std_error, Some(0.0), "{name}");
+        assert_eq!(numbers(&e)[2..7], [None; 5], "{name}");
+        assert_eq!(numbers(&e)[8..11], [None; 3], "{name}");
+        assert!(e.note.as_deref().is_some_and(|n| n.contains("zero variance")), "{name}: {e:?}");
+    }
+    let e = OF_VALUES[0].1(&constant(0, 0.75), &Draws(3).arm(100, 30, 0.0), &Inference::default());
+    assert!(e.expect("valid summaries").p_value.is_some(), "one arm may be constant");
+}
+
+#[test]
+fn values_that_are_not_finite_give_nan() {
+    let mut draws = Draws(4);
+    let (t, c) = (draws.arm(0, 20, 1.0), draws.arm(100, 20, 1.0));
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut broken = t.clone();
+        broken[3].y = bad;
+        for (name, compare) in OF_VALUES {
+            for (t, c) in [(&broken, &c), (&c, &broken), (&broken, &broken)] {
+                let e = compare(t, c, &Inference::default()).expect("valid summaries");
+                let nan = numbers(&e)[..11].iter().filter(|x| x.is_some_and(f64::is_nan)).count();
+                assert_eq!(nan, 11, "{name}: {e:?}");
+                assert!(e.note.is_some());
+            }
+        }
+    }
+    let mut broken = t.clone();
+    broken[3].x = f64::NAN;
+    for (name, compare) in OF_VALUES.iter().filter(|(n, _)| ["cuped", "lin"].contains(n)) {
+        let e = compare(&broken, &c, &Inference::default()).expect("valid summaries");
+        assert!(e.estimate.is_some_and(f64::is_nan), "{name}");
+        assert!(e.mean_treatment.is_some_and(f64::is_finite), "{name}: means are not adjusted");
+    }
+}
+
+#[test]
+fn values_too_large_to_square_have_an_estimate() {
+    let row = |unit, y| Row { unit, y, x: 1.0 + (unit % 3) as f64 };
+    let t: Vec<Row> = (0..20).map(|i| row(i, if i < 10 { 1e300 } else { 1e-300 })).collect();
+    let c: Vec<Row> = (0..20).map(|i| row(100 + i, if i < 10 { -1e300 } else { 3e300 })).collect();
+    for (name, compare) in
+        OF_VALUES.iter().filter(|(n, _)| ["welch", "clustered", "percentile"].contains(n))
+    {
+        let e = compare(&t, &c, &Inference::default()).expect("valid summaries");
+        assert_eq!((e.estimate, e.relative), (Some(-5e299), Some(-0.5)), "{name}");
+        assert!(
+            e.std_error.is_some_and(f64::is_nan) && e.p_value.is_some_and(f64::is_nan),
+            "{name}"
+        );
+        assert!(e.note.as_deref().is_some_and(|n| n.contains("too large to square")), "{name}");
+    }
+}
+
+#[test]
+fn a_relative_effect_needs_a_mean_of_control_that_is_not_zero() {
+    let row = |unit, y| Row { unit, y, x: 1.0 };
+    let t: Vec<Row> = (0..20).map(|i| row(i, 1.0 + (i % 2) as f64)).collect();
+    let c: Vec<Row> = (0..20).map(|i| row(100 + i, if i % 2 == 0 { -1.0 } else { 1.0 })).collect();
+    for (name, compare) in OF_VALUES {
+        let e = compare(&t, &c, &Inference::default()).expect("valid summaries");
+        assert!(e.p_value.is_some(), "{name}");
+        assert_eq!(numbers(&e)[7..11], [None; 4], "{name}");
+        assert!(
+            e.note.as_deref().is_some_and(|n| n.contains("control is 0")),
+            "{name}: {:?}",
+            e.note
+        );
+    }
+}
+
+#[test]
+fn a_control_that_may_be_zero_has_no_fieller_interval() {
+    let mut draws = Draws(5);
+    let (t, c) = (draws.arm(0, 40, 3.0), draws.arm(100, 40, 0.05));
+    let e = OF_VALUES[0].1(&t, &c, &Inference::default()).expect("valid summaries");
+    assert_eq!((e.relative_ci_lower, e.relative_ci_upper), (None, None));
+    assert!(e.relative_std_error.is_some());
+    assert!(e.note.as_deref().is_some_and(|n| n.contains("fieller")), "{:?}", e.note);
+}
+
+#[test]
+fn over_a_negative_control_the_relative_effect_keeps_the_sign_of_the_effect() {
+    let mut draws = Draws(6);
+    let (t, c) = (draws.arm(0, 60, -8.0), draws.arm(100, 60, -10.0));
+    for relative in [Relative::Fieller, Relative::Delta, Relative::Log] {
+        for alternative in [Alternative::TwoSided, Alternative::Greater, Alternative::Less] {
+            let inference = Inference { relative, alternative, ..Inference::default() };
+            for (name, compare) in OF_VALUES.iter().filter(|(n, _)| *n != "ratio") {
+                let e = compare(&t, &c, &inference).expect("valid summaries");
+                let (low, high) =
+                    (e.relative_ci_lower.expect(name), e.relative_ci_upper.expect(name));
+                assert!(
+                    e.relative > Some(0.0) && Some(low) < e.relative && e.relative < Some(high)
+                );
+                assert_eq!(low == f64::NEG_INFINITY, alternative == Alternative::Less, "{name}");
+                assert_eq!(high == f64::INFINITY, alternative == Alternative::Greater, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn options_and_summaries_that_do_not_fit_are_errors() {
+    let rows = Draws(7).arm(0, 20, 1.0);
+    for confidence in [0.0, 1.0, -1.0, f64::NAN] {
+        let inference = Inference { confidence, ..Inference::default() };
+        for (name, compare) in all() {
+            let error = compare(&rows, &rows, &inference).expect_err(name).to_string();
+            assert!(error.contains("confidence must be between 0 and 1"), "{error}");
+        }
+    }
+    let inference = Inference::default();
+    let (one, two) = (moments(&["y"], 1, &rows), moments(&["y", "d"], 2, &rows));
+    let adjusted = moments(&["y", "x"], 1, &rows);
+    for error in [
+        ttest(&one, &adjusted, &inference, Variance::Unequal),
+        clustered_ttest(&buckets(&rows, 64, 1), &buckets(&rows, 64, 2), &inference),
+    ] {
+        assert!(matches!(error, Err(Error::Mismatch(_))), "{error:?}");
+    }
+    for error in [
+        ttest(&two, &two, &inference, Variance::Unequal),
+        ratio_test(&one, &one, &inference),
+        cuped(&one, &one, &inference),
+        lin(&one, &one, &inference, LinVcov::ByArm),
+        proportion_test(&one, &one, &inference, ProportionMethod::Wald),
+    ] {
+        assert!(matches!(error, Err(Error::Invalid(_))), "{error:?}");
+    }
+    for replicates in [0, 1, MAX_REPLICATES + 1] {
+        let options = BootstrapOptions { replicates, ..BootstrapOptions::default() };
+        let arm = buckets(&rows, 64, 1);
+        let error = bootstrap(&arm, &arm, &inference, &options).expect_err("out of range");
+        assert!(error.to_string().contains("replicates must be from 2"), "{error}");
+    }
+}
+
+/// Coverage of intervals within four Monte-Carlo standard errors of the nominal one.
+#[test]
+fn intervals_cover_the_true_effect() {
+    let experiments = 1500;
+    let inference = Inference { confidence: 0.9, ..Inference::default() };
+    let mut draws = Draws(8);
+    let mut covered = vec![0; OF_VALUES.len()];
+    for _ in 0..experiments {
+        let (t, c) = (draws.arm(0, 60, 1.5), draws.arm(1000, 40, 1.0));
+        for (count, (name, compare)) in covered.iter_mut().zip(OF_VALUES) {
+            let e = compare(&t, &c, &inference).expect("valid summaries");
+            // The ratio of means: the denominator has mean 4.5 in both arms.
+            let truth = if name == "ratio" { 0.5 / 4.5 } else { 0.5 };
+            *count += i32::from(e.ci_lower < Some(truth) && Some(truth) < e.ci_upper);
+        }
+    }
+    let band = 4.0 * (0.9 * 0.1 / f64::from(experiments)).sqrt();
+    for (count, (name, _)) in covered.iter().zip(OF_VALUES) {
+        let coverage = f64::from(*count) / f64::from(experiments);
+        // The bootstrap's intervals are a little short for 40 units.
+        let known = if ["percentile", "basic", "normal"].contains(&name) { 0.885 } else { 0.9 };
+        assert!((coverage - known).abs() < band, "{name}: {coverage}");
+    }
+}
+
+#[test]
+fn bootstrap_and_analytic_standard_errors_agree() {
+    let mut draws = Draws(9);
+    let mut skewed = |first: i128, n: i128| -> Vec<Row> {
+        // Three rows per unit, which share its level.
+        (0..n)
+            .flat_map(|i| {
+                let level = (0.8 * draws.normal()).exp();
+                [0, 1, 2].map(|k| Row {
+                    unit: first + i,
+                    y: level * (1.0 + f64::from(k)),
+                    x: 1.0 + f64::from(k),
+                })
+            })
+            .collect()
+    };
+    let (t, c) = (skewed(0, 3000), skewed(100_000, 2500));
+    // A list of units, and buckets; a mean and a ratio.
+    for (count, outcomes) in [(65536, 1), (1024, 1), (1024, 2)] {
+        let (t, c) = (buckets(&t, count, outcomes), buckets(&c, count, outcomes));
+        assert_eq!(t.units().is_some(), count == 65536);
+        let inference = Inference::default();
+        let analytic = clustered_ttest(&t, &c, &inference).expect("valid summaries");
+        let options = BootstrapOptions { replicates: 2000, seed: 11, interval: Interval::Normal };
+        let boot = bootstrap(&t, &c, &inference, &options).expect("valid summaries");
+        assert_eq!(boot.estimate, analytic.estimate);
+        assert_eq!(boot.df, Some(f64::INFINITY));
+        for (b, a) in [
+            (boot.std_error, analytic.std_error),
+            (boot.relative_std_error, analytic.relative_std_error),
+        ] {
+            let ratio = b.expect("defined") / a.expect("defined");
+            let band = 4.0 / (2.0 * f64::from(options.replicates)).sqrt();
+            assert!((ratio - 1.0).abs() < band, "{count} buckets: {ratio}");
+        }
+    }
+}
+
+#[test]
+fn buckets_give_the_standard_error_of_units_without_bias() {
+    // Rows are units: over many sets of units the variance from buckets averages to that over units.
+    let mut draws = Draws(10);
+    let (mut of_units, mut of_buckets) = (0.0, 0.0);
+    for set in 0..400 {
+        let (t, c) = (draws.arm(set * 1000, 100, 1.0), draws.arm(set * 1000 + 500, 80, 1.0));
+        let [fine, coarse] = [4096, 64].map(|count| {
+            let (t, c) = (buckets(&t, count, 1), buckets(&c, count, 1));
+            let e = clustered_ttest(&t, &c, &Inference::default()).expect("valid summaries");
+            e.std_error.expect("defined").powi(2)
+        });
+        of_units += fine;
+        of_buckets += coarse;
+    }
+    // The noise of one ratio of variances is √(Σ 2V²/K)/ΣV, about 0.13.
+    assert!((of_buckets / of_units - 1.0).abs() < 4.0 * 0.13 / 20.0, "{}", of_buckets / of_units);
+}
+
+#[test]
+fn sample_ratio_needs_arms_that_are_expected() {
+    let mut counts = Counts::default();
+    counts.add("a", 60).expect("few arms");
+    counts.add("b", 40).expect("few arms");
+    let equal = srm(&counts, None).expect("valid counts");
+    assert_eq!((equal.statistic, equal.df, equal.n), (Some(4.0), Some(1), 100));
+    // P(|Z| > 2).
+    assert!((equal.p_value.expect("defined") - 0.045_500_263_896_358_42).abs() < 1e-16);
+    let weights = |pairs: &[(&str, f64)]| pairs.iter().map(|&(a, w)| (a.to_owned(), w)).collect();
+    let three = srm(&counts, Some(&weights(&[("a", 1.0), ("b", 1.0), ("c", 2.0)])));
+    let three = three.expect("valid weights");
+    assert_eq!(three.arms[2], ArmCount { arm: "c".into(), observed: 0, expected: 50.0 });
+    assert_eq!(three.df, Some(2));
+    let error = srm(&counts, Some(&weights(&[("a", 1.0)]))).expect_err("b is not named");
+    assert_eq!(error.to_string(), "expected only the arms 'a', found 'b'");
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let error = srm(&counts, Some(&weights(&[("a", 1.0), ("b", weight)])));
+        assert!(error.expect_err("not positive").to_string().contains("arm 'b'"));
+    }
+    for undefined in [
+        srm(&Counts::default(), None),
+        srm(&Counts::default(), Some(&weights(&[("a", 1.0), ("b", 1.0)]))),
+        srm(&counts_of("a", 7), None),
+    ] {
+        let found = undefined.expect("valid counts");
+        assert_eq!((found.statistic, found.df, found.p_value), (None, None, None));
+    }
+}
+
+fn counts_of(arm: &str, rows: u64) -> Counts {
+    let mut counts = Counts::default();
+    counts.add(arm, rows).expect("one arm");
+    counts
+}

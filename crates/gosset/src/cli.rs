@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Experiment statistics in SQL: one query language for a file, a bucket and a nightly job.
+#[derive(Debug, Parser)]
+#[command(name = "gosset", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit status: 0 done or nothing to do · 2 usage · 65 bad data · 66 missing input · \
+    69 store unavailable · 70 bug · 71 memory limit · 73 no space · 75 another run won, try again · \
+    77 permission denied · 78 job file or SQL · 130/143 stopped by a signal"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) shared: SharedArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SharedArgs {
+    /// Memory that queries may hold before they spill, such as 8GB [default: three quarters of the machine]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = gosset_engine::parse_bytes)]
+    pub(crate) memory_limit: Option<usize>,
+    /// Streams that a query is split into [default: one for each core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) partitions: Option<u16>,
+    /// How log lines on standard error look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for collectors.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a query, a script, or an interactive shell
+    Sql(SqlArgs),
+    /// Check a job file: its keys, its SQL, the columns of its sources; nothing is run
+    Validate(JobArgs),
+    /// Show what a run would compute, and why
+    Plan(PlanArgs),
+    /// Compute what is missing and publish it
+    Run(JobArgs),
+    /// Show what is published, when, and by which configuration
+    Status(JobArgs),
+    /// Show the function reference
+    Functions(FunctionsArgs),
+    /// Print the JSON Schema of the job file, for editors
+    Schema,
+    /// Make a small lake with known effects, run a job on it, and compare
+    Demo(DemoArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `gosset sql`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Files are tables: SELECT * FROM 's3://bucket/day.parquet' (also .csv, .json, directories, \
+    patterns such as 'days/*.parquet', and Delta tables).\n\
+    Without -c or -f, statements come from standard input, or from a shell if that is a terminal.\n\n\
+    Examples:\n  \
+    gosset sql -c \"SELECT count(*) FROM 'hillstrom.csv'\"\n  \
+    gosset sql -f report.sql --format csv > report.csv\n  \
+    echo 'SELECT 1' | gosset sql"
+)]
+pub(crate) struct SqlArgs {
+    /// Statements to run; may be given several times
+    #[arg(short, long, value_name = "SQL", conflicts_with = "file")]
+    pub(crate) command: Vec<String>,
+    /// A file of statements to run, or - for standard input; may be given several times
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// How results look
+    #[arg(long, value_enum, default_value_t = ResultFormat::Table)]
+    pub(crate) format: ResultFormat,
+    /// Tell rows and seconds of each statement on standard error
+    #[arg(long)]
+    pub(crate) timing: bool,
+}
+
+/// The form of a result on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResultFormat {
+    /// For people, with a field of a struct on each line
+    Table,
+    /// With a header; structs and lists as JSON
+    Csv,
+    /// One array of objects
+    Json,
+    /// One object a line
+    Ndjson,
+    /// A table for documents
+    Markdown,
+}
+
+/// A job file.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+}
+
+/// `gosset plan`
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// Print the SQL that would run
+    #[arg(long)]
+    pub(crate) sql: bool,
+    /// End with status 20 if there is work to do
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+}
+
+/// `gosset functions`
+#[derive(Debug, Args)]
+pub(crate) struct FunctionsArgs {
+    /// One function, such as ttest
+    pub(crate) name: Option<String>,
+    /// The form of the reference
+    #[arg(long, value_enum, default_value_t = ReferenceFormat::Text)]
+    pub(crate) format: ReferenceFormat,
+}
+
+/// The form of the function reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReferenceFormat {
+    /// A line for each function, or the page of one
+    Text,
+    /// For tools
+    Json,
+    /// A document
+    Markdown,
+}
+
+/// `gosset demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where the lake is written
+    #[arg(default_value = "gosset-demo")]
+    pub(crate) directory: PathBuf,
+}
+
+/// `gosset completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shared_options_go_after_the_command_too() {
+        let cli = Cli::try_parse_from(["gosset", "sql", "-c", "SELECT 1", "--memory-limit", "1GB"])
+            .expect("a command line");
+        assert_eq!(cli.shared.memory_limit, Some(1 << 30));
+        assert!(Cli::try_parse_from(["gosset", "sql", "--memory-limit", "much"]).is_err());
+        assert!(Cli::try_parse_from(["gosset", "sql", "-c", "SELECT 1", "-f", "x.sql"]).is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! Log lines on standard error.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::LogFormat;
+use crate::progress::Progress;
+
+/// Ours from `info` on, others' only if something is wrong. Delta logs a conflict as an error although it is the normal
+/// way to lose a race; what it means is told by whoever handles it.
+const DEFAULT_FILTER: &str = "warn,gosset=info,gosset_jobs=info,gosset_engine=info,\
+    deltalake_core=off,delta_kernel=off,delta_kernel_default_engine=off";
+
+/// The environment variable that replaces the filter, in the syntax of `RUST_LOG`.
+const FILTER_VARIABLE: &str = "GOSSET_LOG";
+
+/// Starts logging. Called once.
+pub(crate) fn start(format: LogFormat, progress: &Progress) {
+    let filter =
+        EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let writer = progress.log_writer();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || writer.clone())
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),
+    }
+}

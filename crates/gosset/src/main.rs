@@ -1,0 +1,106 @@
+//! The `gosset` binary: arguments, the shell, progress and exit codes. What it does is in the libraries.
+
+mod cli;
+mod commands;
+mod exit;
+mod logging;
+mod output;
+mod progress;
+mod signals;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use gosset_engine::{Engine, EngineOptions};
+
+use crate::cli::{Cli, Command, LogFormat, SharedArgs};
+use crate::exit::{Exit, Failure};
+use crate::progress::Progress;
+
+/// How long work that was told to stop may take to give back its files.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Plans are walked recursively, and a build without optimisation uses much stack.
+const STACK: usize = 8 << 20;
+
+/// What every command has.
+pub(crate) struct App {
+    pub(crate) shared: SharedArgs,
+    pub(crate) progress: Progress,
+}
+
+impl App {
+    /// Options of an engine: what the command line says over `defaults`.
+    pub(crate) fn engine_options(&self, defaults: EngineOptions) -> EngineOptions {
+        let mut options = defaults;
+        if let Some(bytes) = self.shared.memory_limit {
+            options = options.with_memory_limit(bytes);
+        }
+        if let Some(partitions) = self.shared.partitions {
+            options = options.with_target_partitions(partitions.into());
+        }
+        options
+    }
+
+    /// An engine with the options of the command line.
+    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::new(self.engine_options(EngineOptions::new()))?)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.shared.log_format;
+    let progress = Progress::new();
+    logging::start(format, &progress);
+    let app = App { shared: cli.shared, progress };
+
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(&app, &cli.command)));
+    let exit = match outcome {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => {
+            tell(&failure, format);
+            failure.exit
+        }
+        // The panic's own message is on standard error already.
+        Err(_) => Exit::Bug,
+    };
+    exit.into()
+}
+
+fn run(app: &App, command: &Command) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .build()
+        .map_err(|error| Failure::new(Exit::Bug, format!("cannot start threads: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match command {
+            // The shell handles ctrl-C itself: there it stops a query.
+            Command::Sql(args) => commands::sql::execute(app, args).await,
+            other => signals::unless_stopped(execute(app, other)).await?,
+        }
+    });
+    runtime.shutdown_timeout(STOP_WITHIN);
+    outcome
+}
+
+async fn execute(app: &App, command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Sql(args) => commands::sql::execute(app, args).await,
+        Command::Functions(args) => commands::functions::execute(args),
+        Command::Completions(args) => commands::completions::execute(args),
+    }
+}
+
+/// Says on standard error why the command ended.
+fn tell(failure: &Failure, format: LogFormat) {
+    if failure.message.is_empty() {
+        return;
+    }
+    match format {
+        LogFormat::Text => eprintln!("error: {failure}"),
+        LogFormat::Json => tracing::error!(exit = failure.exit as u8, "{failure}"),
+    }
+}

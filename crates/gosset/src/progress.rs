@@ -1,0 +1,67 @@
+//! Progress on a terminal, and nothing elsewhere: there, log lines tell.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The bars of a command, below which log lines are written without tearing them.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    bars: MultiProgress,
+    shown: bool,
+}
+
+impl Progress {
+    /// Bars on standard error if it is a terminal.
+    pub(crate) fn new() -> Self {
+        let shown = io::stderr().is_terminal();
+        let target =
+            if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), shown }
+    }
+
+    /// Work of unknown length. It ends when what is returned is dropped.
+    pub(crate) fn step(&self, what: impl Into<Cow<'static, str>>) -> Step {
+        let bar = if self.shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = self.bars.add(bar).with_message(what).with_style(
+            ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+                .expect("the template is constant"),
+        );
+        if self.shown {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        }
+        Step(bar)
+    }
+
+    /// Where log lines go: standard error, above the bars.
+    pub(crate) fn log_writer(&self) -> LogWriter {
+        LogWriter(self.clone())
+    }
+}
+
+/// Work that is going on.
+#[derive(Debug)]
+pub(crate) struct Step(ProgressBar);
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Writes to standard error while the bars step aside.
+#[derive(Debug, Clone)]
+pub(crate) struct LogWriter(Progress);
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.bars.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

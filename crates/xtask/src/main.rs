@@ -1,0 +1,111 @@
+//! Repository chores, run as `cargo x <chore>`.
+#![expect(clippy::print_stdout, reason = "a command line tool prints")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "\
+usage: cargo x <chore>
+
+  docs [--check]       writes sql/functions.md from the functions' documentation; --check only compares
+  golden               makes the expected numbers of tests/golden again (needs python3)
+  peers [ROWS]         Gosset, DuckDB and Polars on one generated file of 1,000,000 rows (needs python3)";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args[..] {
+        ["docs"] => docs(false),
+        ["docs", "--check"] => docs(true),
+        ["golden"] => golden(),
+        ["peers"] => peers("1000000"),
+        ["peers", rows] => peers(rows),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Every generated file with its content.
+fn generated() -> Vec<(PathBuf, String)> {
+    vec![(root().join("sql/functions.md"), gosset_sql::functions_markdown())]
+}
+
+fn docs(check: bool) -> Result<(), String> {
+    for (path, content) in generated() {
+        let shown = path.display();
+        if check {
+            if std::fs::read_to_string(&path).ok().as_ref() != Some(&content) {
+                return Err(format!("{shown} is not up to date: run `cargo x docs`"));
+            }
+            println!("{shown} is up to date");
+        } else {
+            std::fs::write(&path, content).map_err(|e| format!("failed to write {shown}: {e}"))?;
+            println!("wrote {shown}");
+        }
+    }
+    Ok(())
+}
+
+fn golden() -> Result<(), String> {
+    let folder = root().join("tests/golden");
+    let python = python(&folder.join("requirements.txt"), "golden")?;
+    let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut scripts: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path().join("make.py")))
+        .filter(|script| script.exists())
+        .collect();
+    scripts.sort();
+    for script in scripts {
+        println!("{}", script.display());
+        run(Command::new(&python).arg(&script))?;
+    }
+    Ok(())
+}
+
+fn peers(rows: &str) -> Result<(), String> {
+    let folder = root().join("benches/peers");
+    let python = python(&folder.join("requirements.txt"), "peers")?;
+    run(Command::new(env!("CARGO")).args(["build", "--release", "--package", "gosset"]))?;
+    let file = target().join(format!("peers-{rows}.parquet"));
+    if !file.exists() {
+        run(Command::new(&python).arg(folder.join("generate.py")).arg(rows).arg(&file))?;
+    }
+    let gosset = target().join("release/gosset");
+    run(Command::new(&python).arg(folder.join("run.py")).arg(gosset).arg(file))
+}
+
+/// The python of a virtual environment in the target folder that has the packages of a file.
+fn python(requirements: &Path, name: &str) -> Result<PathBuf, String> {
+    let folder = target().join("python").join(name);
+    let python = folder.join("bin/python");
+    if !python.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    }
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    run(Command::new(&python).args(pip).arg(requirements))?;
+    Ok(python)
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Runs a command at the root of the repository.
+fn run(command: &mut Command) -> Result<(), String> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    match command.current_dir(root()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown} ended with {status}")),
+        Err(e) => Err(format!("failed to start {shown}: {e}")),
+    }
+}

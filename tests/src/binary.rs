@@ -1,0 +1,69 @@
+//! The program itself, for tests that run it as its users do.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// The `gosset` binary of the profile that the running test was built with.
+///
+/// `cargo test --workspace` has built it already, for the tests of its own package; when one package is tested alone it
+/// may be missing or older than its sources, and is built here.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn gosset_binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY
+        .get_or_init(|| {
+            let test = std::env::current_exe().expect("a test is a file");
+            // target/<profile>/deps/<test>
+            let profile = test.ancestors().nth(2).expect("tests are built into deps");
+            let binary = profile.join(format!("gosset{}", std::env::consts::EXE_SUFFIX));
+            if modified(&binary) < newest_source() {
+                build(profile);
+            }
+            assert!(binary.is_file(), "expected {} to be built", binary.display());
+            binary
+        })
+        .clone()
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
+}
+
+fn build(profile: &Path) {
+    let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile has a name");
+    let name = if name == "debug" { "dev" } else { name };
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let status = Command::new(cargo)
+        // The whole workspace, so that dependencies have the features that they have in its tests.
+        .args(["build", "--workspace", "--bin", "gosset", "--profile", name])
+        .arg("--target-dir")
+        .arg(profile.parent().expect("a profile is in the target directory"))
+        .current_dir(workspace())
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the gosset binary does not build");
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+fn newest_source() -> Option<SystemTime> {
+    let mut newest = None;
+    let mut folders = vec![workspace().join("crates")];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                newest = newest.max(modified(&path));
+            }
+        }
+    }
+    newest
+}

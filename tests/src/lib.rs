@@ -1,0 +1,6 @@
+//! Tests over the whole of Gosset: what they share.
+
+mod binary;
+pub mod session;
+
+pub use binary::gosset_binary;

@@ -273,8 +273,9 @@ fn signals_stop_it() {
         let child = spawned(&["sql", "-c", heavy]);
         std::thread::sleep(Duration::from_millis(1500));
         let sent = Instant::now();
-        let kill = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string());
-        assert!({ kill }.status().expect("kill runs").success());
+        let kill =
+            Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
+        assert!(kill.expect("kill runs").success());
         let ended: Run = child.wait_with_output().expect("it ends").into();
         assert_eq!(ended.status, status);
         assert!(ended.stderr.contains(told), "{}", ended.stderr);
@@ -319,7 +320,8 @@ fn completions_are_scripts() {
 #[test]
 fn no_secret_is_told() {
     let canary = "canary-0f8d2b";
-    let refused = gosset(&["sql", "-c", "SELECT * FROM 's3://bucket/x.parquet'"])
+    let mut refused = gosset(&["sql", "-c", "SELECT * FROM 's3://bucket/x.parquet'"]);
+    refused
         .env("AWS_ACCESS_KEY_ID", canary)
         .env("AWS_SECRET_ACCESS_KEY", canary)
         .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -327,7 +329,7 @@ fn no_secret_is_told() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // Nobody listens there, and the retries take their time: what was told until then is enough.
-    let child = { refused }.spawn().expect("it starts");
+    let child = refused.spawn().expect("it starts");
     std::thread::sleep(Duration::from_secs(2));
     let kill = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
     assert!(kill.success());

@@ -74,7 +74,7 @@ pub(crate) async fn table(
             Ok(Arc::new(DeltaFiles::of(&table, views)?))
         }
         Input::Files { url, first } => {
-            files_table(state, stores, url, &first).await.map_err(|error| error.about(text))
+            files_table(state, stores, *url, &first).await.map_err(|error| error.about(text))
         }
     }
 }
@@ -105,7 +105,7 @@ pub(crate) async fn list(
 /// What is at a location.
 enum Input {
     Delta(deltalake::DeltaTable),
-    Files { url: ListingTableUrl, first: ObjectMeta },
+    Files { url: Box<ListingTableUrl>, first: ObjectMeta },
 }
 
 async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<Input> {
@@ -127,7 +127,7 @@ async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<In
         }
         if ending(file.location.as_ref()).is_some() {
             drop(files);
-            return Ok(Input::Files { url, first: file });
+            return Ok(Input::Files { url: Box::new(url), first: file });
         }
         other.get_or_insert(file);
     }

@@ -45,8 +45,6 @@ pub(crate) trait SqlSummary: Summary {
 
     /// The empty table that a call asks for.
     fn table(columns: Columns, options: &Options) -> gosset_stats::Result<Self::Table>;
-    /// The empty summary that a call asks for.
-    fn empty(columns: Columns, options: &Options) -> gosset_stats::Result<Self>;
     /// Its columns.
     fn columns(&self) -> &Columns;
     /// Counts rows that were left out.
@@ -57,9 +55,6 @@ impl SqlSummary for Moments {
     type Table = MomentsTable;
     fn table(columns: Columns, _: &Options) -> gosset_stats::Result<MomentsTable> {
         Ok(MomentsTable::new(columns))
-    }
-    fn empty(columns: Columns, _: &Options) -> gosset_stats::Result<Self> {
-        Ok(Self::new(columns))
     }
     fn columns(&self) -> &Columns {
         self.columns()
@@ -73,9 +68,6 @@ impl SqlSummary for Buckets {
     type Table = BucketTable;
     fn table(columns: Columns, options: &Options) -> gosset_stats::Result<BucketTable> {
         BucketTable::new(columns, options.buckets())
-    }
-    fn empty(columns: Columns, options: &Options) -> gosset_stats::Result<Self> {
-        Self::new(columns, options.buckets())
     }
     fn columns(&self) -> &Columns {
         self.columns()

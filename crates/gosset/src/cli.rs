@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::civil::Date;
 
 /// Experiment statistics in SQL: one query language for a file, a bucket and a nightly job.
 #[derive(Debug, Parser)]
@@ -52,7 +53,7 @@ pub(crate) enum Command {
     /// Show what a run would compute, and why
     Plan(PlanArgs),
     /// Compute what is missing and publish it
-    Run(JobArgs),
+    Run(RunArgs),
     /// Show what is published, when, and by which configuration
     Status(JobArgs),
     /// Show the function reference
@@ -113,11 +114,24 @@ pub(crate) struct JobArgs {
     pub(crate) job: PathBuf,
 }
 
+/// `gosset run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// The last day that results are asked for [default: yesterday, in the job's time zone]
+    #[arg(long, value_name = "DAY")]
+    pub(crate) date: Option<Date>,
+}
+
 /// `gosset plan`
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     /// The job file
     pub(crate) job: PathBuf,
+    /// The last day that results are asked for [default: yesterday, in the job's time zone]
+    #[arg(long, value_name = "DAY")]
+    pub(crate) date: Option<Date>,
     /// Print the SQL that would run
     #[arg(long)]
     pub(crate) sql: bool,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use gosset_engine::EngineError;
+use gosset_jobs::JobError;
 
 /// The status of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,19 @@ impl From<&EngineError> for Exit {
     }
 }
 
+impl From<&JobError> for Exit {
+    fn from(error: &JobError) -> Self {
+        match error {
+            JobError::File(_) => Self::Config,
+            JobError::Data(_) => Self::BadData,
+            JobError::Changed(_) => Self::TryAgain,
+            JobError::Engine(error) => error.into(),
+            // A condition that a later version of the library knows.
+            _ => Self::Bug,
+        }
+    }
+}
+
 /// Why a command ended before it was done.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -93,6 +107,12 @@ impl fmt::Display for Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
+        Self::new(Exit::from(&error), error.to_string())
+    }
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
         Self::new(Exit::from(&error), error.to_string())
     }
 }

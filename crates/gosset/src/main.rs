@@ -89,6 +89,12 @@ fn run(app: &App, command: &Command) -> Result<Exit, Failure> {
 async fn execute(app: &App, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Sql(args) => commands::sql::execute(app, args).await,
+        Command::Validate(args) => commands::job::validate(app, args).await,
+        Command::Plan(args) => commands::job::plan(app, args).await,
+        Command::Run(args) => commands::job::run(app, args).await,
+        Command::Status(args) => commands::job::status(app, args).await,
+        Command::Schema => commands::job::schema(),
+        Command::Demo(args) => commands::demo::execute(app, args).await,
         Command::Functions(args) => commands::functions::execute(args),
         Command::Completions(args) => commands::completions::execute(args),
     }

@@ -1,5 +1,7 @@
-//! The commands, one file each.
+//! The commands, one file each; those of a job share one.
 
 pub(crate) mod completions;
+pub(crate) mod demo;
 pub(crate) mod functions;
+pub(crate) mod job;
 pub(crate) mod sql;

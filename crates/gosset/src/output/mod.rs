@@ -19,6 +19,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use gosset_engine::EngineError;
 
+pub(crate) use table::grid;
+
 use crate::cli::ResultFormat;
 use crate::exit::Failure;
 
@@ -89,7 +91,7 @@ impl<W: Write, F: JsonFormat> JsonResult<W, F> {
     }
 }
 
-impl<W: Write, F: JsonFormat> ResultWriter for JsonResult<W, F> {
+impl<W: Write, F: JsonFormat + 'static> ResultWriter for JsonResult<W, F> {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         self.0.write(batch).map_err(failed)
     }

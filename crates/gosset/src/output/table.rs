@@ -10,6 +10,17 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use super::{ResultWriter, text};
 use crate::exit::Failure;
 
+/// Rows of text as a table for people.
+pub(crate) fn grid<const N: usize>(header: &[&str; N], rows: &[[String; N]]) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header)
+        .add_rows(rows);
+    format!("{table}\n")
+}
+
 /// Keeps all rows until the end, as the widths of the columns depend on them.
 pub(super) struct TableWriter<W> {
     table: Table,

@@ -1,0 +1,456 @@
+//! The job file: what people write.
+//!
+//! Keys that are not known are refused with their place and the nearest known key, and so are keys that the job file
+//! has elsewhere or will have one day: nothing is ignored.
+
+pub(crate) mod explain;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use gosset_engine::EngineError;
+use jiff::civil::Date;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::{JobError, Result};
+
+/// A job file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobFile {
+    /// What the job is called and where its results go.
+    pub job: JobSection,
+    /// Limits of the process that runs it.
+    #[serde(default)]
+    pub engine: EngineSection,
+    /// Tables of rows, by name.
+    pub sources: BTreeMap<String, SourceSection>,
+    /// Which unit is in which arm.
+    pub assignments: AssignmentsSection,
+    /// Attributes of a unit at its assignment, by name.
+    #[serde(default)]
+    pub segments: BTreeMap<String, SegmentSection>,
+    /// What is measured, by name.
+    pub metrics: BTreeMap<String, MetricSection>,
+    /// Options of estimators.
+    #[serde(default)]
+    pub estimators: EstimatorsSection,
+    /// Thresholds of the checks, and whether they block.
+    #[serde(default)]
+    pub audits: AuditsSection,
+    /// The experiments, by name.
+    pub experiments: BTreeMap<String, ExperimentSection>,
+}
+
+/// `[job]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobSection {
+    /// The name of the job in results.
+    pub name: String,
+    /// A folder or URL where the result tables are.
+    pub store: String,
+    /// An IANA time zone; days are civil days of it.
+    #[serde(default = "utc")]
+    pub timezone: String,
+    /// Seed of everything random; each experiment has a seed of its own made of it.
+    #[serde(default)]
+    pub seed: u32,
+    /// Confidence level of intervals, 0.95 unless given.
+    #[serde(default)]
+    pub confidence: Option<f64>,
+    /// The alternative hypothesis, two-sided unless given.
+    #[serde(default)]
+    pub alternative: Option<Alternative>,
+    /// How the interval of the relative effect is made, by Fieller's theorem unless given.
+    #[serde(default)]
+    pub relative: Option<Relative>,
+    /// What happens with units that are seen in more than one arm.
+    #[serde(default)]
+    pub multiple_arms: Option<MultipleArms>,
+    /// What happens with NaN and infinite values.
+    #[serde(default)]
+    pub non_finite: Option<NonFinite>,
+}
+
+fn utc() -> String {
+    "UTC".into()
+}
+
+/// `alternative`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Alternative {
+    TwoSided,
+    Greater,
+    Less,
+}
+
+/// `relative`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Relative {
+    Fieller,
+    Log,
+    Delta,
+}
+
+/// `multiple_arms`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MultipleArms {
+    /// They are left out of the analysis and counted.
+    #[default]
+    Exclude,
+    /// They belong to the arm of their first assignment.
+    First,
+    /// They stop the experiment.
+    Error,
+}
+
+/// `non_finite`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NonFinite {
+    /// They stop the experiment.
+    #[default]
+    Error,
+    /// They are left out and counted.
+    Drop,
+    /// They are zero.
+    Zero,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSection {
+    /// Memory that queries may hold before they spill, such as 8GB.
+    #[serde(default)]
+    pub memory_limit: Option<String>,
+}
+
+/// `[sources.<name>]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSection {
+    /// A file, a folder, a pattern or a Delta table, as a path or URL.
+    pub url: String,
+    /// What one row is.
+    #[serde(default)]
+    pub grain: Grain,
+    /// The column of the unit.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// The column of the time of a row.
+    #[serde(default)]
+    pub time: Option<String>,
+}
+
+/// `grain`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grain {
+    /// Something that a unit did; a unit has any number of them.
+    #[default]
+    Row,
+    /// A unit.
+    Unit,
+}
+
+/// `[assignments]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignmentsSection {
+    /// A table of its own, as a path or URL; or give `source`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The source whose rows say the arm; or give `url`.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The column of the experiment's name; without it all rows are of every experiment.
+    #[serde(default)]
+    pub experiment: Option<String>,
+    /// The column of the unit.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// The column of the arm.
+    pub arm: String,
+    /// The column of the time of the assignment.
+    #[serde(default)]
+    pub time: Option<String>,
+}
+
+/// `[segments.<name>]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentSection {
+    /// A column of the assignments.
+    pub column: String,
+}
+
+/// `[metrics.<name>]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricSection {
+    /// The source it is measured on.
+    pub source: String,
+    /// A value for each unit; or give `numerator` and `denominator`.
+    #[serde(default)]
+    pub value: Option<String>,
+    /// The numerator of a ratio of two sums.
+    #[serde(default)]
+    pub numerator: Option<String>,
+    /// The denominator of a ratio of two sums.
+    #[serde(default)]
+    pub denominator: Option<String>,
+    /// What is known of a unit before its assignment.
+    #[serde(default)]
+    pub covariate: Option<CovariateSection>,
+    /// Confidence level of intervals.
+    #[serde(default)]
+    pub confidence: Option<f64>,
+    /// The alternative hypothesis.
+    #[serde(default)]
+    pub alternative: Option<Alternative>,
+    /// How the interval of the relative effect is made.
+    #[serde(default)]
+    pub relative: Option<Relative>,
+    /// What happens with NaN and infinite values.
+    #[serde(default)]
+    pub non_finite: Option<NonFinite>,
+}
+
+/// `covariate = { column = ... }`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CovariateSection {
+    /// A column, or a list of columns: of the metric's source where its rows are units, else of the assignments.
+    pub column: OneOrMany,
+}
+
+/// A name or a list of names.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// The names.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::One(name) => vec![name.clone()],
+            Self::Many(names) => names.clone(),
+        }
+    }
+}
+
+/// `[estimators]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EstimatorsSection {
+    /// Options of `bootstrap`.
+    #[serde(default)]
+    pub bootstrap: BootstrapSection,
+    /// Options of `lin`.
+    #[serde(default)]
+    pub lin: LinSection,
+}
+
+/// `[estimators.bootstrap]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapSection {
+    /// Number of replicates, 1000 unless given.
+    #[serde(default)]
+    pub replicates: Option<u32>,
+    /// How the interval is made of the replicates, `percentile` unless given.
+    #[serde(default)]
+    pub interval: Option<Interval>,
+    /// Seed of the weights, in place of the job's.
+    #[serde(default)]
+    pub seed: Option<u32>,
+    /// Number of buckets that units are hashed into, 4096 unless given.
+    #[serde(default)]
+    pub buckets: Option<u32>,
+}
+
+/// `interval`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Interval {
+    Percentile,
+    Basic,
+    Normal,
+}
+
+/// `[estimators.lin]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinSection {
+    /// The variance, `by_arm` unless given.
+    #[serde(default)]
+    pub vcov: Option<LinVcov>,
+}
+
+/// `vcov`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LinVcov {
+    ByArm,
+    Classical,
+}
+
+/// `[audits]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditsSection {
+    /// The arms are as large as they should be: the p-value is at least the threshold (0.001).
+    #[serde(default)]
+    pub sample_ratio: AuditSection,
+    /// The share of units that are in more than one arm is at most the threshold (0.01).
+    #[serde(default)]
+    pub multiple_arms: AuditSection,
+    /// The share of units whose value is missing is at most the threshold (1: it is counted).
+    #[serde(default)]
+    pub missing: AuditSection,
+    /// The number of NaN and infinite values that the policy `error` finds is at most the threshold (0).
+    #[serde(default)]
+    pub non_finite: AuditSection,
+    /// The number of units that have several rows in a source whose rows are units is at most the threshold (0).
+    #[serde(default)]
+    pub duplicate_units: AuditSection,
+    /// The number of arms that are expected and that nobody is in, or the other way round, is at most the threshold (0).
+    #[serde(default)]
+    pub arms: AuditSection,
+}
+
+/// `[audits.<name>]`
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSection {
+    /// Beyond it the check fails.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+    /// Whether a failure keeps the experiment's effects from being published; true unless given.
+    #[serde(default)]
+    pub blocking: Option<bool>,
+}
+
+/// `[experiments.<name>]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentSection {
+    /// The arm that the others are compared with.
+    pub control: String,
+    /// The first day.
+    #[serde(default)]
+    pub start: Option<Day>,
+    /// The last day.
+    #[serde(default)]
+    pub end: Option<Day>,
+    /// Names of metrics.
+    pub metrics: Vec<String>,
+    /// Names of segments.
+    #[serde(default)]
+    pub segments: Vec<String>,
+    /// What the effects are of.
+    #[serde(default = "overall")]
+    pub periods: Vec<String>,
+    /// `ttest`, `cuped`, `lin`, `bootstrap`.
+    #[serde(default = "ttest")]
+    pub estimators: Vec<String>,
+    /// The weights of the arms in the assignment; equal for the arms that are found unless given.
+    #[serde(default)]
+    pub expected: Option<BTreeMap<String, f64>>,
+    /// What happens with units that are seen in more than one arm.
+    #[serde(default)]
+    pub multiple_arms: Option<MultipleArms>,
+    /// Confidence level of intervals.
+    #[serde(default)]
+    pub confidence: Option<f64>,
+    /// The alternative hypothesis.
+    #[serde(default)]
+    pub alternative: Option<Alternative>,
+    /// How the interval of the relative effect is made.
+    #[serde(default)]
+    pub relative: Option<Relative>,
+}
+
+fn overall() -> Vec<String> {
+    vec!["overall".into()]
+}
+
+fn ttest() -> Vec<String> {
+    vec!["ttest".into()]
+}
+
+/// A civil day, written as a TOML date: `2026-03-02`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day(pub Date);
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let value = toml::value::Datetime::deserialize(deserializer)?;
+        match value {
+            toml::value::Datetime { date: Some(date), time: None, offset: None } => {
+                Date::new(date.year as i16, date.month as i8, date.day as i8)
+                    .map(Self)
+                    .map_err(D::Error::custom)
+            }
+            other => {
+                Err(D::Error::custom(format!("expected a day such as 2026-03-02, found {other}")))
+            }
+        }
+    }
+}
+
+impl Serialize for Day {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for Day {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Day".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date" })
+    }
+}
+
+impl JobFile {
+    /// Reads a job file.
+    ///
+    /// # Errors
+    /// [`JobError::File`] with the place and the reason; an engine error if the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| JobError::Engine(EngineError::of(&error).about(&shown)))?;
+        Self::parse(&text, &shown)
+    }
+
+    /// Reads the text of a job file; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// [`JobError::File`] with the place and the reason.
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| JobError::File(explain::explain(&error, text, name)))
+    }
+
+    /// The JSON Schema of job files, for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}

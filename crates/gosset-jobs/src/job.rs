@@ -1,0 +1,482 @@
+//! A job: a job file whose names are resolved and whose values are checked, before any input is looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use gosset_engine::parse_bytes;
+use gosset_stats::compare::{BootstrapOptions, Interval, LinVcov};
+use gosset_stats::summary::buckets::{DEFAULT_BUCKETS, check_buckets};
+use gosset_stats::{Alternative, Inference, Relative, units};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::audit::{AuditKind, Rule};
+use crate::file::explain::nearest;
+use crate::file::{
+    self, AssignmentsSection, ExperimentSection, Grain, JobFile, MetricSection, MultipleArms,
+    NonFinite, SourceSection,
+};
+use crate::{JobError, Result};
+
+/// The most characters of a name.
+const LONGEST_NAME: usize = 128;
+
+/// A checked job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its name in results.
+    pub name: String,
+    /// Where its result tables are.
+    pub store: String,
+    /// Days are civil days of it.
+    pub timezone: TimeZone,
+    /// Memory that queries may hold, in bytes.
+    pub memory_limit: Option<usize>,
+    /// Tables of rows, by name.
+    pub sources: BTreeMap<String, Source>,
+    /// Which unit is in which arm.
+    pub assignments: Assignments,
+    /// In the order of their names.
+    pub experiments: Vec<Experiment>,
+}
+
+/// A table of rows.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// What the file says.
+    pub section: SourceSection,
+}
+
+/// Where the arms of units come from.
+#[derive(Debug, Clone)]
+pub struct Assignments {
+    /// The source whose rows say the arm, unless it is a table of its own.
+    pub source: Option<String>,
+    /// Path or URL of the rows.
+    pub url: String,
+    /// The column of the unit; without it each row is a unit.
+    pub unit: Option<String>,
+    /// The column of the time of the assignment.
+    pub time: Option<String>,
+    /// What the file says.
+    pub section: AssignmentsSection,
+}
+
+/// An experiment.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// Its name.
+    pub name: String,
+    /// The arm that the others are compared with.
+    pub control: String,
+    /// The first day.
+    pub start: Option<Date>,
+    /// The last day.
+    pub end: Option<Date>,
+    /// In the order of the file.
+    pub metrics: Vec<Metric>,
+    /// Names and columns, in the order of the file.
+    pub segments: Vec<(String, String)>,
+    /// In the order of the file.
+    pub estimators: Vec<Estimator>,
+    /// Weights of the arms.
+    pub expected: Option<BTreeMap<String, f64>>,
+    /// What happens with units in more than one arm.
+    pub multiple_arms: MultipleArms,
+    /// The bootstrap's options; its seed is the experiment's own.
+    pub bootstrap: BootstrapOptions,
+    /// Number of buckets of the bootstrap.
+    pub buckets: u32,
+    /// The variance of `lin`.
+    pub vcov: LinVcov,
+    /// The checks.
+    pub audits: BTreeMap<AuditKind, Rule>,
+    /// What the file says.
+    pub section: ExperimentSection,
+}
+
+/// A metric as an experiment uses it.
+#[derive(Debug, Clone)]
+pub struct Metric {
+    /// Its name.
+    pub name: String,
+    /// The source it is measured on.
+    pub source: String,
+    /// What is measured.
+    pub measure: Measure,
+    /// Columns that are known before the assignment.
+    pub covariates: Vec<String>,
+    /// What happens with NaN and infinite values.
+    pub non_finite: NonFinite,
+    /// How effects are inferred.
+    pub inference: Inference,
+    /// What the file says.
+    pub section: MetricSection,
+}
+
+/// What a metric measures, as SQL expressions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Measure {
+    /// The mean over units of a value for each.
+    Mean(String),
+    /// The ratio of two sums over units.
+    Ratio(String, String),
+}
+
+/// How effects are estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Estimator {
+    /// Differences of means, of proportions, of ratios.
+    Ttest,
+    /// CUPED.
+    Cuped,
+    /// Lin's regression adjustment.
+    Lin,
+    /// The bootstrap over buckets of units.
+    Bootstrap,
+}
+
+const ESTIMATORS: [(&str, Estimator); 4] = [
+    ("ttest", Estimator::Ttest),
+    ("cuped", Estimator::Cuped),
+    ("lin", Estimator::Lin),
+    ("bootstrap", Estimator::Bootstrap),
+];
+
+impl Job {
+    /// Reads and checks a job file.
+    ///
+    /// # Errors
+    /// [`JobError::File`] with what is wrong; an engine error if the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        Self::new(JobFile::read(path)?).map_err(|error| error.about(&shown))
+    }
+
+    /// Checks a job file.
+    ///
+    /// # Errors
+    /// [`JobError::File`] with what is wrong.
+    pub fn new(file: JobFile) -> Result<Self> {
+        check_names("job", [&file.job.name])?;
+        check_names("source", file.sources.keys())?;
+        check_names("segment", file.segments.keys())?;
+        check_names("metric", file.metrics.keys())?;
+        check_names("experiment", file.experiments.keys())?;
+        if file.experiments.is_empty() {
+            return wrong("the job has no experiment");
+        }
+        let timezone = TimeZone::get(&file.job.timezone).map_err(|_| {
+            JobError::File(format!("'{}' is not an IANA time zone", file.job.timezone))
+        })?;
+        let memory_limit = file.engine.memory_limit.as_deref().map(parse_bytes).transpose()?;
+        let sources: BTreeMap<String, Source> = file
+            .sources
+            .iter()
+            .map(|(name, section)| {
+                Ok((name.clone(), Source { name: name.clone(), section: section.clone() }))
+            })
+            .collect::<Result<_>>()?;
+        sources.values().try_for_each(check_source)?;
+        let assignments = assignments(&file.assignments, &sources)?;
+        let experiments = file
+            .experiments
+            .iter()
+            .map(|(name, section)| {
+                experiment(&file, &assignments, name, section)
+                    .map_err(|error| error.about(&format!("experiment '{name}'")))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            name: file.job.name,
+            store: file.job.store,
+            timezone,
+            memory_limit,
+            sources,
+            assignments,
+            experiments,
+        })
+    }
+
+    /// Whether a unit of some experiment is known by the position of its row alone. The rows are then read in order,
+    /// in one stream.
+    pub fn needs_order(&self) -> bool {
+        self.assignments.unit.is_none()
+            && self.experiments.iter().any(|e| e.estimators.contains(&Estimator::Bootstrap))
+    }
+}
+
+impl Source {
+    /// Whether its rows are units.
+    pub fn is_units(&self) -> bool {
+        self.section.grain == Grain::Unit
+    }
+}
+
+impl Experiment {
+    /// The day that the results are of; none where nothing has a time.
+    pub fn analysis_date(&self) -> Option<Date> {
+        self.end
+    }
+}
+
+fn wrong<T>(text: impl Into<String>) -> Result<T> {
+    Err(JobError::File(text.into()))
+}
+
+/// Names stand in results, partitions and messages: they are plain.
+fn check_names<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    for name in names {
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.len() <= LONGEST_NAME;
+        if !plain {
+            return wrong(format!(
+                "the name of a {what} must be letters, digits, '_', '-' and '.', begin with a letter or digit and \
+                 have at most {LONGEST_NAME} of them; found {name:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An entry by its name.
+fn lookup<'a, T>(what: &str, name: &str, known: &'a BTreeMap<String, T>) -> Result<&'a T> {
+    known.get(name).ok_or_else(|| {
+        let hint = nearest(name, known.keys().map(String::as_str)).map_or_else(
+            || format!("the job has {}", list(known.keys())),
+            |near| format!("did you mean '{near}'?"),
+        );
+        JobError::File(format!("the {what} '{name}' is not defined; {hint}"))
+    })
+}
+
+/// Names for a message.
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("'{name}'")).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn check_source(source: &Source) -> Result<()> {
+    if source.section.grain == Grain::Row && source.section.unit.is_none() {
+        return wrong(format!(
+            "source '{}': the key 'unit' is missing (or grain = \"unit\" where each row is a unit)",
+            source.name
+        ));
+    }
+    Ok(())
+}
+
+fn assignments(
+    section: &AssignmentsSection,
+    sources: &BTreeMap<String, Source>,
+) -> Result<Assignments> {
+    match (&section.source, &section.url) {
+        (Some(name), None) => {
+            let source = lookup("source", name, sources).map_err(|e| e.about("[assignments]"))?;
+            Ok(Assignments {
+                source: Some(name.clone()),
+                url: source.section.url.clone(),
+                unit: section.unit.clone().or_else(|| source.section.unit.clone()),
+                time: section.time.clone().or_else(|| source.section.time.clone()),
+                section: section.clone(),
+            })
+        }
+        (None, Some(url)) => {
+            if section.unit.is_none() {
+                return wrong("[assignments]: the key 'unit' is missing");
+            }
+            Ok(Assignments {
+                source: None,
+                url: url.clone(),
+                unit: section.unit.clone(),
+                time: section.time.clone(),
+                section: section.clone(),
+            })
+        }
+        _ => wrong("[assignments]: expected either 'url' or 'source'"),
+    }
+}
+
+fn experiment(
+    file: &JobFile,
+    assignments: &Assignments,
+    name: &str,
+    section: &ExperimentSection,
+) -> Result<Experiment> {
+    if let Some(period) = section.periods.iter().find(|period| *period != "overall") {
+        return wrong(format!(
+            "the period '{period}' is not supported by this version of gosset; expected 'overall'"
+        ));
+    }
+    if section.periods.is_empty() || section.metrics.is_empty() || section.estimators.is_empty() {
+        return wrong("expected at least one of each of 'metrics', 'periods' and 'estimators'");
+    }
+    unique("metric", &section.metrics)?;
+    unique("segment", &section.segments)?;
+    unique("estimator", &section.estimators)?;
+    let metrics = section
+        .metrics
+        .iter()
+        .map(|name| {
+            let metric = lookup("metric", name, &file.metrics)?;
+            resolve_metric(file, section, assignments, name, metric)
+                .map_err(|error| error.about(&format!("metric '{name}'")))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let segments = section
+        .segments
+        .iter()
+        .map(|name| Ok((name.clone(), lookup("segment", name, &file.segments)?.column.clone())))
+        .collect::<Result<Vec<_>>>()?;
+    let (start, end) = (section.start.map(|day| day.0), section.end.map(|day| day.0));
+    if let (Some(start), Some(end)) = (start, end)
+        && start > end
+    {
+        return wrong(format!("it starts on {start}, after its end on {end}"));
+    }
+    let timed = assignments.time.is_some()
+        || metrics.iter().any(|m| file.sources[&m.source].time.is_some());
+    if !timed && (start.is_some() || end.is_some()) {
+        return wrong("it has a 'start' or 'end', but no source of it has a 'time'");
+    }
+    if let Some(expected) = &section.expected {
+        check_expected(expected, &section.control)?;
+    }
+    let bootstrap = &file.estimators.bootstrap;
+    let defaults = BootstrapOptions::default();
+    let options = BootstrapOptions {
+        replicates: bootstrap.replicates.unwrap_or(defaults.replicates),
+        seed: seed_of(bootstrap.seed.unwrap_or(file.job.seed), name),
+        interval: match bootstrap.interval {
+            Some(file::Interval::Basic) => Interval::Basic,
+            Some(file::Interval::Normal) => Interval::Normal,
+            Some(file::Interval::Percentile) | None => Interval::Percentile,
+        },
+    };
+    let buckets = bootstrap.buckets.unwrap_or(DEFAULT_BUCKETS);
+    let of_bootstrap =
+        |e: gosset_stats::Error| JobError::File(format!("[estimators.bootstrap]: {e}"));
+    options.check().map_err(of_bootstrap)?;
+    check_buckets(buckets).map_err(of_bootstrap)?;
+    Ok(Experiment {
+        name: name.to_owned(),
+        control: section.control.clone(),
+        start,
+        end,
+        metrics,
+        segments,
+        estimators: section.estimators.iter().map(|name| estimator(name)).collect::<Result<_>>()?,
+        expected: section.expected.clone(),
+        multiple_arms: section.multiple_arms.or(file.job.multiple_arms).unwrap_or_default(),
+        bootstrap: options,
+        buckets,
+        vcov: match file.estimators.lin.vcov {
+            Some(file::LinVcov::Classical) => LinVcov::Classical,
+            Some(file::LinVcov::ByArm) | None => LinVcov::ByArm,
+        },
+        audits: AuditKind::rules(&file.audits)?,
+        section: section.clone(),
+    })
+}
+
+fn unique(what: &str, names: &[String]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(twice) => wrong(format!("the {what} '{twice}' is named twice")),
+        None => Ok(()),
+    }
+}
+
+fn estimator(name: &str) -> Result<Estimator> {
+    match ESTIMATORS.iter().find(|(known, _)| *known == name) {
+        Some((_, estimator)) => Ok(*estimator),
+        None => {
+            wrong(format!("expected the estimators ttest, cuped, lin, bootstrap; found '{name}'"))
+        }
+    }
+}
+
+fn check_expected(expected: &BTreeMap<String, f64>, control: &str) -> Result<()> {
+    if let Some((arm, weight)) = expected.iter().find(|(_, w)| !(w.is_finite() && **w > 0.0)) {
+        return wrong(format!(
+            "the expected weight of arm '{arm}' must be positive; found {weight}"
+        ));
+    }
+    if !expected.contains_key(control) {
+        return wrong(format!("'expected' does not name the control '{control}'"));
+    }
+    if expected.len() < 2 {
+        return wrong("'expected' must name at least two arms");
+    }
+    Ok(())
+}
+
+fn resolve_metric(
+    file: &JobFile,
+    experiment: &ExperimentSection,
+    assignments: &Assignments,
+    name: &str,
+    section: &MetricSection,
+) -> Result<Metric> {
+    let source = file
+        .sources
+        .get(&section.source)
+        .map_or_else(|| lookup("source", &section.source, &file.sources), Ok)?;
+    let own = assignments.source.as_deref() == Some(section.source.as_str());
+    if !own && source.unit.is_none() {
+        return wrong(format!(
+            "source '{}' is not the source of the assignments, so it needs the key 'unit' to be joined with them",
+            section.source
+        ));
+    }
+    if !own && assignments.unit.is_none() {
+        return wrong(format!(
+            "[assignments] need the key 'unit' to be joined with source '{}'",
+            section.source
+        ));
+    }
+    let measure = match (&section.value, &section.numerator, &section.denominator) {
+        (Some(value), None, None) => Measure::Mean(value.clone()),
+        (None, Some(numerator), Some(denominator)) => {
+            Measure::Ratio(numerator.clone(), denominator.clone())
+        }
+        _ => return wrong("expected either 'value' or 'numerator' and 'denominator'"),
+    };
+    let covariates = section.covariate.as_ref().map(|c| c.column.names()).unwrap_or_default();
+    unique("covariate", &covariates)?;
+    if section.covariate.is_some() && covariates.is_empty() {
+        return wrong("the covariate has no column");
+    }
+    let job = &file.job;
+    let inference = Inference {
+        confidence: section.confidence.or(experiment.confidence).or(job.confidence).unwrap_or(0.95),
+        alternative: match section.alternative.or(experiment.alternative).or(job.alternative) {
+            Some(file::Alternative::Greater) => Alternative::Greater,
+            Some(file::Alternative::Less) => Alternative::Less,
+            Some(file::Alternative::TwoSided) | None => Alternative::TwoSided,
+        },
+        relative: match section.relative.or(experiment.relative).or(job.relative) {
+            Some(file::Relative::Log) => Relative::Log,
+            Some(file::Relative::Delta) => Relative::Delta,
+            Some(file::Relative::Fieller) | None => Relative::Fieller,
+        },
+    };
+    inference.check().map_err(|error| JobError::File(error.to_string()))?;
+    Ok(Metric {
+        name: name.to_owned(),
+        source: section.source.clone(),
+        measure,
+        covariates,
+        non_finite: section.non_finite.or(job.non_finite).unwrap_or_default(),
+        inference,
+        section: section.clone(),
+    })
+}
+
+/// An experiment's own seed: the job's seed and its name, hashed. It fits a BIGINT.
+fn seed_of(seed: u32, experiment: &str) -> u64 {
+    (units::string(&format!("{seed}/{experiment}")) as u64) >> 1
+}

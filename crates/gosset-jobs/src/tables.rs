@@ -1,0 +1,163 @@
+//! The result tables: their columns, and rows for them.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr;
+use gosset_engine::delta::partition;
+use gosset_sql::{effect_fields, effects_to_struct};
+use jiff::civil::Date;
+
+use crate::Result;
+use crate::audit::Audit;
+use crate::effects::EffectRow;
+use crate::job::{Experiment, Job};
+
+/// The table of effects.
+pub const EFFECTS: &str = "effects";
+/// The table of audits.
+pub const AUDITS: &str = "audits";
+/// What the tables are partitioned by.
+pub const PARTITION: [&str; 3] = ["job", "experiment", "analysis_date"];
+
+fn field(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+fn keys() -> impl Iterator<Item = Field> {
+    [
+        field("job", DataType::Utf8),
+        field("experiment", DataType::Utf8),
+        field("analysis_date", DataType::Date32),
+    ]
+    .into_iter()
+}
+
+/// Strings and numbers as every reader of Delta tables knows them.
+fn stored(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View => DataType::Utf8,
+        other => other.clone(),
+    }
+}
+
+/// The columns of `effects`.
+pub fn effects_schema() -> SchemaRef {
+    let text = [
+        "metric",
+        "segment",
+        "segment_value",
+        "analysis_base",
+        "period",
+        "arm",
+        "control",
+        "estimator",
+    ];
+    let effect = effect_fields();
+    let columns = keys()
+        .chain(text.map(|name| field(name, DataType::Utf8)))
+        .chain(effect.iter().map(|f| field(f.name(), stored(f.data_type()))))
+        .chain([field("seed", DataType::Int64)]);
+    Arc::new(Schema::new(columns.collect::<Vec<_>>()))
+}
+
+/// The columns of `audits`.
+pub fn audits_schema() -> SchemaRef {
+    let columns = keys().chain([
+        field("audit", DataType::Utf8),
+        field("metric", DataType::Utf8),
+        field("source", DataType::Utf8),
+        field("value", DataType::Float64),
+        field("threshold", DataType::Float64),
+        field("verdict", DataType::Utf8),
+        field("blocking", DataType::Boolean),
+        field("note", DataType::Utf8),
+    ]);
+    Arc::new(Schema::new(columns.collect::<Vec<_>>()))
+}
+
+/// The rows of an experiment's results.
+pub(crate) fn rows_of(job: &str, experiment: &str, date: Option<Date>) -> Expr {
+    partition(&[
+        ("job", job.into()),
+        ("experiment", experiment.into()),
+        ("analysis_date", ScalarValue::Date32(date.map(days))),
+    ])
+}
+
+/// Days since 1970-01-01.
+pub(crate) fn days(date: Date) -> i32 {
+    let epoch = jiff::civil::date(1970, 1, 1);
+    date.since((jiff::Unit::Day, epoch)).map_or(0, |span| span.get_days())
+}
+
+fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn key_columns(job: &Job, experiment: &Experiment, n: usize) -> Vec<ArrayRef> {
+    let date = experiment.analysis_date().map(days);
+    vec![
+        text(std::iter::repeat_n(Some(job.name.as_str()), n)),
+        text(std::iter::repeat_n(Some(experiment.name.as_str()), n)),
+        Arc::new(std::iter::repeat_n(date, n).collect::<Date32Array>()),
+    ]
+}
+
+/// The rows of `effects` of an experiment.
+pub(crate) fn effects_batch(
+    job: &Job,
+    experiment: &Experiment,
+    rows: &[EffectRow],
+) -> Result<RecordBatch> {
+    let n = rows.len();
+    let each = |of: fn(&EffectRow) -> Option<&str>| text(rows.iter().map(of));
+    let constant = |value: &str| text(std::iter::repeat_n(Some(value), n));
+    let mut columns = key_columns(job, experiment, n);
+    columns.extend([
+        each(|r| Some(&r.metric)),
+        each(|r| r.segment.as_deref()),
+        each(|r| r.segment_value.as_deref()),
+        constant("assignment"),
+        constant("overall"),
+        each(|r| Some(&r.arm)),
+        constant(&experiment.control),
+        each(|r| Some(r.estimator)),
+    ]);
+    let effects: Vec<_> = rows.iter().map(|row| Some(row.effect.clone())).collect();
+    let (_, fields, _): (_, Vec<ArrayRef>, _) = effects_to_struct(&effects).into_parts();
+    for column in fields {
+        columns.push(cast(&column, &stored(column.data_type()))?);
+    }
+    let seeds = rows.iter().map(|row| {
+        row.estimator.starts_with("bootstrap").then(|| experiment.bootstrap.seed.cast_signed())
+    });
+    columns.push(Arc::new(seeds.collect::<Int64Array>()));
+    Ok(RecordBatch::try_new(effects_schema(), columns)?)
+}
+
+/// The rows of `audits` of an experiment.
+pub(crate) fn audits_batch(
+    job: &Job,
+    experiment: &Experiment,
+    audits: &[Audit],
+) -> Result<RecordBatch> {
+    let mut columns = key_columns(job, experiment, audits.len());
+    let columns_of_audits: [ArrayRef; 8] = [
+        text(audits.iter().map(|a| Some(a.kind.name()))),
+        text(audits.iter().map(|a| a.metric.as_deref())),
+        text(audits.iter().map(|a| a.source.as_deref())),
+        Arc::new(audits.iter().map(|a| a.value).collect::<Float64Array>()),
+        Arc::new(audits.iter().map(|a| a.threshold).collect::<Float64Array>()),
+        text(audits.iter().map(|a| Some(a.verdict()))),
+        Arc::new(audits.iter().map(|a| Some(a.blocking)).collect::<BooleanArray>()),
+        text(audits.iter().map(|a| a.note.as_deref())),
+    ];
+    columns.extend(columns_of_audits);
+    Ok(RecordBatch::try_new(audits_schema(), columns)?)
+}

@@ -1,0 +1,475 @@
+//! From rows to units: one row for each unit of an experiment, in one pass over each source.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, JoinType};
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min};
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{Expr, cast, ident, lit, when};
+use datafusion::prelude::DataFrame;
+use gosset_engine::Engine;
+
+use crate::expression::{Aggregates, Over, UnitValue, is_number, unit_value, with_policy};
+use crate::file::{Grain, MultipleArms};
+use crate::job::{Experiment, Job, Measure, Metric, Source};
+use crate::time::{clock, within};
+use crate::{JobError, Result};
+
+/// Whether a unit is analysed, in the column [`STATE`].
+pub(crate) mod state {
+    /// It is.
+    pub(crate) const ANALYSED: i64 = 0;
+    /// Its rows have no unit.
+    pub(crate) const NO_UNIT: i64 = 1;
+    /// It has no arm.
+    pub(crate) const NO_ARM: i64 = 2;
+    /// It has more than one arm.
+    pub(crate) const MULTIPLE_ARMS: i64 = 3;
+}
+
+pub(crate) const UNIT: &str = "unit";
+pub(crate) const STATE: &str = "state";
+pub(crate) const ARM: &str = "arm";
+/// The last of a unit's arms by name; another than [`ARM`] where it has several.
+pub(crate) const LAST_ARM: &str = "last_arm";
+/// Rows of the assignments.
+pub(crate) const ASSIGNMENTS: &str = "[assignments]";
+const ALLOCATED: &str = "allocated";
+
+/// The column of a segment.
+pub(crate) fn segment(i: usize) -> String {
+    format!("segment{i}")
+}
+/// The column of a metric's value, or of its numerator.
+pub(crate) fn value(metric: usize) -> String {
+    format!("value{metric}")
+}
+/// The column of a ratio's denominator.
+pub(crate) fn denominator(metric: usize) -> String {
+    format!("denominator{metric}")
+}
+/// The column of the number of NaN and infinite values behind a metric.
+pub(crate) fn non_finite(metric: usize) -> String {
+    format!("non_finite{metric}")
+}
+/// The column of a covariate of a metric.
+pub(crate) fn covariate(metric: usize, i: usize) -> String {
+    format!("covariate{metric}_{i}")
+}
+/// The column of the number of rows of a source, 0 for a unit without.
+pub(crate) fn rows(source: &str) -> String {
+    format!("rows of {source}")
+}
+
+/// The units of an experiment, not computed yet.
+pub(crate) struct Units {
+    /// One row for each unit.
+    pub(crate) frame: DataFrame,
+    /// The sources that are joined, or that say the arm.
+    pub(crate) sources: Vec<String>,
+}
+
+/// What the columns of the units are made of.
+struct Builder<'a> {
+    job: &'a Job,
+    engine: &'a Engine,
+    experiment: &'a Experiment,
+    /// The values of each metric, over the columns of the aggregations.
+    values: BTreeMap<usize, MetricColumns>,
+}
+
+struct MetricColumns {
+    value: Expr,
+    denominator: Option<Expr>,
+    non_finite: Expr,
+    covariates: Vec<Expr>,
+}
+
+/// Plans the units of an experiment.
+pub(crate) async fn units(job: &Job, engine: &Engine, experiment: &Experiment) -> Result<Units> {
+    let mut builder = Builder { job, engine, experiment, values: BTreeMap::new() };
+    let mut frame = builder.assigned().await?;
+    let mut sources = Vec::new();
+    let own = job.assignments.source.as_deref();
+    sources.extend(own.map(ToOwned::to_owned));
+    for source in job.sources.values() {
+        let used = experiment.metrics.iter().any(|m| m.source == source.name);
+        if used && Some(source.name.as_str()) != own {
+            let joined = builder.joined(frame, source).await;
+            frame = joined.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
+            sources.push(source.name.clone());
+        }
+    }
+    builder.finish(frame, sources)
+}
+
+impl Builder<'_> {
+    /// The metrics on a source, with their positions.
+    fn metrics_on(&self, source: &str) -> impl Iterator<Item = (usize, &Metric)> {
+        let metrics = self.experiment.metrics.iter().enumerate();
+        metrics.filter(move |(_, metric)| metric.source == source)
+    }
+
+    /// One row for each unit of the assignments, with what its own rows say.
+    async fn assigned(&mut self) -> Result<DataFrame> {
+        let assignments = &self.job.assignments;
+        let about = |error: JobError| error.about("[assignments]");
+        let frame = self.engine.read(&assignments.url).await?;
+        let schema = frame.schema().clone();
+        let frame = self.of_experiment(frame, &schema).map_err(about)?;
+        let time = assignments.time.as_deref();
+        let own = assignments.source.as_deref().map(|name| &self.job.sources[name]);
+        // Rows of a source that also says the arms are outcomes as well: they count from the start on.
+        let start = own.and(self.experiment.start);
+        let frame = self.during(frame, &schema, time, start).map_err(about)?;
+        let arm_column = column(&schema, &assignments.section.arm).map_err(about)?;
+        let arm = cast(arm_column, DataType::Utf8);
+
+        let mut once = Attributes::new(time.map(ident));
+        for (i, (name, of)) in self.experiment.segments.iter().enumerate() {
+            let value = column(&schema, of).map_err(|e| e.about(&format!("segment '{name}'")))?;
+            once.add(cast(value, DataType::Utf8), segment(i));
+        }
+        let mut sums = Aggregates::new("own");
+        for (i, metric) in self.experiment.metrics.iter().enumerate() {
+            let told = |e: JobError| e.about(&format!("metric '{}'", metric.name));
+            let on_own = own.filter(|source| source.name == metric.source);
+            let attributes =
+                on_own.is_some() || self.job.sources[&metric.source].section.grain == Grain::Row;
+            let mut covariates = Vec::new();
+            if attributes {
+                for (k, name) in metric.covariates.iter().enumerate() {
+                    let value = covariate_column(&schema, name, metric).map_err(told)?;
+                    once.add(value, covariate(i, k));
+                    covariates.push(ident(covariate(i, k)));
+                }
+            }
+            if let Some(source) = on_own {
+                let columns = self.measured(i, metric, source, &schema, &mut sums, &mut once);
+                let columns = columns.map_err(told)?;
+                self.values.insert(i, MetricColumns { covariates, ..columns });
+            } else {
+                let none = MetricColumns {
+                    value: lit(0),
+                    denominator: None,
+                    non_finite: lit(0),
+                    covariates,
+                };
+                self.values.insert(i, none);
+            }
+        }
+
+        let Some(unit) = &assignments.unit else {
+            return self.each_row(frame, arm, once);
+        };
+        let unit = column(&schema, unit).map_err(about)?;
+        let mut aggregates = vec![
+            count(lit(1_i64)).alias(rows(ASSIGNMENTS)),
+            min(arm.clone()).alias(ARM),
+            max(arm.clone()).alias(LAST_ARM),
+        ];
+        if let Some(time) = time {
+            aggregates.push(min(ident(time)).alias(ALLOCATED));
+        }
+        if self.experiment.multiple_arms == MultipleArms::First {
+            let Some(time) = time else {
+                return Err(JobError::File(
+                    "multiple_arms = \"first\" needs the 'time' of the assignments".into(),
+                ));
+            };
+            let order = vec![ident(time).sort(true, false), arm.clone().sort(true, false)];
+            aggregates.push(first_value(arm, order).alias("first_arm"));
+        }
+        aggregates.extend(once.aggregates());
+        aggregates.extend(sums.exprs());
+        Ok(frame.aggregate(vec![unit.alias(UNIT)], aggregates)?)
+    }
+
+    /// Where no column says the unit, each row is one; its position is its key where one is needed.
+    fn each_row(&self, frame: DataFrame, arm: Expr, once: Attributes) -> Result<DataFrame> {
+        let mut columns =
+            vec![lit(1_i64).alias(rows(ASSIGNMENTS)), arm.clone().alias(ARM), arm.alias(LAST_ARM)];
+        columns.extend(once.columns());
+        if self.job.needs_order() {
+            let frame = frame.window(vec![row_number().alias("row of the source")])?;
+            columns.push(cast(ident("row of the source"), DataType::Int64).alias(UNIT));
+            return Ok(frame.select(columns)?);
+        }
+        Ok(frame.select(columns)?)
+    }
+
+    /// The rows of the experiment, where a column tells.
+    fn of_experiment(&self, frame: DataFrame, schema: &DFSchema) -> Result<DataFrame> {
+        let Some(name) = &self.job.assignments.section.experiment else { return Ok(frame) };
+        let named = cast(column(schema, name)?, DataType::Utf8);
+        Ok(frame.filter(named.eq(lit(self.experiment.name.clone())))?)
+    }
+
+    /// The rows from `start` to the experiment's end.
+    fn during(
+        &self,
+        frame: DataFrame,
+        schema: &DFSchema,
+        time: Option<&str>,
+        start: Option<jiff::civil::Date>,
+    ) -> Result<DataFrame> {
+        let Some(time) = time else { return Ok(frame) };
+        let data_type = type_of(schema, time)?;
+        let told = |error: JobError| error.about(&format!("column '{time}'"));
+        clock(&data_type).map_err(told)?;
+        let zone = &self.job.timezone;
+        match within(time, &data_type, zone, start, self.experiment.end)? {
+            Some(bounds) => Ok(frame.filter(bounds)?),
+            None => Ok(frame),
+        }
+    }
+
+    /// What a metric measures on a source: aggregates of rows, or attributes of the one row of a unit.
+    fn measured(
+        &self,
+        i: usize,
+        metric: &Metric,
+        source: &Source,
+        schema: &DFSchema,
+        sums: &mut Aggregates,
+        once: &mut Attributes,
+    ) -> Result<MetricColumns> {
+        let over = if source.is_units() { Over::Unit } else { Over::Rows };
+        let policy = metric.non_finite;
+        let mut part = |sql: &str, name: String| -> Result<UnitValue> {
+            let made = unit_value(self.engine, sql, schema, over, policy, sums)?;
+            if over == Over::Rows {
+                return Ok(made);
+            }
+            let bad = format!("{name} is not finite");
+            once.add(made.value, name.clone());
+            once.add(made.non_finite, bad.clone());
+            Ok(UnitValue { value: ident(name), non_finite: ident(bad) })
+        };
+        let (numerator, below) = match &metric.measure {
+            Measure::Mean(sql) => (part(sql, value(i))?, None),
+            Measure::Ratio(above, below) => {
+                (part(above, value(i))?, Some(part(below, denominator(i))?))
+            }
+        };
+        let non_finite = match &below {
+            Some(below) => numerator.non_finite + below.non_finite.clone(),
+            None => numerator.non_finite,
+        };
+        Ok(MetricColumns {
+            value: numerator.value,
+            denominator: below.map(|below| below.value),
+            non_finite,
+            covariates: Vec::new(),
+        })
+    }
+
+    /// The assigned units with what the rows of another source say of them.
+    async fn joined(&mut self, assigned: DataFrame, source: &Source) -> Result<DataFrame> {
+        let frame = self.engine.read(&source.section.url).await?;
+        let schema = frame.schema().clone();
+        let time = source.section.time.as_deref();
+        let frame = self.during(frame, &schema, time, self.experiment.start)?;
+        let Some(unit) = &source.section.unit else {
+            return Err(JobError::File("the key 'unit' is missing".into()));
+        };
+        let unit_type = type_of(&schema, unit)?;
+        let assigned_type = type_of(assigned.schema(), UNIT)?;
+        if family(&unit_type) != family(&assigned_type) {
+            return Err(JobError::Data(format!(
+                "its unit '{unit}' is {unit_type}, that of the assignments is {assigned_type}: they are not joined"
+            )));
+        }
+        let mut sums = Aggregates::new(&format!("sum of {} ", source.name));
+        let mut once = Attributes::new(time.map(ident));
+        let metrics: Vec<(usize, Metric)> =
+            self.metrics_on(&source.name).map(|(i, metric)| (i, metric.clone())).collect();
+        for (i, metric) in &metrics {
+            let told = |e: JobError| e.about(&format!("metric '{}'", metric.name));
+            let made =
+                self.measured(*i, metric, source, &schema, &mut sums, &mut once).map_err(told)?;
+            let mut covariates = self.values.remove(i).map(|m| m.covariates).unwrap_or_default();
+            if source.is_units() {
+                for (k, name) in metric.covariates.iter().enumerate() {
+                    let column = covariate_column(&schema, name, metric).map_err(told)?;
+                    once.add(column, covariate(*i, k));
+                    covariates.push(ident(covariate(*i, k)));
+                }
+            }
+            self.values.insert(*i, MetricColumns { covariates, ..made });
+        }
+        let key = format!("unit of {}", source.name);
+        let frame = self.since_assignment(frame, &assigned, source, &schema)?;
+        let mut aggregates = vec![count(lit(1_i64)).alias(rows(&source.name))];
+        aggregates.extend(once.aggregates());
+        aggregates.extend(sums.exprs());
+        let of_units = frame.aggregate(vec![ident(unit).alias(&key)], aggregates)?;
+        Ok(assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?)
+    }
+
+    /// The rows that come after their unit's assignment, where both have a time.
+    fn since_assignment(
+        &self,
+        frame: DataFrame,
+        assigned: &DataFrame,
+        source: &Source,
+        schema: &DFSchema,
+    ) -> Result<DataFrame> {
+        let (Some(time), Some(unit)) = (&source.section.time, &source.section.unit) else {
+            return Ok(frame);
+        };
+        if source.is_units() || self.job.assignments.time.is_none() {
+            return Ok(frame);
+        }
+        let (mine, theirs) = (type_of(schema, time)?, type_of(assigned.schema(), ALLOCATED)?);
+        if clock(&mine)? != clock(&theirs)? {
+            return Err(JobError::Data(format!(
+                "its time '{time}' is {mine}, that of the assignments is {theirs}: both or none must have a time zone"
+            )));
+        }
+        let columns: Vec<Expr> = schema.fields().iter().map(|f| ident(f.name())).collect();
+        let (key, since) = ("assigned unit", "assigned since");
+        let allocated =
+            assigned.clone().select(vec![ident(UNIT).alias(key), ident(ALLOCATED).alias(since)])?;
+        let joined = frame.join_on(allocated, JoinType::Inner, [ident(unit).eq(ident(key))])?;
+        Ok(joined.filter(ident(time).gt_eq(ident(since)))?.select(columns)?)
+    }
+
+    /// The columns that summaries are made of.
+    fn finish(self, frame: DataFrame, sources: Vec<String>) -> Result<Units> {
+        let has = |name: &str| frame.schema().has_column_with_unqualified_name(name);
+        let by_column = self.job.assignments.unit.is_some();
+        let multiple = self.experiment.multiple_arms;
+        let mut state = when(ident(ARM).is_null(), lit(state::NO_ARM));
+        if by_column {
+            state = when(ident(UNIT).is_null(), lit(state::NO_UNIT))
+                .when(ident(ARM).is_null(), lit(state::NO_ARM));
+            if multiple != MultipleArms::First {
+                state = state.when(ident(ARM).not_eq(ident(LAST_ARM)), lit(state::MULTIPLE_ARMS));
+            }
+        }
+        let state = state.otherwise(lit(state::ANALYSED))?;
+        let (arm, last) = if multiple == MultipleArms::First && by_column {
+            (ident("first_arm"), ident("first_arm"))
+        } else {
+            (ident(ARM), ident(LAST_ARM))
+        };
+        let mut columns = vec![
+            state.alias(STATE),
+            arm.alias(ARM),
+            last.alias(LAST_ARM),
+            ident(rows(ASSIGNMENTS)),
+        ];
+        if has(UNIT) {
+            columns.push(ident(UNIT));
+        }
+        for i in 0..self.experiment.segments.len() {
+            columns.push(ident(segment(i)));
+        }
+        for source in &sources {
+            let name = rows(source);
+            let counted = if has(&name) { ident(&name) } else { ident(rows(ASSIGNMENTS)) };
+            columns.push(coalesce(vec![counted, lit(0_i64)]).alias(name));
+        }
+        for (i, metric) in self.values {
+            columns.push(metric.value.alias(value(i)));
+            if let Some(below) = metric.denominator {
+                columns.push(below.alias(denominator(i)));
+            }
+            let bad = coalesce(vec![metric.non_finite, lit(0_i64)]);
+            columns.push(bad.alias(non_finite(i)));
+            for (k, column) in metric.covariates.into_iter().enumerate() {
+                columns.push(column.alias(covariate(i, k)));
+            }
+        }
+        Ok(Units { frame: frame.select(columns)?, sources })
+    }
+}
+
+/// Values that a unit has once: of its first row, and where rows have no time, the least.
+struct Attributes {
+    time: Option<Expr>,
+    values: Vec<(Expr, String)>,
+}
+
+impl Attributes {
+    fn new(time: Option<Expr>) -> Self {
+        Self { time, values: Vec::new() }
+    }
+
+    fn add(&mut self, value: Expr, name: String) {
+        self.values.push((value, name));
+    }
+
+    fn columns(self) -> impl Iterator<Item = Expr> {
+        self.values.into_iter().map(|(value, name)| value.alias(name))
+    }
+
+    fn aggregates(self) -> Vec<Expr> {
+        let Self { time, values } = self;
+        let one = |value: Expr| match &time {
+            Some(time) => {
+                let order = vec![time.clone().sort(true, false), value.clone().sort(true, false)];
+                first_value(value, order)
+            }
+            None => min(value),
+        };
+        values.into_iter().map(|(value, name)| one(value).alias(name)).collect()
+    }
+}
+
+/// A covariate: a number of the columns given, missing where it is NULL or, by the metric's policy, not finite.
+fn covariate_column(schema: &DFSchema, name: &str, metric: &Metric) -> Result<Expr> {
+    let told = |error: JobError| error.about("covariate");
+    let found = type_of(schema, name).map_err(told)?;
+    if !is_number(&found) {
+        return Err(JobError::File(format!(
+            "covariate: the column '{name}' is {found}; expected a number"
+        )));
+    }
+    with_policy(cast(ident(name), DataType::Float64), metric.non_finite)
+}
+
+fn column(schema: &DFSchema, name: &str) -> Result<Expr> {
+    type_of(schema, name).map(|_| ident(name))
+}
+
+/// The type of a column that must be there.
+fn type_of(schema: &DFSchema, name: &str) -> Result<DataType> {
+    match schema.field_with_unqualified_name(name) {
+        Ok(field) => Ok(field.data_type().clone()),
+        Err(_) => {
+            let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+            let near = crate::file::explain::nearest(name, names.iter().map(String::as_str));
+            let hint = near.map_or_else(
+                || format!("the columns are {}", crate::job::list(&names)),
+                |near| format!("did you mean '{near}'?"),
+            );
+            Err(JobError::Data(format!("the column '{name}' is missing; {hint}")))
+        }
+    }
+}
+
+/// Units are joined with units of their kind.
+#[derive(PartialEq, Eq)]
+enum Family {
+    Integer,
+    Text,
+    Binary,
+    Other,
+}
+
+fn family(data_type: &DataType) -> Family {
+    match data_type {
+        DataType::Dictionary(_, values) => family(values),
+        t if t.is_integer() => Family::Integer,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Family::Text,
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => Family::Binary,
+        _ => Family::Other,
+    }
+}

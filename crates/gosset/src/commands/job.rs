@@ -1,0 +1,224 @@
+//! `gosset validate`, `plan`, `run`, `status` and `schema`.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Mutex;
+
+use gosset_engine::{EngineError, EngineOptions};
+use gosset_jobs::file::JobFile;
+use gosset_jobs::{EFFECTS, Event, Job, JobError, Outcome, Runner, State, Work};
+use jiff::civil::Date;
+use jiff::{Timestamp, Zoned};
+
+use crate::App;
+use crate::cli::{JobArgs, PlanArgs, RunArgs};
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// A job ready to run, with the limits of its file, or of the command line where it says some.
+fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
+    let job = Job::read(path)?;
+    let mut options = EngineOptions::new();
+    if let Some(bytes) = job.memory_limit {
+        options = options.with_memory_limit(bytes);
+    }
+    Ok(Runner::new(job, app.engine_options(options))?)
+}
+
+/// Relative paths are relative to the working directory: who runs a job file from elsewhere is told so.
+fn told(error: &JobError, job: &Path) -> String {
+    let folder = job.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match (error, folder) {
+        (JobError::Engine(EngineError::MissingInput(_)), Some(folder)) => format!(
+            "{error} (relative paths are relative to the working directory, not to {})",
+            folder.display()
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// The failure that an error of a job file's queries is.
+fn failed(error: &JobError, job: &Path) -> Failure {
+    Failure::new(Exit::from(error), told(error, job))
+}
+
+fn until(runner: &Runner, asked: Option<Date>) -> Result<Date, Failure> {
+    if let Some(date) = asked {
+        return Ok(date);
+    }
+    let today = Timestamp::now().to_zoned(runner.job().timezone.clone()).date();
+    today.yesterday().map_err(|error| Failure::new(Exit::Bug, error.to_string()))
+}
+
+/// Checks a job file, its SQL, and the columns of its sources.
+pub(crate) async fn validate(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
+    let runner = open(app, &args.job)?;
+    let step = app.progress.step("checking");
+    runner.validate().await.map_err(|error| failed(&error, &args.job))?;
+    drop(step);
+    eprintln!("{}: the job is valid", args.job.display());
+    Ok(Exit::Done)
+}
+
+/// Shows what a run would compute, and why.
+pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
+    let runner = open(app, &args.job)?;
+    let step = app.progress.step("planning");
+    let plan = runner.plan(until(&runner, args.date)?).await?;
+    let mut out = Vec::new();
+    for work in &plan.work {
+        writeln!(out, "{work}")?;
+        if args.sql && work.is_due() {
+            let sql = runner.sql(&work.experiment).await.map_err(|e| failed(&e, &args.job))?;
+            writeln!(out, "\n{sql};\n")?;
+        }
+    }
+    drop(step);
+    io::stdout().write_all(&out)?;
+    if let Some(error) = plan.work.iter().find_map(failure) {
+        return Err(failed(error, &args.job));
+    }
+    let work = args.detailed_exitcode && plan.due().next().is_some();
+    Ok(if work { Exit::WorkFound } else { Exit::Done })
+}
+
+fn failure(work: &Work) -> Option<&JobError> {
+    match &work.state {
+        State::Failed(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// Computes what is missing and publishes it.
+pub(crate) async fn run(app: &App, args: &RunArgs) -> Result<Exit, Failure> {
+    let runner = open(app, &args.job)?;
+    let until = until(&runner, args.date)?;
+    let outcome = observed(app, &runner, until).await?;
+    report(&outcome, &runner, &args.job);
+    Ok(end(&outcome))
+}
+
+/// Runs a job while telling what it does.
+pub(crate) async fn observed(app: &App, runner: &Runner, until: Date) -> Result<Outcome, Failure> {
+    let step = Mutex::new(None);
+    let outcome = runner
+        .run(until, &|event| {
+            let mut step = step.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // The old step ends before the new one is drawn.
+            *step = None;
+            *step = match event {
+                Event::Computing { experiment } => {
+                    Some(app.progress.step(format!("computing {experiment}")))
+                }
+                Event::Publishing { table } => {
+                    Some(app.progress.step(format!("publishing {table}")))
+                }
+                Event::Planned { .. } | Event::Computed { .. } => None,
+            };
+        })
+        .await;
+    Ok(outcome?)
+}
+
+/// Says on standard error what a run did.
+pub(crate) fn report(outcome: &Outcome, runner: &Runner, job: &Path) {
+    for name in &outcome.up_to_date {
+        eprintln!("{name}: nothing to do, its results are published");
+    }
+    for (name, end) in &outcome.not_due {
+        eprintln!("{name}: not due before the end of {end}");
+    }
+    for (name, warning) in &outcome.warnings {
+        eprintln!("warning: {name}: failed audit: {warning}");
+    }
+    for (name, rows) in &outcome.published {
+        eprintln!("{name}: published {rows} effects");
+    }
+    for (name, audits) in &outcome.blocked {
+        eprintln!("error: {name}: no effects are published, failed audit: {}", audits.join("; "));
+    }
+    for (name, error) in &outcome.failed {
+        eprintln!("error: {name}: {}", told(error, job));
+    }
+    if let Some(version) = outcome.version {
+        let store = gosset_engine::shown(runner.store().url());
+        eprintln!("version {version} of {}/{EFFECTS}", store.trim_end_matches('/'));
+    }
+}
+
+/// The status of a run: that of the first experiment that failed.
+pub(crate) fn end(outcome: &Outcome) -> Exit {
+    match outcome.failed.first() {
+        Some((_, error)) => Exit::from(error),
+        None if outcome.blocked.is_empty() => Exit::Done,
+        None => Exit::BadData,
+    }
+}
+
+/// Shows what is published, and what a run would do now.
+pub(crate) async fn status(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
+    let runner = open(app, &args.job)?;
+    let step = app.progress.step("reading");
+    let results = runner.status().await?;
+    let plan = runner.plan(until(&runner, None)?).await?;
+    drop(step);
+    let header = ["experiment", "date", "published", "version", "rows", "run", "now"];
+    let mut rows = Vec::new();
+    for found in &results {
+        let now = plan.work.iter().find(|work| {
+            work.experiment == found.results.experiment
+                && work.analysis_date.map(|date| date.to_string()) == found.results.analysis_date
+        });
+        let when = found.timestamp.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let zoned: Option<Zoned> = when.map(|when| when.to_zoned(runner.job().timezone.clone()));
+        rows.push([
+            found.results.experiment.clone(),
+            found.results.analysis_date.clone().unwrap_or_default(),
+            zoned.map(|z| z.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()).unwrap_or_default(),
+            found.version.to_string(),
+            found.results.rows.to_string(),
+            found.run_id.clone().unwrap_or_default(),
+            now.map_or_else(|| "not in the job file".into(), in_words),
+        ]);
+    }
+    for work in &plan.work {
+        let date = work.analysis_date.map(|date| date.to_string());
+        let known = results
+            .iter()
+            .any(|r| r.results.experiment == work.experiment && r.results.analysis_date == date);
+        if !known {
+            let name = work.experiment.clone();
+            let none = || String::new();
+            rows.push([
+                name,
+                date.unwrap_or_default(),
+                none(),
+                none(),
+                none(),
+                none(),
+                in_words(work),
+            ]);
+        }
+    }
+    io::stdout().write_all(output::grid(&header, &rows).as_bytes())?;
+    Ok(Exit::Done)
+}
+
+fn in_words(work: &Work) -> String {
+    match &work.state {
+        State::Missing => "missing".into(),
+        State::Stale(reasons) => format!("stale: {}", reasons.join(", ")),
+        State::UpToDate(published) if published.results.blocked.is_empty() => "up to date".into(),
+        State::UpToDate(published) => {
+            format!("blocked by {}", published.results.blocked.join("; "))
+        }
+        State::NotDue(end) => format!("not due before the end of {end}"),
+        State::Failed(error) => format!("failed: {error}"),
+    }
+}
+
+/// Prints the JSON Schema of job files.
+pub(crate) fn schema() -> Result<Exit, Failure> {
+    writeln!(io::stdout(), "{:#}", JobFile::schema())?;
+    Ok(Exit::Done)
+}

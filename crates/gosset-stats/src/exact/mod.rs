@@ -7,6 +7,8 @@
 //! [`ExactSum`] is one such sum: a sparse big accumulator, portable and obviously right. [`SumTable`] keeps many at
 //! once (the sums and products of the columns of every group) and is what aggregates feed a batch at a time.
 
+mod int256;
+mod plain;
 mod sum;
 mod table;
 

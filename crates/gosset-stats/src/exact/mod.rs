@@ -7,8 +7,14 @@
 //! [`ExactSum`] is one such sum: a sparse big accumulator, portable and obviously right. [`SumTable`] keeps many at
 //! once (the sums and products of the columns of every group) and is what aggregates feed a batch at a time.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod dispatch;
+mod format;
 mod int256;
+mod kernel;
 mod plain;
+mod side;
 mod sum;
 mod table;
 

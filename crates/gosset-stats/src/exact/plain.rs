@@ -22,11 +22,6 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    /// The empty sum, zero.
-    pub(super) const fn new() -> Self {
-        Self { base: 0, digits: Vec::new(), pending: 0 }
-    }
-
     /// Adds `value · 2^exponent`.
     pub(super) fn add_scaled(&mut self, value: i128, exponent: i32) {
         if value == 0 {
@@ -166,11 +161,11 @@ mod tests {
         fn sums_are_those_of_big_integers(
             terms in prop::collection::vec((any::<i128>(), 0u32..127, LOW..2300, any::<bool>()), 0..40),
         ) {
-            let (mut sum, mut expected) = (Plain::new(), BigInt::zero());
+            let (mut sum, mut expected) = (Plain::default(), BigInt::zero());
             for (value, shift, exponent, merged) in terms {
                 let value = value >> shift;
                 if merged {
-                    let mut other = Plain::new();
+                    let mut other = Plain::default();
                     other.add_scaled(value, exponent);
                     sum.combine(&other, -1);
                     expected -= BigInt::from(value) << (exponent - LOW) as usize;

@@ -1,6 +1,10 @@
 //! Exact sums of the columns of many groups.
 
-use super::ExactSum;
+use super::dispatch::Kernel;
+use super::format::{Extent, Format, ROWS_PER_FLUSH};
+use super::kernel::{ROWS, Rows, Spread, Total};
+use super::side::Side;
+use super::sum::ExactSum;
 
 /// Which products of columns a table sums beside the columns themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,22 +44,6 @@ impl Sums {
             mine.merge(theirs);
         }
     }
-
-    fn add_row(&mut self, products: Products, row: impl Fn(usize) -> f64, columns: usize) {
-        self.n += 1;
-        for i in 0..columns {
-            self.sums[i].add(row(i));
-        }
-        if products == Products::All {
-            let mut k = columns;
-            for i in 0..columns {
-                for j in i..columns {
-                    self.sums[k].add_product(row(i), row(j));
-                    k += 1;
-                }
-            }
-        }
-    }
 }
 
 impl Products {
@@ -70,32 +58,134 @@ impl Products {
 
 /// The exact sums of many slots (one slot is one group, or one arm of one group, or one bucket of it), fed a batch at a
 /// time.
+///
+/// A slot is a few integer lanes in one array (see [`format`](super::format)): 16 to 24 bytes for one column without
+/// products. What does not fit the lanes, row by row, goes to a side store of [`ExactSum`]s, which is slower and never
+/// wrong. If much does not fit, a better format is chosen and the lanes are converted.
 #[derive(Debug, Clone)]
 pub struct SumTable {
-    columns: usize,
     products: Products,
-    slots: Vec<Sums>,
+    format: Format,
+    kernel: Kernel,
+    slots: usize,
+    /// `format.stride()` lanes per slot. A lane is no more than the rows since the slot's count last passed a multiple
+    /// of [`ROWS_PER_FLUSH`] can have made it.
+    lanes: Vec<i64>,
+    side: Side,
+    fit: Fit,
+    scratch: Scratch,
+}
+
+/// How well the format suits the rows.
+#[derive(Debug, Clone)]
+struct Fit {
+    /// Whether a format was chosen at all.
+    chosen: bool,
+    /// Rows (and merged sums) since then, and those of them that did not fit.
+    seen: u64,
+    missed: u64,
+    /// Misfits that are put up with before another choice. It grows with every choice: some data have no good format.
+    patience: u64,
+    /// The extents of the sums merged last, by column.
+    merged: Vec<Vec<Extent>>,
+    merges: usize,
+}
+
+/// The extents of how many values or sums are looked at to choose a format.
+const SAMPLE: usize = 256;
+const MERGED_SAMPLE: usize = 32;
+
+impl Fit {
+    fn new() -> Self {
+        Self { chosen: false, seen: 0, missed: 0, patience: 64, merged: Vec::new(), merges: 0 }
+    }
+
+    /// Whether it is time for another choice: one row in 64 that takes the slow way doubles the cost of all.
+    fn is_bad(&self) -> bool {
+        self.missed >= self.patience && self.missed >= self.seen / 64
+    }
+
+    fn chose(&mut self) {
+        self.patience = self.patience.saturating_mul(if self.chosen { 4 } else { 1 });
+        (self.chosen, self.seen, self.missed) = (true, 0, 0);
+    }
+
+    fn merging(&mut self, n: u64, sums: &[ExactSum], columns: usize) {
+        self.merged.resize_with(columns, Vec::new);
+        for (extents, sum) in self.merged.iter_mut().zip(sums) {
+            if let Some(extent) = Extent::of_sum(sum, n) {
+                if extents.len() < MERGED_SAMPLE {
+                    extents.push(extent);
+                } else {
+                    extents[self.merges % MERGED_SAMPLE] = extent;
+                }
+            }
+        }
+        self.merges += 1;
+        self.seen += 1;
+    }
+
+    fn heap_size(&self) -> usize {
+        let inner: usize = self.merged.iter().map(Vec::capacity).sum();
+        self.merged.capacity() * size_of::<Vec<Extent>>() + inner * size_of::<Extent>()
+    }
+}
+
+/// Room that is used again for every batch.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    /// The lanes of a chunk by row, with those of the count and the padding.
+    spread: Vec<Rows<i64>>,
+    /// The totals of the lanes of a chunk.
+    total: Vec<i64>,
+    /// Columns of a chunk that is not taken as it is: because it is short, or without its misfits.
+    rows: Vec<Rows<f64>>,
+}
+
+impl Scratch {
+    fn heap_size(&self) -> usize {
+        self.spread.capacity() * size_of::<Rows<i64>>()
+            + self.total.capacity() * size_of::<i64>()
+            + self.rows.capacity() * size_of::<Rows<f64>>()
+    }
 }
 
 impl SumTable {
     /// A table without slots.
     pub fn new(columns: usize, products: Products) -> Self {
-        Self { columns, products, slots: Vec::new() }
+        Self::with_kernel(columns, products, Kernel::detect())
+    }
+
+    pub(super) fn with_kernel(columns: usize, products: Products, kernel: Kernel) -> Self {
+        Self {
+            products,
+            format: Format::initial(columns, products),
+            kernel,
+            slots: 0,
+            lanes: Vec::new(),
+            side: Side::default(),
+            fit: Fit::new(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Number of columns.
     pub fn columns(&self) -> usize {
-        self.columns
+        self.format.columns.len()
     }
 
     /// Number of slots.
     pub fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots
     }
 
     /// Makes it `slots` slots; new ones are empty, and slots beyond are dropped.
     pub fn resize(&mut self, slots: usize) {
-        self.slots.resize_with(slots, || Sums::new(self.columns, self.products));
+        if slots < self.slots {
+            self.side.truncate(slots);
+        }
+        self.lanes.resize(slots * self.format.stride(), 0);
+        self.slots = slots;
     }
 
     /// Adds row `r` of every column to slot `slots[r]`.
@@ -103,9 +193,20 @@ impl SumTable {
     /// # Panics
     /// If a slot does not exist or the columns are not of the length of `slots`.
     pub fn add(&mut self, slots: &[u32], columns: &[&[f64]]) {
-        assert_eq!(columns.len(), self.columns);
-        for (r, &slot) in slots.iter().enumerate() {
-            self.slots[slot as usize].add_row(self.products, |c| columns[c][r], self.columns);
+        assert_eq!(columns.len(), self.columns());
+        assert!(columns.iter().all(|c| c.len() == slots.len()), "a column has another length");
+        let Some(&largest) = slots.iter().max() else { return };
+        assert!((largest as usize) < self.slots, "slot {largest} does not exist");
+        self.suit(columns);
+        self.prepare_spread();
+        let (chunks, rest) = slots.as_chunks::<ROWS>();
+        for (k, slots) in chunks.iter().enumerate() {
+            self.add_chunk(slots, columns, k * ROWS);
+        }
+        if !rest.is_empty() {
+            self.with_padded(columns, chunks.len() * ROWS, |table, columns| {
+                table.add_chunk(rest, columns, 0);
+            });
         }
     }
 
@@ -114,48 +215,251 @@ impl SumTable {
     /// # Panics
     /// As [`add`](Self::add).
     pub fn add_all(&mut self, slot: u32, columns: &[&[f64]]) {
-        assert_eq!(columns.len(), self.columns);
+        assert_eq!(columns.len(), self.columns());
+        assert!((slot as usize) < self.slots, "slot {slot} does not exist");
         let rows = columns.first().map_or(0, |c| c.len());
-        let sums = &mut self.slots[slot as usize];
-        for r in 0..rows {
-            sums.add_row(self.products, |c| columns[c][r], self.columns);
+        assert!(columns.iter().all(|c| c.len() == rows), "a column has another length");
+        self.suit(columns);
+        let whole = rows / ROWS * ROWS;
+        for start in (0..whole).step_by(ROWS) {
+            self.add_chunk_to(slot, columns, start, ROWS);
+        }
+        if whole < rows {
+            self.with_padded(columns, whole, |table, columns| {
+                table.add_chunk_to(slot, columns, 0, rows - whole);
+            });
         }
     }
 
     /// Adds sums of the same shape to a slot.
     pub fn merge(&mut self, slot: u32, sums: &Sums) {
-        self.slots[slot as usize].merge(sums);
+        self.merge_parts(slot, sums.n, &sums.sums);
+    }
+
+    /// Adds `n` rows with these sums, in the order of [`Sums`], to a slot.
+    pub fn merge_parts(&mut self, slot: u32, n: u64, sums: &[ExactSum]) {
+        self.fit.merging(n, sums, self.columns());
+        if self.fit.is_bad() {
+            let extents = self.fit.merged.clone();
+            self.choose(&extents);
+        }
+        let stride = self.format.stride();
+        let lanes = &mut self.lanes[slot as usize * stride..][..stride];
+        let rows = lanes[0] as u64 % ROWS_PER_FLUSH;
+        lanes[0] = (lanes[0] as u64).wrapping_add(n) as i64;
+        let within = rows.saturating_add(n) < ROWS_PER_FLUSH;
+        if !within {
+            self.flush(slot);
+        }
+        let mut left = false;
+        for (k, sum) in sums.iter().enumerate() {
+            let value = sum.to_i256().filter(|_| within && sum.is_finite());
+            let lanes = &mut self.lanes[slot as usize * stride..][..stride];
+            if !value.is_some_and(|value| self.format.add(lanes, k, value, n)) {
+                left |= within;
+                self.side.change(slot, self.format.sums(), |mine| mine[k].merge(sum));
+            }
+        }
+        self.fit.missed += u64::from(left);
     }
 
     /// The rows of a slot so far.
     pub fn count(&self, slot: u32) -> u64 {
-        self.slots[slot as usize].n
+        self.slot(slot)[0] as u64
+    }
+
+    /// One of the sums of a slot, in the order of [`Sums`].
+    pub fn sum(&self, slot: u32, index: usize) -> ExactSum {
+        let mut sum = self.format.read(self.slot(slot), index);
+        if let Some(more) = self.side.get(slot) {
+            sum.merge(&more[index]);
+        }
+        sum
     }
 
     /// The sums of a slot.
     pub fn get(&self, slot: u32) -> Sums {
-        self.slots[slot as usize].clone()
+        let sums = (0..self.format.sums()).map(|k| self.sum(slot, k)).collect();
+        Sums { n: self.count(slot), sums }
     }
 
     /// Empties a slot.
     pub fn clear(&mut self, slot: u32) {
-        self.slots[slot as usize] = Sums::new(self.columns, self.products);
+        let stride = self.format.stride();
+        self.lanes[slot as usize * stride..][..stride].fill(0);
+        self.side.remove(slot);
     }
 
     /// Removes the first `n` slots; the others move down.
     pub fn drop_first(&mut self, n: usize) {
-        self.slots.drain(..n);
+        self.lanes.drain(..n * self.format.stride());
+        self.side.drop_first(n);
+        self.slots -= n;
     }
 
     /// Bytes held, with this struct.
     pub fn size(&self) -> usize {
         size_of::<Self>()
-            + self.slots.capacity() * size_of::<Sums>()
-            + self
-                .slots
-                .iter()
-                .flat_map(|s| &s.sums)
-                .map(|s| size_of::<ExactSum>() + s.heap_size())
-                .sum::<usize>()
+            + self.lanes.capacity() * size_of::<i64>()
+            + self.format.heap_size()
+            + self.side.heap_size()
+            + self.fit.heap_size()
+            + self.scratch.heap_size()
     }
+
+    fn slot(&self, slot: u32) -> &[i64] {
+        let stride = self.format.stride();
+        &self.lanes[slot as usize * stride..][..stride]
+    }
+
+    /// Adds a chunk, of which `slots` says how many rows count; the others are zero.
+    fn add_chunk(&mut self, slots: &[u32], columns: &[&[f64]], start: usize) {
+        let last = self.format.lanes();
+        let out = &mut self.scratch.spread[1..last];
+        if !self.kernel.chunk::<Spread>(&self.format, columns, start, out) {
+            for r in set(self.kernel.misfits(&self.format, columns, start)) {
+                self.scratch.spread[1..last].iter_mut().for_each(|lane| lane[r] = 0);
+                self.add_misfit(slots[r], columns, start + r);
+            }
+        }
+        let (spread, stride) = (&self.scratch.spread, self.format.stride());
+        let full = self.kernel.scatter(spread, slots, stride, &mut self.lanes);
+        set(full).for_each(|r| self.flush(slots[r]));
+    }
+
+    /// Adds a chunk of which `rows` rows count to one slot; the others are zero.
+    fn add_chunk_to(&mut self, slot: u32, columns: &[&[f64]], start: usize, rows: usize) {
+        let (kernel, lanes) = (self.kernel, self.format.lanes());
+        self.scratch.total.resize(lanes, 0);
+        let out = &mut self.scratch.total[1..];
+        if !kernel.chunk::<Total>(&self.format, columns, start, out) {
+            let misfits = kernel.misfits(&self.format, columns, start);
+            set(misfits).for_each(|r| self.add_misfit(slot, columns, start + r));
+            let mut fitting = vec![[0.0; ROWS]; columns.len()];
+            for (fitting, column) in fitting.iter_mut().zip(columns) {
+                fitting.copy_from_slice(&column[start..start + ROWS]);
+                set(misfits).for_each(|r| fitting[r] = 0.0);
+            }
+            let fitting: Vec<&[f64]> = fitting.iter().map(<[f64; ROWS]>::as_slice).collect();
+            kernel.chunk::<Total>(&self.format, &fitting, 0, &mut self.scratch.total[1..]);
+        }
+        self.scratch.total[0] = rows as i64;
+        let stride = self.format.stride();
+        let sums = &mut self.lanes[slot as usize * stride..][..lanes];
+        let before = sums[0] as u64 / ROWS_PER_FLUSH;
+        for (sum, lane) in sums.iter_mut().zip(&self.scratch.total) {
+            *sum = sum.wrapping_add(*lane);
+        }
+        if sums[0] as u64 / ROWS_PER_FLUSH != before {
+            self.flush(slot);
+        }
+    }
+
+    /// Adds the sums of a row that does not fit; the row itself is counted with the others of its chunk.
+    #[cold]
+    fn add_misfit(&mut self, slot: u32, columns: &[&[f64]], row: usize) {
+        self.fit.missed += 1;
+        let format = &self.format;
+        self.side.change(slot, format.sums(), |sums| {
+            let (of_columns, of_products) = sums.split_at_mut(columns.len());
+            for (sum, column) in of_columns.iter_mut().zip(columns) {
+                sum.add(column[row]);
+            }
+            for (sum, grid) in of_products.iter_mut().zip(&format.products) {
+                sum.add_product(columns[grid.i][row], columns[grid.j][row]);
+            }
+        });
+    }
+
+    /// Moves the sums of a slot from the lanes to the side.
+    #[cold]
+    fn flush(&mut self, slot: u32) {
+        let (format, stride) = (&self.format, self.format.stride());
+        let lanes = &mut self.lanes[slot as usize * stride..][..stride];
+        self.side.change(slot, format.sums(), |sums| {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                sum.merge(&format.read(lanes, k));
+            }
+        });
+        lanes[1..].fill(0);
+    }
+
+    /// Runs `f` on a chunk of the last rows, with zeros after them.
+    fn with_padded(
+        &mut self,
+        columns: &[&[f64]],
+        start: usize,
+        f: impl FnOnce(&mut Self, &[&[f64]]),
+    ) {
+        let mut padded = std::mem::take(&mut self.scratch.rows);
+        padded.clear();
+        padded.extend(columns.iter().map(|column| {
+            let mut rows = [0.0; ROWS];
+            rows[..column.len() - start].copy_from_slice(&column[start..]);
+            rows
+        }));
+        let rows: Vec<&[f64]> = padded.iter().map(Rows::as_slice).collect();
+        f(self, &rows);
+        self.scratch.rows = padded;
+    }
+
+    /// The lanes of a chunk that are the same for every chunk: a count of one, and padding.
+    fn prepare_spread(&mut self) {
+        let stride = self.format.stride();
+        if self.scratch.spread.len() != stride {
+            self.scratch.spread = vec![[0; ROWS]; stride];
+            self.scratch.spread[0] = [1; ROWS];
+        }
+    }
+
+    /// Chooses a format before rows are added, if there is none or it has proved bad.
+    fn suit(&mut self, columns: &[&[f64]]) {
+        let rows = columns.first().map_or(0, |c| c.len());
+        if rows > 0 && (!self.fit.chosen || self.fit.is_bad()) {
+            let step = rows.div_ceil(SAMPLE);
+            let sample =
+                |c: &&[f64]| c.iter().step_by(step).filter_map(|&x| Extent::of(x)).collect();
+            let extents: Vec<Vec<Extent>> = columns.iter().map(sample).collect();
+            self.choose(&extents);
+        }
+        self.fit.seen += rows as u64;
+    }
+
+    /// Chooses the format for values of these extents and converts the lanes to it.
+    #[cold]
+    fn choose(&mut self, extents: &[Vec<Extent>]) {
+        self.fit.chose();
+        let new = self.format.choose(extents, self.products);
+        if new.is(&self.format) {
+            return;
+        }
+        let (old_stride, stride) = (self.format.stride(), new.stride());
+        let mut lanes = Vec::with_capacity(self.lanes.capacity() / old_stride * stride);
+        lanes.resize(self.slots * stride, 0);
+        let slots = self.lanes.chunks_exact(old_stride).zip(lanes.chunks_exact_mut(stride));
+        for (slot, (old, lanes)) in slots.enumerate() {
+            lanes[0] = old[0];
+            if old[1..].iter().all(|&lane| lane == 0) {
+                continue;
+            }
+            let rows = old[0] as u64 % ROWS_PER_FLUSH;
+            for k in 0..new.sums() {
+                let sum = self.format.read(old, k);
+                if !sum.to_i256().is_some_and(|value| new.add(lanes, k, value, rows)) {
+                    self.side.change(slot as u32, new.sums(), |sums| sums[k].merge(&sum));
+                }
+            }
+        }
+        (self.lanes, self.format) = (lanes, new);
+        self.scratch = Scratch::default();
+    }
+}
+
+/// The members of a set of rows.
+fn set(mut rows: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let row = rows.trailing_zeros();
+        rows &= rows.wrapping_sub(1);
+        (row < 64).then_some(row as usize)
+    })
 }

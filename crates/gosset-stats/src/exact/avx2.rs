@@ -1,0 +1,109 @@
+//! The chunks of [`kernel`](super::kernel) with the vector units of x86-64.
+#![expect(
+    unsafe_code,
+    reason = "instructions that not every processor has, behind a proof that this one does"
+)]
+
+use std::arch::x86_64::{
+    __m256i, _mm256_add_epi64, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_storeu_si256,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
+};
+
+use super::format::Format;
+use super::kernel::{self, Rows, Sink};
+
+/// The proof that this processor has AVX2 and FMA.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        found.then_some(Self(()))
+    }
+
+    pub(super) fn chunk<S: Sink>(
+        self,
+        format: &Format,
+        columns: &[&[f64]],
+        start: usize,
+        out: &mut [S::Lane],
+    ) -> bool {
+        // SAFETY: `self` proves that the features are there.
+        unsafe { chunk::<S>(format, columns, start, out) }
+    }
+
+    pub(super) fn misfits(self, format: &Format, columns: &[&[f64]], start: usize) -> u64 {
+        // SAFETY: `self` proves that the features are there.
+        unsafe { misfits(format, columns, start) }
+    }
+
+    pub(super) fn scatter(
+        self,
+        lanes: &[Rows<i64>],
+        slots: &[u32],
+        stride: usize,
+        table: &mut [i64],
+    ) -> u64 {
+        if stride % 4 == 0 && slots.len() == kernel::ROWS {
+            // SAFETY: `self` proves that the features are there.
+            unsafe { scatter(lanes, slots, stride, table) }
+        } else {
+            kernel::scatter(lanes, slots, stride, table)
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn chunk<S: Sink>(format: &Format, columns: &[&[f64]], start: usize, out: &mut [S::Lane]) -> bool {
+    kernel::chunk::<S, true>(format, columns, start, out)
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn misfits(format: &Format, columns: &[&[f64]], start: usize) -> u64 {
+    kernel::misfits::<true>(format, columns, start)
+}
+
+/// Four lanes of four rows are transposed at a time, so that a row is added to its slot as vectors.
+#[target_feature(enable = "avx2,fma")]
+fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64]) -> u64 {
+    let largest = slots.iter().copied().max().unwrap_or(0) as usize;
+    assert!(stride == lanes.len() && (largest + 1) * stride <= table.len(), "a slot is missing");
+    let mut full = 0;
+    for (q, slots) in slots.as_chunks::<4>().0.iter().enumerate() {
+        for (b, block) in lanes.as_chunks::<4>().0.iter().enumerate() {
+            let rows = transposed(block.each_ref().map(|lane| &lane.as_chunks::<4>().0[q]));
+            for (r, (&slot, row)) in slots.iter().zip(rows).enumerate() {
+                let at = slot as usize * stride + 4 * b;
+                // SAFETY: `4 * b + 4 <= stride` as there are `stride` lanes, and the slot is no larger than the
+                // largest, all of whose lanes are in the table by the assertion above.
+                let sum = unsafe {
+                    let place = table.as_mut_ptr().add(at).cast::<__m256i>();
+                    let sum = _mm256_add_epi64(_mm256_loadu_si256(place), row);
+                    _mm256_storeu_si256(place, sum);
+                    sum
+                };
+                if b == 0 {
+                    let count = std::arch::x86_64::_mm256_extract_epi64::<0>(sum);
+                    full |= u64::from(kernel::is_full(count)) << (4 * q + r);
+                }
+            }
+        }
+    }
+    full
+}
+
+/// Four rows of four lanes, from four lanes of four rows.
+#[target_feature(enable = "avx2")]
+fn transposed(lanes: [&[i64; 4]; 4]) -> [__m256i; 4] {
+    // SAFETY: every lane is an array of the 32 bytes that are read.
+    let [a, b, c, d] = lanes.map(|l| unsafe { _mm256_loadu_si256(l.as_ptr().cast()) });
+    let (ab_low, ab_high) = (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    let (cd_low, cd_high) = (_mm256_unpacklo_epi64(c, d), _mm256_unpackhi_epi64(c, d));
+    [
+        _mm256_permute2x128_si256::<0x20>(ab_low, cd_low),
+        _mm256_permute2x128_si256::<0x20>(ab_high, cd_high),
+        _mm256_permute2x128_si256::<0x31>(ab_low, cd_low),
+        _mm256_permute2x128_si256::<0x31>(ab_high, cd_high),
+    ]
+}

@@ -17,6 +17,8 @@ mod plain;
 mod side;
 mod sum;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use sum::{ExactSum, cross};
 pub use table::{Products, SumTable, Sums};

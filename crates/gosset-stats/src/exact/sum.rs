@@ -43,6 +43,12 @@ impl ExactSum {
         Self { value: Value::Small { integer: I256::ZERO, exponent: 0 }, flags: 0 }
     }
 
+    /// A sum that is a big accumulator from the start.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self { value: Value::Big(Box::default()), flags: 0 }
+    }
+
     /// An integer as an exact sum.
     pub fn from_integer(value: i128) -> Self {
         let mut sum = Self::new();

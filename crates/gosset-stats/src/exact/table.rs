@@ -307,6 +307,12 @@ impl SumTable {
             + self.scratch.heap_size()
     }
 
+    /// Rows that did not fit, since the format was chosen.
+    #[cfg(test)]
+    pub(super) fn missed(&self) -> u64 {
+        self.fit.missed
+    }
+
     fn slot(&self, slot: u32) -> &[i64] {
         let stride = self.format.stride();
         &self.lanes[slot as usize * stride..][..stride]
@@ -373,7 +379,7 @@ impl SumTable {
 
     /// Moves the sums of a slot from the lanes to the side.
     #[cold]
-    fn flush(&mut self, slot: u32) {
+    pub(super) fn flush(&mut self, slot: u32) {
         let (format, stride) = (&self.format, self.format.stride());
         let lanes = &mut self.lanes[slot as usize * stride..][..stride];
         self.side.change(slot, format.sums(), |sums| {
@@ -427,9 +433,14 @@ impl SumTable {
 
     /// Chooses the format for values of these extents and converts the lanes to it.
     #[cold]
-    fn choose(&mut self, extents: &[Vec<Extent>]) {
+    pub(super) fn choose(&mut self, extents: &[Vec<Extent>]) {
         self.fit.chose();
-        let new = self.format.choose(extents, self.products);
+        self.set_format(self.format.choose(extents, self.products));
+    }
+
+    /// Converts the lanes to another format; what does not fit that goes to the side.
+    pub(super) fn set_format(&mut self, new: Format) {
+        self.fit.chosen = true;
         if new.is(&self.format) {
             return;
         }

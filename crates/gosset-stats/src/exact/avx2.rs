@@ -5,8 +5,8 @@
 )]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi64, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_storeu_si256,
-    _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
+    __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi64, _mm256_extract_epi64, _mm256_loadu_si256,
+    _mm256_permute2x128_si256, _mm256_storeu_si256, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
 };
 
 use super::format::Format;
@@ -38,6 +38,18 @@ impl Avx2 {
         unsafe { misfits(format, columns, start) }
     }
 
+    /// Asks for the slots of rows to come, which a large table does not have at hand.
+    pub(super) fn prefetch(self, slots: &[u32], stride: usize, table: &[i64]) {
+        for &slot in slots {
+            let start = table.as_ptr().wrapping_add(slot as usize * stride);
+            // SAFETY: a prefetch reads nothing, whatever the address.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(start.cast());
+                _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(stride - 1).cast());
+            }
+        }
+    }
+
     pub(super) fn scatter(
         self,
         lanes: &[Rows<i64>],
@@ -45,7 +57,7 @@ impl Avx2 {
         stride: usize,
         table: &mut [i64],
     ) -> u64 {
-        if stride % 4 == 0 && slots.len() == kernel::ROWS {
+        if stride.is_multiple_of(4) && slots.len() == kernel::ROWS {
             // SAFETY: `self` proves that the features are there.
             unsafe { scatter(lanes, slots, stride, table) }
         } else {
@@ -84,7 +96,7 @@ fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64])
                     sum
                 };
                 if b == 0 {
-                    let count = std::arch::x86_64::_mm256_extract_epi64::<0>(sum);
+                    let count = _mm256_extract_epi64::<0>(sum);
                     full |= u64::from(kernel::is_full(count)) << (4 * q + r);
                 }
             }

@@ -47,6 +47,15 @@ impl Kernel {
         }
     }
 
+    /// Asks for the slots of rows to come, which a large table does not have at hand.
+    pub(super) fn prefetch(self, slots: &[u32], stride: usize, table: &[i64]) {
+        match self {
+            Self::Portable => (),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.prefetch(slots, stride, table),
+        }
+    }
+
     /// See [`kernel::scatter`].
     pub(super) fn scatter(
         self,

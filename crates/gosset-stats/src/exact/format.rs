@@ -11,7 +11,7 @@
 //! gives the same sums; a good one has few misfits.
 
 use super::int256::I256;
-use super::sum::{ExactSum, power_of_two};
+use super::sum::{ExactSum, power_of_two, round_scaled};
 use super::table::Products;
 
 /// One row adds at most `2^ROW_BITS` to a lane, and a little to the middle one of a product.
@@ -61,6 +61,14 @@ pub(super) struct Format {
     exponents: Vec<i32>,
     pub(super) columns: Vec<ColumnGrid>,
     pub(super) products: Vec<ProductGrid>,
+}
+
+/// What is in the lanes of a sum.
+enum Lanes {
+    /// `value · 2^exponent`.
+    One(i128, i32),
+    /// `upper · 2^(exponent + LANE_BITS) + lower · 2^exponent`.
+    Two(i128, i128, i32),
 }
 
 /// The binary extent of a value: it is an odd multiple of `2^low`, and below `2^top` in magnitude.
@@ -187,19 +195,34 @@ impl Format {
 
     /// The value of a sum in the lanes of a slot.
     pub(super) fn read(&self, slot: &[i64], sum: usize) -> ExactSum {
-        let (first, count, exponent) = self.place(sum);
-        let mut value = ExactSum::new();
-        match slot[first..first + count] {
-            [lane] => value.add_scaled(lane.into(), exponent),
-            [hi, lo] => value.add_scaled((i128::from(hi) << LANE_BITS) + i128::from(lo), exponent),
-            [hi, mid, lo] => {
-                let upper = (i128::from(hi) << LANE_BITS) + i128::from(mid);
-                value.add_scaled(upper, exponent + LANE_BITS);
-                value.add_scaled(lo.into(), exponent);
+        match self.read_scaled(slot, sum) {
+            Lanes::One(value, exponent) => ExactSum::scaled(value, exponent),
+            Lanes::Two(upper, lower, exponent) => {
+                let mut value = ExactSum::scaled(upper, exponent + LANE_BITS);
+                value.add_scaled(lower, exponent);
+                value
             }
+        }
+    }
+
+    /// The value of a sum in the lanes of a slot, rounded once.
+    pub(super) fn read_f64(&self, slot: &[i64], sum: usize) -> f64 {
+        let rounded = match self.read_scaled(slot, sum) {
+            Lanes::One(value, exponent) => round_scaled(value, exponent.into()),
+            Lanes::Two(..) => None,
+        };
+        rounded.unwrap_or_else(|| self.read(slot, sum).to_f64())
+    }
+
+    fn read_scaled(&self, slot: &[i64], sum: usize) -> Lanes {
+        let (first, count, exponent) = self.place(sum);
+        let upper = |hi: i64, lo: i64| (i128::from(hi) << LANE_BITS) + i128::from(lo);
+        match slot[first..first + count] {
+            [lane] => Lanes::One(lane.into(), exponent),
+            [hi, lo] => Lanes::One(upper(hi, lo), exponent),
+            [hi, mid, lo] => Lanes::Two(upper(hi, mid), lo.into(), exponent),
             _ => unreachable!("a sum has one to three lanes"),
         }
-        value
     }
 
     /// Adds a finite value to the lanes of a sum, if it fits them and is no more than `rows` rows could have added;
@@ -216,9 +239,10 @@ impl Format {
         let Some(mut rest) = units else { return false };
         let mut parts = [0i64; 3];
         for part in parts[1..count].iter_mut().rev() {
+            // The low bits with a sign of their own, and a carry where that is negative.
             *part = (rest.low() as i64) << (64 - LANE_BITS) >> (64 - LANE_BITS);
-            let Some(above) = rest.add(I256::new(-i128::from(*part))) else { return false };
-            rest = above.shr(LANE_BITS as u32);
+            let above = rest.shr(LANE_BITS as u32).add(I256::new((*part < 0).into()));
+            rest = above.expect("there is room after the shift");
         }
         // A row at least for the lower parts, too.
         let most = u128::from(rows) << ROW_BITS;

@@ -12,6 +12,13 @@ impl I256 {
         Self([value as u64, (value >> 64) as u64, sign, sign])
     }
 
+    /// `value · 2^shift`, for less than 64 places.
+    pub(super) const fn shifted(value: i128, shift: u32) -> Self {
+        let low = (value as u64 as u128) << shift;
+        let high = ((value >> 64) << shift) + (low >> 64) as i128;
+        Self([low as u64, high as u64, (high >> 64) as u64, (high >> 127) as u64])
+    }
+
     /// From two's complement bytes, at most 32 of them.
     pub(super) fn from_le_bytes(bytes: &[u8]) -> Self {
         let negative = bytes.last().is_some_and(|&b| b >= 128);
@@ -36,8 +43,9 @@ impl I256 {
         self.0
     }
 
-    pub(super) fn is_zero(self) -> bool {
-        self == Self::ZERO
+    pub(super) const fn is_zero(self) -> bool {
+        let [a, b, c, d] = self.0;
+        a | b | c | d == 0
     }
 
     pub(super) const fn is_negative(self) -> bool {
@@ -46,8 +54,9 @@ impl I256 {
 
     /// The value, if it has at most 128 bits.
     pub(super) fn to_i128(self) -> Option<i128> {
-        let value = self.low();
-        (Self::new(value) == self).then_some(value)
+        let [_, b, c, d] = self.0;
+        let sign = ((b as i64) >> 63) as u64;
+        (c == sign && d == sign).then_some(self.low())
     }
 
     /// The low 128 bits.
@@ -122,10 +131,10 @@ impl I256 {
         }
         let (skip, shift) = (shift as usize / 64, shift % 64);
         let mut words = [0; 4];
-        for i in skip..4 {
-            let word = self.0[i - skip];
-            let below = if i > skip { self.0[i - skip - 1] } else { 0 };
-            words[i] = word << shift | (below >> 1) >> (63 - shift);
+        let mut below = 0;
+        for (out, word) in words[skip..].iter_mut().zip(self.0) {
+            *out = word << shift | (below >> 1) >> (63 - shift);
+            below = word;
         }
         Some(Self(words))
     }
@@ -184,6 +193,7 @@ mod tests {
             let shifted = big(a) << shift;
             prop_assert_eq!(a.shl(shift).map(big), fits(&shifted).then_some(shifted));
             prop_assert_eq!(big(a.shr(shift)), big(a) >> shift);
+            prop_assert_eq!(big(I256::shifted(a.low(), shift % 64)), BigInt::from(a.low()) << (shift % 64));
             let magnitude = BigInt::from_bytes_le(num_bigint::Sign::Plus, &a.magnitude().to_le_bytes());
             prop_assert_eq!(magnitude, big(a).abs());
             prop_assert_eq!(u64::from(a.trailing_zeros()), big(a).trailing_zeros().unwrap_or(256));

@@ -135,8 +135,8 @@ impl Sink for Total {
         let mut total = [0i64; N];
         for r in 0..ROWS {
             let lanes = f(r);
-            for k in 0..N {
-                total[k] = total[k].wrapping_add(lanes[k]);
+            for (total, lane) in total.iter_mut().zip(lanes) {
+                *total = total.wrapping_add(lane);
             }
         }
         out.copy_from_slice(&total);
@@ -154,8 +154,8 @@ impl Sink for Spread {
         let out: &mut [Rows<i64>; N] = out.try_into().expect("the lanes of one sum");
         for r in 0..ROWS {
             let lanes = f(r);
-            for k in 0..N {
-                out[k][r] = lanes[k];
+            for (out, lane) in out.iter_mut().zip(lanes) {
+                out[r] = lane;
             }
         }
     }
@@ -256,5 +256,5 @@ fn scatter_few<const N: usize>(lanes: [&Rows<i64>; N], slots: &[u32], table: &mu
 
 #[inline(always)]
 pub(super) fn is_full(count: i64) -> bool {
-    count as u64 % ROWS_PER_FLUSH == 0
+    (count as u64).is_multiple_of(ROWS_PER_FLUSH)
 }

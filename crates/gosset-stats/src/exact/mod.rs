@@ -18,6 +18,7 @@ mod side;
 mod sum;
 mod table;
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests;
 
 pub use sum::{ExactSum, cross};

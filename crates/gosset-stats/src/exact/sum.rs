@@ -56,6 +56,21 @@ impl ExactSum {
         sum
     }
 
+    /// `value · 2^exponent` as an exact sum.
+    pub(super) fn scaled(value: i128, exponent: i32) -> Self {
+        match i16::try_from(exponent.div_euclid(8)) {
+            Ok(unit) => {
+                let integer = I256::shifted(value, exponent.rem_euclid(8) as u32);
+                Self { value: Value::Small { integer, exponent: unit }, flags: 0 }
+            }
+            Err(_) => {
+                let mut sum = Self::new();
+                sum.add_scaled(value, exponent);
+                sum
+            }
+        }
+    }
+
     /// Adds one double.
     pub fn add(&mut self, x: f64) {
         if x.is_finite() {
@@ -84,10 +99,11 @@ impl ExactSum {
             big.add_scaled(value, exponent);
             return;
         }
-        let shifted = I256::new(value).shl(exponent.rem_euclid(8) as u32);
-        match (shifted, i16::try_from(exponent.div_euclid(8))) {
-            (Some(integer), Ok(unit)) => self.add_small(integer, unit, 1),
-            _ => self.big().add_scaled(value, exponent),
+        match i16::try_from(exponent.div_euclid(8)) {
+            Ok(unit) => {
+                self.add_small(I256::shifted(value, exponent.rem_euclid(8) as u32), unit, 1)
+            }
+            Err(_) => self.big().add_scaled(value, exponent),
         }
     }
 
@@ -152,6 +168,25 @@ impl ExactSum {
                 round(&mantissa, exponent)
             }
         }
+    }
+
+    /// The double that the sum is exactly, if there is one. `-0.0` never is: sums have one zero.
+    pub fn as_f64(&self) -> Option<f64> {
+        let rounded = self.to_f64();
+        let exact = match self.value {
+            Value::Small { integer, exponent } => {
+                let magnitude = integer.magnitude();
+                let (low, bits) = (magnitude.trailing_zeros(), magnitude.bits());
+                integer.is_zero()
+                    || (bits - low <= 53 && 8 * i32::from(exponent) + low as i32 >= -1074)
+            }
+            Value::Big(_) => {
+                let mut rest = self.clone();
+                rest.add(-rounded);
+                rest.is_zero()
+            }
+        };
+        (exact && rounded.is_finite()).then_some(rounded)
     }
 
     /// Whether neither NaN nor an infinity was added.
@@ -220,7 +255,17 @@ impl ExactSum {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match &self.value {
             Value::Small { integer, exponent } => {
-                write_trimmed(&integer.to_le_bytes(), i32::from(*exponent), out);
+                // The same as below, without a look at every byte.
+                let zeros = (integer.trailing_zeros() / 8) as usize;
+                let end = integer.bits() as usize / 8 + 1;
+                let bytes = integer.to_le_bytes();
+                let (exponent, body) = match bytes.get(zeros..end) {
+                    Some(body) => (exponent + zeros as i16, body),
+                    None => (0, &[][..]),
+                };
+                out.extend_from_slice(&exponent.to_le_bytes());
+                out.extend_from_slice(&(body.len() as u16).to_le_bytes());
+                out.extend_from_slice(body);
             }
             Value::Big(big) => {
                 let (bytes, exponent) = big.to_le_bytes();
@@ -381,10 +426,20 @@ fn round(mantissa: &BigInt, exponent: i32) -> f64 {
     assemble(kept, unit, top, mantissa.is_negative())
 }
 
+/// The same of 128 bits, for exponents that keep it away from the ends of the range.
+pub(super) fn round_scaled(value: i128, exponent: i64) -> Option<f64> {
+    // The conversion rounds to even, and the product is exact as it is neither subnormal nor too large.
+    let ordinary = (-1000..=890).contains(&exponent);
+    ordinary.then(|| value as f64 * power_of_two(exponent as i32))
+}
+
 /// The same of 256 bits.
 fn round_small(mantissa: I256, exponent: i64) -> f64 {
     if mantissa.is_zero() {
         return 0.0;
+    }
+    if let Some(rounded) = mantissa.to_i128().and_then(|value| round_scaled(value, exponent)) {
+        return rounded;
     }
     let magnitude = mantissa.magnitude();
     // The magnitude of the least integer is 2²⁵⁵, whose bits are those of a negative number.
@@ -423,6 +478,7 @@ fn assemble(kept: u64, unit: i64, top: i64, negative: bool) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

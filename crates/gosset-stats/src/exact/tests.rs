@@ -210,7 +210,9 @@ fn check(columns: usize, products: Products, steps: &[Step], kernel: Kernel) {
         assert_eq!(table.count(slot as u32), expected.n);
         for (k, (sum, expected)) in sums.sums.iter().zip(&expected.sums).enumerate() {
             assert_eq!(bytes(sum), bytes(expected), "sum {k} of slot {slot}");
-            assert_eq!(sum.to_f64().to_bits(), expected.to_f64().to_bits(), "sum {k} of {slot}");
+            let rounded = expected.to_f64().to_bits();
+            assert_eq!(sum.to_f64().to_bits(), rounded, "sum {k} of slot {slot}");
+            assert_eq!(table.sum_f64(slot as u32, k).to_bits(), rounded, "sum {k} of slot {slot}");
         }
     }
 }
@@ -267,6 +269,7 @@ proptest! {
             prop_assert_eq!(&encoded, &bytes(&plain));
             prop_assert_eq!(small.to_f64().to_bits(), plain.to_f64().to_bits());
             prop_assert_eq!(small.is_zero(), plain.is_zero());
+            prop_assert_eq!(small.as_f64().map(f64::to_bits), plain.as_f64().map(f64::to_bits));
             let mut rest = &encoded[..];
             let read = ExactSum::decode(&mut rest).expect("own bytes are read");
             prop_assert!(rest.is_empty());
@@ -335,6 +338,7 @@ fn constants_have_no_variance() {
 /// A table that sent every row the slow way would be right, too.
 #[test]
 fn ordinary_rows_fit() {
+    type Kind = (&'static str, fn(f64) -> f64);
     let mut state = 1u64;
     let mut uniform = move || {
         state =
@@ -342,7 +346,7 @@ fn ordinary_rows_fit() {
         (state >> 11) as f64 / (1u64 << 53) as f64
     };
     let slots: Vec<u32> = (0..10_000).map(|r| r % 7).collect();
-    let kinds: [(&str, fn(f64) -> f64); 4] = [
+    let kinds: [Kind; 4] = [
         ("small integers", |u| (50.0 * u).floor()),
         ("large integers", |u| (1e6 * u).floor()),
         ("fractions", |u| 1e8 + (64.0 * u).floor() / 8.0),

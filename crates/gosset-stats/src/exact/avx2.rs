@@ -5,11 +5,13 @@
 )]
 
 use std::arch::x86_64::{
-    __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi64, _mm256_extract_epi64, _mm256_loadu_si256,
-    _mm256_permute2x128_si256, _mm256_storeu_si256, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
+    __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256, _mm256_cmpeq_epi64,
+    _mm256_extract_epi64, _mm256_loadu_si256, _mm256_or_si256, _mm256_permute2x128_si256,
+    _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi64,
+    _mm256_unpacklo_epi64,
 };
 
-use super::format::Format;
+use super::format::{Format, ROWS_PER_FLUSH};
 use super::kernel::{self, Rows, Sink};
 
 /// The proof that this processor has AVX2 and FMA.
@@ -56,7 +58,7 @@ impl Avx2 {
         slots: &[u32],
         stride: usize,
         table: &mut [i64],
-    ) -> u64 {
+    ) -> bool {
         if stride.is_multiple_of(4) && slots.len() == kernel::ROWS {
             // SAFETY: `self` proves that the features are there.
             unsafe { scatter(lanes, slots, stride, table) }
@@ -78,14 +80,15 @@ fn misfits(format: &Format, columns: &[&[f64]], start: usize) -> u64 {
 
 /// Four lanes of four rows are transposed at a time, so that a row is added to its slot as vectors.
 #[target_feature(enable = "avx2,fma")]
-fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64]) -> u64 {
-    let largest = slots.iter().copied().max().unwrap_or(0) as usize;
+fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64]) -> bool {
+    let largest = slots.iter().fold(0, |largest, &slot| largest.max(slot)) as usize;
     assert!(stride == lanes.len() && (largest + 1) * stride <= table.len(), "a slot is missing");
-    let mut full = 0;
+    let (zero, mask) = (_mm256_setzero_si256(), _mm256_set1_epi64x(ROWS_PER_FLUSH as i64 - 1));
+    let mut full = zero;
     for (q, slots) in slots.as_chunks::<4>().0.iter().enumerate() {
         for (b, block) in lanes.as_chunks::<4>().0.iter().enumerate() {
             let rows = transposed(block.each_ref().map(|lane| &lane.as_chunks::<4>().0[q]));
-            for (r, (&slot, row)) in slots.iter().zip(rows).enumerate() {
+            for (&slot, row) in slots.iter().zip(rows) {
                 let at = slot as usize * stride + 4 * b;
                 // SAFETY: `4 * b + 4 <= stride` as there are `stride` lanes, and the slot is no larger than the
                 // largest, all of whose lanes are in the table by the assertion above.
@@ -96,13 +99,16 @@ fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64])
                     sum
                 };
                 if b == 0 {
-                    let count = _mm256_extract_epi64::<0>(sum);
-                    full |= u64::from(kernel::is_full(count)) << (4 * q + r);
+                    full = _mm256_or_si256(
+                        full,
+                        _mm256_cmpeq_epi64(_mm256_and_si256(sum, mask), zero),
+                    );
                 }
             }
         }
     }
-    full
+    // The count is the first lane; the others say nothing.
+    _mm256_extract_epi64::<0>(full) != 0
 }
 
 /// Four rows of four lanes, from four lanes of four rows.

@@ -63,7 +63,7 @@ impl Kernel {
         slots: &[u32],
         stride: usize,
         table: &mut [i64],
-    ) -> u64 {
+    ) -> bool {
         match self {
             Self::Portable => kernel::scatter(lanes, slots, stride, table),
             #[cfg(target_arch = "x86_64")]

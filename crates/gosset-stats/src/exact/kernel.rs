@@ -218,21 +218,26 @@ pub(super) fn misfits<const FMA: bool>(format: &Format, columns: &[&[f64]], star
     all.iter().enumerate().fold(0, |set, (r, misfit)| set | u64::from(misfit.is()) << r)
 }
 
-/// Adds the lanes of every row, that of the count too, to the row's slot. Returns the rows after which the count of the
-/// slot is a multiple of [`ROWS_PER_FLUSH`].
+/// Adds the lanes of every row, that of the count too, to the row's slot. Whether the count of a slot was a multiple
+/// of [`ROWS_PER_FLUSH`] on the way.
 #[inline(always)]
-pub(super) fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64]) -> u64 {
+pub(super) fn scatter(
+    lanes: &[Rows<i64>],
+    slots: &[u32],
+    stride: usize,
+    table: &mut [i64],
+) -> bool {
     match lanes {
         [a, b] => scatter_few([a, b], slots, table),
         [a, b, c] => scatter_few([a, b, c], slots, table),
         _ => {
-            let mut full = 0;
+            let mut full = false;
             for (r, &slot) in slots.iter().enumerate() {
                 let slot = &mut table[slot as usize * stride..][..lanes.len()];
                 for (sum, lane) in slot.iter_mut().zip(lanes) {
                     *sum = sum.wrapping_add(lane[r]);
                 }
-                full |= u64::from(is_full(slot[0])) << r;
+                full |= is_full(slot[0]);
             }
             full
         }
@@ -241,15 +246,15 @@ pub(super) fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: 
 
 /// The same for slots that are not padded.
 #[inline(always)]
-fn scatter_few<const N: usize>(lanes: [&Rows<i64>; N], slots: &[u32], table: &mut [i64]) -> u64 {
+fn scatter_few<const N: usize>(lanes: [&Rows<i64>; N], slots: &[u32], table: &mut [i64]) -> bool {
     let table = table.as_chunks_mut::<N>().0;
-    let mut full = 0;
+    let mut full = false;
     for (r, &slot) in slots.iter().enumerate() {
         let slot = &mut table[slot as usize];
         for (sum, lane) in slot.iter_mut().zip(lanes) {
             *sum = sum.wrapping_add(lane[r]);
         }
-        full |= u64::from(is_full(slot[0])) << r;
+        full |= is_full(slot[0]);
     }
     full
 }

@@ -202,7 +202,11 @@ impl SumTable {
     pub fn add(&mut self, slots: &[u32], columns: &[&[f64]]) {
         assert_eq!(columns.len(), self.columns());
         assert!(columns.iter().all(|c| c.len() == slots.len()), "a column has another length");
-        let Some(&largest) = slots.iter().max() else { return };
+        if slots.is_empty() {
+            return;
+        }
+        // Not `max`, whose ties take a branch that random slots mislead.
+        let largest = slots.iter().fold(0, |largest, &slot| largest.max(slot));
         assert!((largest as usize) < self.slots, "slot {largest} does not exist");
         self.suit(columns);
         self.prepare_spread();
@@ -348,8 +352,11 @@ impl SumTable {
             }
         }
         let (spread, stride) = (&self.scratch.spread, self.format.stride());
-        let full = self.kernel.scatter(spread, slots, stride, &mut self.lanes);
-        set(full).for_each(|r| self.flush(slots[r]));
+        if self.kernel.scatter(spread, slots, stride, &mut self.lanes) {
+            let passed = |slot: u32| self.count(slot) % ROWS_PER_FLUSH < ROWS as u64;
+            let full: Vec<u32> = slots.iter().copied().filter(|&slot| passed(slot)).collect();
+            full.into_iter().for_each(|slot| self.flush(slot));
+        }
     }
 
     /// Adds a chunk of which `rows` rows count to one slot; the others are zero.

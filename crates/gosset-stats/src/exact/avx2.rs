@@ -5,10 +5,10 @@
 )]
 
 use std::arch::x86_64::{
-    __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256, _mm256_cmpeq_epi64,
-    _mm256_extract_epi64, _mm256_loadu_si256, _mm256_or_si256, _mm256_permute2x128_si256,
-    _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi64,
-    _mm256_unpacklo_epi64,
+    __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256,
+    _mm256_castsi128_si256, _mm256_cmpeq_epi64, _mm256_extract_epi64, _mm256_inserti128_si256,
+    _mm256_loadu_si256, _mm256_or_si256, _mm256_set1_epi64x, _mm256_setzero_si256,
+    _mm256_storeu_si256, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
 };
 
 use super::format::{Format, ROWS_PER_FLUSH};
@@ -111,17 +111,29 @@ fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64])
     _mm256_extract_epi64::<0>(full) != 0
 }
 
-/// Four rows of four lanes, from four lanes of four rows.
+/// Four rows of four lanes, from four lanes of four rows. Halves are put together as they are loaded, since shuffles
+/// across them are what a processor can do fewest of.
+#[inline]
 #[target_feature(enable = "avx2")]
 fn transposed(lanes: [&[i64; 4]; 4]) -> [__m256i; 4] {
-    // SAFETY: every lane is an array of the 32 bytes that are read.
-    let [a, b, c, d] = lanes.map(|l| unsafe { _mm256_loadu_si256(l.as_ptr().cast()) });
-    let (ab_low, ab_high) = (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-    let (cd_low, cd_high) = (_mm256_unpacklo_epi64(c, d), _mm256_unpackhi_epi64(c, d));
+    let [a, b, c, d] = lanes;
+    let (ac, bd) = (pair(a, c, 0), pair(b, d, 0));
+    let (ac_next, bd_next) = (pair(a, c, 2), pair(b, d, 2));
     [
-        _mm256_permute2x128_si256::<0x20>(ab_low, cd_low),
-        _mm256_permute2x128_si256::<0x20>(ab_high, cd_high),
-        _mm256_permute2x128_si256::<0x31>(ab_low, cd_low),
-        _mm256_permute2x128_si256::<0x31>(ab_high, cd_high),
+        _mm256_unpacklo_epi64(ac, bd),
+        _mm256_unpackhi_epi64(ac, bd),
+        _mm256_unpacklo_epi64(ac_next, bd_next),
+        _mm256_unpackhi_epi64(ac_next, bd_next),
     ]
+}
+
+/// Two rows of two lanes, from row 0 or 2.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pair(low: &[i64; 4], high: &[i64; 4], row: usize) -> __m256i {
+    let (low, high) = (&low[row..row + 2], &high[row..row + 2]);
+    // SAFETY: both are slices of the 16 bytes that are read.
+    let (low, high) =
+        unsafe { (_mm_loadu_si128(low.as_ptr().cast()), _mm_loadu_si128(high.as_ptr().cast())) };
+    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
 }

@@ -110,6 +110,26 @@ impl I256 {
         (!overflows).then_some(sum)
     }
 
+    /// The product, unless it overflows.
+    pub(super) fn mul(self, other: Self) -> Option<Self> {
+        let (a, b) = (self.magnitude().0, other.magnitude().0);
+        let mut words = [0u64; 8];
+        for (i, &a) in a.iter().enumerate().filter(|(_, a)| **a != 0) {
+            let mut carry = 0;
+            for (word, &b) in words[i..].iter_mut().zip(&b) {
+                let sum = u128::from(a) * u128::from(b) + u128::from(*word) + carry;
+                (*word, carry) = (sum as u64, sum >> 64);
+            }
+            words[i + 4] = carry as u64;
+        }
+        let (low, high) = words.split_at(4);
+        let product = Self(*low.first_chunk()?);
+        if high.iter().any(|&word| word != 0) || product.is_negative() {
+            return None;
+        }
+        if self.is_negative() == other.is_negative() { Some(product) } else { product.negate() }
+    }
+
     /// The negative, unless it overflows.
     pub(super) fn negate(self) -> Option<Self> {
         let negative = Self(self.0.map(|w| !w)).wrapping_add(Self::new(1));
@@ -190,6 +210,12 @@ mod tests {
             let sum = big(a) + big(b);
             prop_assert_eq!(a.add(b).map(big), fits(&sum).then_some(sum));
             prop_assert_eq!(a.negate().map(big), fits(&-big(a)).then(|| -big(a)));
+            let product = big(a) * big(b);
+            match a.mul(b) {
+                Some(found) => prop_assert_eq!(big(found), product),
+                // The least integer counts as an overflow.
+                None => prop_assert!(product.bits() > 255),
+            }
             let shifted = big(a) << shift;
             prop_assert_eq!(a.shl(shift).map(big), fits(&shifted).then_some(shifted));
             prop_assert_eq!(big(a.shr(shift)), big(a) >> shift);

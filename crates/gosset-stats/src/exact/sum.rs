@@ -363,6 +363,9 @@ pub fn cross(a: &ExactSum, b: &ExactSum, c: &ExactSum, d: &ExactSum) -> f64 {
     if ![a, b, c, d].iter().all(|s| s.is_finite()) {
         return f64::NAN;
     }
+    if let Some((integer, exponent)) = small_cross(a, b, c, d) {
+        return round_small(integer, 8 * i64::from(exponent));
+    }
     let [(a, ea), (b, eb), (c, ec), (d, ed)] = [a, b, c, d].map(ExactSum::to_integer);
     let (mut left, mut right) = (a * b, c * d);
     let (el, er) = (ea + eb, ec + ed);
@@ -370,6 +373,18 @@ pub fn cross(a: &ExactSum, b: &ExactSum, c: &ExactSum, d: &ExactSum) -> f64 {
     left <<= (el - exponent) as usize;
     right <<= (er - exponent) as usize;
     round(&(left - right), exponent)
+}
+
+/// The same in 256 bits, if it fits them.
+fn small_cross(a: &ExactSum, b: &ExactSum, c: &ExactSum, d: &ExactSum) -> Option<(I256, i16)> {
+    let product = |a: &ExactSum, b: &ExactSum| match (&a.value, &b.value) {
+        (Value::Small { integer: a, exponent: ea }, Value::Small { integer: b, exponent: eb }) => {
+            Some((a.mul(*b)?, ea.checked_add(*eb)?))
+        }
+        _ => None,
+    };
+    let (left, (right, exponent)) = (product(a, b)?, product(c, d)?);
+    small_sum(left, (right.negate()?, exponent))
 }
 
 /// `x = mantissa · 2^exponent`, for finite `x`.

@@ -281,6 +281,27 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn small_and_plain_sums_cross_alike(
+        rows in (1usize..30).prop_flat_map(|rows| (one_kind(rows), one_kind(rows))),
+    ) {
+        let (x, y) = rows;
+        let mut sums: [ExactSum; 4] = std::array::from_fn(|_| ExactSum::new());
+        let mut plain: [ExactSum; 4] = std::array::from_fn(|_| ExactSum::plain());
+        for sums in [&mut sums, &mut plain] {
+            for (&x, &y) in x.iter().zip(&y) {
+                sums[0].add(1.0);
+                sums[1].add_product(x, y);
+                sums[2].add(x);
+                sums[3].add(y);
+            }
+        }
+        let crossed = |[n, xy, x, y]: &[ExactSum; 4]| cross(n, xy, x, y).to_bits();
+        prop_assert_eq!(crossed(&sums), crossed(&plain));
+    }
+}
+
 /// More rows than lanes hold, of the largest values that fit.
 #[test]
 fn lanes_are_flushed_before_they_overflow() {

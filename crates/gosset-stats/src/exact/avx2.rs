@@ -35,9 +35,15 @@ impl Avx2 {
         unsafe { chunk::<S>(format, columns, start, out) }
     }
 
-    pub(super) fn misfits(self, format: &Format, columns: &[&[f64]], start: usize) -> u64 {
+    pub(super) fn misfits(
+        self,
+        format: &Format,
+        columns: &[&[f64]],
+        start: usize,
+        out: &mut [u64],
+    ) {
         // SAFETY: `self` proves that the features are there.
-        unsafe { misfits(format, columns, start) }
+        unsafe { misfits(format, columns, start, out) }
     }
 
     /// Asks for the slots of rows to come, which a large table does not have at hand.
@@ -74,8 +80,8 @@ fn chunk<S: Sink>(format: &Format, columns: &[&[f64]], start: usize, out: &mut [
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn misfits(format: &Format, columns: &[&[f64]], start: usize) -> u64 {
-    kernel::misfits::<true>(format, columns, start)
+fn misfits(format: &Format, columns: &[&[f64]], start: usize, out: &mut [u64]) {
+    kernel::misfits::<true>(format, columns, start, out);
 }
 
 /// Four lanes of four rows are transposed at a time, so that a row is added to its slot as vectors.

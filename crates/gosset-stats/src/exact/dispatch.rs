@@ -39,11 +39,17 @@ impl Kernel {
     }
 
     /// See [`kernel::misfits`].
-    pub(super) fn misfits(self, format: &Format, columns: &[&[f64]], start: usize) -> u64 {
+    pub(super) fn misfits(
+        self,
+        format: &Format,
+        columns: &[&[f64]],
+        start: usize,
+        out: &mut [u64],
+    ) {
         match self {
-            Self::Portable => kernel::misfits::<FMA>(format, columns, start),
+            Self::Portable => kernel::misfits::<FMA>(format, columns, start, out),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => avx2.misfits(format, columns, start),
+            Self::Avx2(avx2) => avx2.misfits(format, columns, start, out),
         }
     }
 

@@ -10,6 +10,8 @@
 //! are two for `Σx` and three for `Σx·y`, for any doubles of not too different magnitudes. Any choice of mode and grid
 //! gives the same sums; a good one has few misfits.
 
+use std::ops::Range;
+
 use super::int256::I256;
 use super::sum::{ExactSum, power_of_two, round_scaled};
 use super::table::Products;
@@ -174,6 +176,12 @@ impl Format {
             Mode::Narrow => (1, 1),
             Mode::Wide => (2, 3),
         }
+    }
+
+    /// The lanes of a sum.
+    pub(super) fn lanes_of(&self, sum: usize) -> Range<usize> {
+        let (first, count, _) = self.place(sum);
+        first..first + count
     }
 
     /// The first lane of a sum, how many there are, and the exponent of the unit of the last.

@@ -39,7 +39,7 @@ impl Misfit {
 
     #[inline(always)]
     fn is(self) -> bool {
-        self.residue << 1 != 0 || self.excess < 0
+        (self.residue << 1 != 0) | (self.excess < 0)
     }
 }
 
@@ -194,28 +194,50 @@ pub(super) fn chunk<S: Sink, const FMA: bool>(
     !all.is()
 }
 
-/// The misfits of a chunk, as a set of rows.
+/// For every sum the rows of a chunk that are misfits to it, as a set. A product has those of its factors, too: its
+/// lanes rely on factors that fit.
 #[inline(always)]
-pub(super) fn misfits<const FMA: bool>(format: &Format, columns: &[&[f64]], start: usize) -> u64 {
-    let mut all = [Misfit::default(); ROWS];
-    for (c, grid) in format.columns.iter().enumerate() {
-        let x = rows(columns, c, start);
-        for (misfit, &x) in all.iter_mut().zip(x) {
-            match format.mode {
-                Mode::Narrow => _ = narrow_column(x, grid, misfit),
-                Mode::Wide => _ = wide_column(x, grid, misfit),
-            }
-        }
+pub(super) fn misfits<const FMA: bool>(
+    format: &Format,
+    columns: &[&[f64]],
+    start: usize,
+    out: &mut [u64],
+) {
+    let row = |column| rows(columns, column, start);
+    let (of_columns, of_products) = out.split_at_mut(format.columns.len());
+    for (c, (grid, out)) in format.columns.iter().zip(of_columns.iter_mut()).enumerate() {
+        let x = row(c);
+        *out = match format.mode {
+            Mode::Narrow => set_of(|r, misfit| _ = narrow_column(x[r], grid, misfit)),
+            Mode::Wide => set_of(|r, misfit| _ = wide_column(x[r], grid, misfit)),
+        };
     }
-    if format.mode == Mode::Wide {
-        for grid in &format.products {
-            let (x, y) = (rows(columns, grid.i, start), rows(columns, grid.j, start));
-            for (misfit, (&x, &y)) in all.iter_mut().zip(x.iter().zip(y)) {
-                wide_product::<FMA>(x, y, grid, misfit);
-            }
-        }
+    for (grid, out) in format.products.iter().zip(of_products) {
+        let (x, y) = (row(grid.i), row(grid.j));
+        let own = match format.mode {
+            Mode::Narrow => 0,
+            Mode::Wide => set_of(|r, misfit| _ = wide_product::<FMA>(x[r], y[r], grid, misfit)),
+        };
+        *out = own | of_columns[grid.i] | of_columns[grid.j];
     }
-    all.iter().enumerate().fold(0, |set, (r, misfit)| set | u64::from(misfit.is()) << r)
+}
+
+/// The rows that `f` finds to be misfits.
+#[inline(always)]
+fn set_of(mut f: impl FnMut(usize, &mut Misfit)) -> u64 {
+    let mut flags = [0u8; ROWS];
+    for (r, flag) in flags.iter_mut().enumerate() {
+        let mut misfit = Misfit::default();
+        f(r, &mut misfit);
+        *flag = misfit.is().into();
+    }
+    // The product brings the lowest bits of eight bytes together in the highest byte.
+    let eights = flags
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|&eight| u64::from_le_bytes(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56);
+    eights.rev().fold(0, |set, eight| set << 8 | eight)
 }
 
 /// Adds the lanes of every row, that of the count too, to the row's slot. Whether the count of a slot was a multiple

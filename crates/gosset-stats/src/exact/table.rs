@@ -1,7 +1,7 @@
 //! Exact sums of the columns of many groups.
 
 use super::dispatch::Kernel;
-use super::format::{Extent, Format, ROWS_PER_FLUSH};
+use super::format::{Extent, Format, ProductGrid, ROWS_PER_FLUSH};
 use super::kernel::{ROWS, Rows, Spread, Total};
 use super::side::Side;
 use super::sum::ExactSum;
@@ -145,7 +145,9 @@ struct Scratch {
     spread: Vec<Rows<i64>>,
     /// The totals of the lanes of a chunk.
     total: Vec<i64>,
-    /// Columns of a chunk that is not taken as it is: because it is short, or without its misfits.
+    /// The misfits of a chunk by sum.
+    misfits: Vec<u64>,
+    /// Columns of a chunk that is short, with zeros at the end.
     rows: Vec<Rows<f64>>,
 }
 
@@ -153,6 +155,7 @@ impl Scratch {
     fn heap_size(&self) -> usize {
         self.spread.capacity() * size_of::<Rows<i64>>()
             + self.total.capacity() * size_of::<i64>()
+            + self.misfits.capacity() * size_of::<u64>()
             + self.rows.capacity() * size_of::<Rows<f64>>()
     }
 }
@@ -343,14 +346,7 @@ impl SumTable {
 
     /// Adds a chunk, of which `slots` says how many rows count; the others are zero.
     fn add_chunk(&mut self, slots: &[u32], columns: &[&[f64]], start: usize) {
-        let last = self.format.lanes();
-        let out = &mut self.scratch.spread[1..last];
-        if !self.kernel.chunk::<Spread>(&self.format, columns, start, out) {
-            for r in set(self.kernel.misfits(&self.format, columns, start)) {
-                self.scratch.spread[1..last].iter_mut().for_each(|lane| lane[r] = 0);
-                self.add_misfit(slots[r], columns, start + r);
-            }
-        }
+        self.spread(slots, columns, start);
         let (spread, stride) = (&self.scratch.spread, self.format.stride());
         if self.kernel.scatter(spread, slots, stride, &mut self.lanes) {
             let passed = |slot: u32| self.count(slot) % ROWS_PER_FLUSH < ROWS as u64;
@@ -361,22 +357,18 @@ impl SumTable {
 
     /// Adds a chunk of which `rows` rows count to one slot; the others are zero.
     fn add_chunk_to(&mut self, slot: u32, columns: &[&[f64]], start: usize, rows: usize) {
-        let (kernel, lanes) = (self.kernel, self.format.lanes());
+        let (lanes, stride) = (self.format.lanes(), self.format.stride());
         self.scratch.total.resize(lanes, 0);
-        let out = &mut self.scratch.total[1..];
-        if !kernel.chunk::<Total>(&self.format, columns, start, out) {
-            let misfits = kernel.misfits(&self.format, columns, start);
-            set(misfits).for_each(|r| self.add_misfit(slot, columns, start + r));
-            let mut fitting = vec![[0.0; ROWS]; columns.len()];
-            for (fitting, column) in fitting.iter_mut().zip(columns) {
-                fitting.copy_from_slice(&column[start..start + ROWS]);
-                set(misfits).for_each(|r| fitting[r] = 0.0);
+        let total = &mut self.scratch.total[1..];
+        if !self.kernel.chunk::<Total>(&self.format, columns, start, total) {
+            self.prepare_spread();
+            self.spread(&[slot; ROWS], columns, start);
+            let spread = self.scratch.spread[1..lanes].iter();
+            for (total, lane) in self.scratch.total[1..].iter_mut().zip(spread) {
+                *total = lane.iter().sum();
             }
-            let fitting: Vec<&[f64]> = fitting.iter().map(<[f64; ROWS]>::as_slice).collect();
-            kernel.chunk::<Total>(&self.format, &fitting, 0, &mut self.scratch.total[1..]);
         }
         self.scratch.total[0] = rows as i64;
-        let stride = self.format.stride();
         let sums = &mut self.lanes[slot as usize * stride..][..lanes];
         let before = sums[0] as u64 / ROWS_PER_FLUSH;
         for (sum, lane) in sums.iter_mut().zip(&self.scratch.total) {
@@ -387,20 +379,41 @@ impl SumTable {
         }
     }
 
-    /// Adds the sums of a row that does not fit; the row itself is counted with the others of its chunk.
+    /// Brings the lanes of the rows of a chunk into `scratch.spread`, but for what is a misfit, which is added aside.
+    fn spread(&mut self, slots: &[u32], columns: &[&[f64]], start: usize) {
+        let out = &mut self.scratch.spread[1..self.format.lanes()];
+        if !self.kernel.chunk::<Spread>(&self.format, columns, start, out) {
+            self.set_aside(slots, columns, start);
+        }
+    }
+
+    /// Takes the misfits out of `scratch.spread` and adds them to the sums at the side. Their rows are counted with the
+    /// others all the same.
     #[cold]
-    fn add_misfit(&mut self, slot: u32, columns: &[&[f64]], row: usize) {
-        self.fit.missed += 1;
-        let format = &self.format;
-        self.side.change(slot, format.sums(), |sums| {
-            let (of_columns, of_products) = sums.split_at_mut(columns.len());
-            for (sum, column) in of_columns.iter_mut().zip(columns) {
-                sum.add(column[row]);
+    fn set_aside(&mut self, slots: &[u32], columns: &[&[f64]], start: usize) {
+        let (format, misfits) = (&self.format, &mut self.scratch.misfits);
+        misfits.resize(format.sums(), 0);
+        self.kernel.misfits(format, columns, start, misfits);
+        for (k, &rows) in misfits.iter().enumerate().filter(|(_, rows)| **rows != 0) {
+            for lane in &mut self.scratch.spread[format.lanes_of(k)] {
+                set(rows).for_each(|r| lane[r] = 0);
             }
-            for (sum, grid) in of_products.iter_mut().zip(&format.products) {
-                sum.add_product(columns[grid.i][row], columns[grid.j][row]);
-            }
-        });
+        }
+        for r in set(misfits.iter().fold(0, |all, rows| all | rows)) {
+            self.fit.missed += 1;
+            self.side.change(slots[r], format.sums(), |sums| {
+                let misfits = misfits.iter().enumerate().filter(|(_, rows)| **rows >> r & 1 == 1);
+                for (k, _) in misfits {
+                    match k.checked_sub(columns.len()) {
+                        None => sums[k].add(columns[k][start + r]),
+                        Some(product) => {
+                            let ProductGrid { i, j, .. } = format.products[product];
+                            sums[k].add_product(columns[i][start + r], columns[j][start + r]);
+                        }
+                    }
+                }
+            });
+        }
     }
 
     /// Moves the sums of a slot from the lanes to the side.

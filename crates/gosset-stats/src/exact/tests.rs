@@ -342,6 +342,32 @@ fn lanes_are_flushed_before_they_overflow() {
     }
 }
 
+/// The same of sums that are merged, a few thousand rows at a time.
+#[test]
+fn merged_sums_do_not_overflow_lanes() {
+    let x = 32.0 * (1.0 - f64::EPSILON / 2.0);
+    let mut part = SumTable::new(1, Products::All);
+    part.resize(1);
+    part.add_all(0, &[&vec![x; 10_000]]);
+    let part = part.get(0);
+    let mut table = SumTable::new(1, Products::All);
+    table.resize(2);
+    table.set_format(Format::new(Mode::Wide, vec![5], Products::All));
+    let mut expected = Sums { n: 0, sums: vec![ExactSum::plain(); 2] };
+    for _ in 0..40 {
+        table.merge(1, &part);
+        table.add(&[1; 100], &[&[x; 100]]);
+        expected.merge(&part);
+        expected.n += 100;
+        for _ in 0..100 {
+            expected.sums[0].add(x);
+            expected.sums[1].add_product(x, x);
+        }
+    }
+    assert_eq!(table.get(1), expected);
+    assert_eq!(table.missed(), 0);
+}
+
 #[test]
 fn constants_have_no_variance() {
     for x in [0.1, 1e9 + 0.1, -3.0, 1e-200, 1e200] {

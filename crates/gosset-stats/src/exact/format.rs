@@ -238,6 +238,9 @@ impl Format {
     pub(super) fn add(&self, slot: &mut [i64], sum: usize, value: (I256, i32), rows: u64) -> bool {
         let (first, count, unit) = self.place(sum);
         let (integer, exponent) = value;
+        if integer.is_zero() {
+            return true;
+        }
         let units = if exponent >= unit {
             integer.shl((exponent - unit) as u32)
         } else {

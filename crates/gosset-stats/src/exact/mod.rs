@@ -12,6 +12,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod dispatch;
+mod fit;
 mod format;
 mod int256;
 mod kernel;

@@ -1,6 +1,7 @@
 //! Exact sums of the columns of many groups.
 
 use super::dispatch::Kernel;
+use super::fit::{Fit, sample};
 use super::format::{Extent, Format, ProductGrid, ROWS_PER_FLUSH};
 use super::kernel::{ROWS, Rows, Spread, Total};
 use super::side::Side;
@@ -76,67 +77,8 @@ pub struct SumTable {
     scratch: Scratch,
 }
 
-/// How well the format suits the rows.
-#[derive(Debug, Clone)]
-struct Fit {
-    /// Whether a format was chosen at all.
-    chosen: bool,
-    /// Rows (and merged sums) since then, and those of them that did not fit.
-    seen: u64,
-    missed: u64,
-    /// Misfits that are put up with before another choice. It grows with every choice: some data have no good format.
-    patience: u64,
-    /// The extents of the sums merged last, by column.
-    merged: Vec<Vec<Extent>>,
-    merges: usize,
-}
-
-/// Slots of tables of more bytes than this are asked for ahead of their rows.
+/// Slots of tables of more bytes than this are asked for ahead of their rows: they are not in a cache.
 const CACHED: usize = 1 << 20;
-
-/// The extents of how many values or sums are looked at to choose a format.
-const SAMPLE: usize = 256;
-const MERGED_SAMPLE: usize = 32;
-const MERGED_EVERY: usize = 16;
-
-impl Fit {
-    fn new() -> Self {
-        Self { chosen: false, seen: 0, missed: 0, patience: 64, merged: Vec::new(), merges: 0 }
-    }
-
-    /// Whether it is time for another choice: one row in 64 that takes the slow way doubles the cost of all.
-    fn is_bad(&self) -> bool {
-        self.missed >= self.patience && self.missed >= self.seen / 64
-    }
-
-    fn chose(&mut self) {
-        self.patience = self.patience.saturating_mul(if self.chosen { 4 } else { 1 });
-        (self.chosen, self.seen, self.missed) = (true, 0, 0);
-    }
-
-    /// Looks at sums that are about to be merged: at the first ones, then at some.
-    fn merging(&mut self, n: u64, sums: &[ExactSum], columns: usize) {
-        self.seen += 1;
-        self.merges = self.merges.wrapping_add(1);
-        if self.merges > MERGED_SAMPLE && !self.merges.is_multiple_of(MERGED_EVERY) {
-            return;
-        }
-        self.merged.resize_with(columns, Vec::new);
-        let at = self.merges / MERGED_EVERY % MERGED_SAMPLE;
-        for (extents, sum) in self.merged.iter_mut().zip(sums) {
-            match Extent::of_sum(sum, n) {
-                Some(extent) if extents.len() < MERGED_SAMPLE => extents.push(extent),
-                Some(extent) => extents[at] = extent,
-                None => (),
-            }
-        }
-    }
-
-    fn heap_size(&self) -> usize {
-        let inner: usize = self.merged.iter().map(Vec::capacity).sum();
-        self.merged.capacity() * size_of::<Vec<Extent>>() + inner * size_of::<Extent>()
-    }
-}
 
 /// Room that is used again for every batch.
 #[derive(Debug, Clone, Default)]
@@ -349,8 +291,11 @@ impl SumTable {
         self.spread(slots, columns, start);
         let (spread, stride) = (&self.scratch.spread, self.format.stride());
         if self.kernel.scatter(spread, slots, stride, &mut self.lanes) {
-            let passed = |slot: u32| self.count(slot) % ROWS_PER_FLUSH < ROWS as u64;
-            let full: Vec<u32> = slots.iter().copied().filter(|&slot| passed(slot)).collect();
+            let passed = |&slot: &u32| {
+                let rows = self.count(slot);
+                rows >= ROWS_PER_FLUSH && rows % ROWS_PER_FLUSH < ROWS as u64
+            };
+            let full: Vec<u32> = slots.iter().copied().filter(passed).collect();
             full.into_iter().for_each(|slot| self.flush(slot));
         }
     }
@@ -461,11 +406,7 @@ impl SumTable {
     fn suit(&mut self, columns: &[&[f64]]) {
         let rows = columns.first().map_or(0, |c| c.len());
         if rows > 0 && (!self.fit.chosen || self.fit.is_bad()) {
-            let step = rows.div_ceil(SAMPLE);
-            let sample =
-                |c: &&[f64]| c.iter().step_by(step).filter_map(|&x| Extent::of(x)).collect();
-            let extents: Vec<Vec<Extent>> = columns.iter().map(sample).collect();
-            self.choose(&extents);
+            self.choose(&sample(columns));
         }
         self.fit.seen += rows as u64;
     }

@@ -425,6 +425,24 @@ fn slots_of_one_column_are_small() {
 }
 
 #[test]
+fn empty_states_and_full_neighbours_leave_slots_small() {
+    let units = 1000;
+    let mut table = SumTable::new(1, Products::None);
+    table.resize(units);
+    let slots: Vec<u32> = (0..units as u32).collect();
+    table.add(&slots, &[&vec![1e150; units]]);
+    let size = table.size();
+    slots.iter().for_each(|&slot| table.merge(slot, &Sums::new(1, Products::None)));
+    assert!(table.size() < size + 1000);
+    // Slot 0 is flushed among others that are not.
+    for _ in 0..700 {
+        let slots: Vec<u32> = slots.iter().map(|&slot| slot * (slot % 16 / 15)).collect();
+        table.add(&slots, &[&vec![1e150; units]]);
+    }
+    assert!(table.size() < size + 1000);
+}
+
+#[test]
 #[should_panic(expected = "slot 2 does not exist")]
 fn rows_of_a_missing_slot_are_refused() {
     let mut table = SumTable::new(1, Products::All);

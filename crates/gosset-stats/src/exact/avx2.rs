@@ -1,4 +1,4 @@
-//! The chunks of [`kernel`](super::kernel) with the vector units of x86-64.
+//! The chunks of [`kernel`] with the vector units of x86-64.
 #![expect(
     unsafe_code,
     reason = "instructions that not every processor has, behind a proof that this one does"

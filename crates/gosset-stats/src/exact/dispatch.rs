@@ -54,6 +54,10 @@ impl Kernel {
     }
 
     /// Asks for the slots of rows to come, which a large table does not have at hand.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "there is no portable way to ask")
+    )]
     pub(super) fn prefetch(self, slots: &[u32], stride: usize, table: &[i64]) {
         match self {
             Self::Portable => (),

@@ -321,5 +321,7 @@ fn window_of(extents: &[Extent]) -> Option<i32> {
     tops.sort_unstable();
     let median = *tops.get(tops.len() / 2)?;
     let largest = *tops.last()?;
-    Some((largest.min(median + 16) + 3).clamp(-EXTREME, EXTREME))
+    // A few values say little about the largest to come.
+    let room = if tops.len() < 16 { 8 } else { 3 };
+    Some((largest.min(median + 16) + room).clamp(-EXTREME, EXTREME))
 }

@@ -1,7 +1,7 @@
 //! Sixty-four rows at a time into lanes.
 //!
 //! These are plain loops over arrays that a compiler turns into vector code. They are compiled twice: for the target at
-//! large, and for the vector units of x86-64 in [`avx2`](super::avx2). Both are exact, so they cannot differ.
+//! large, and for the vector units of x86-64 in `avx2`. Both are exact, so they cannot differ.
 
 use super::format::{ColumnGrid, Format, Mode, ProductGrid, ROWS_PER_FLUSH};
 

@@ -60,9 +60,9 @@ impl Products {
 /// The exact sums of many slots (one slot is one group, or one arm of one group, or one bucket of it), fed a batch at a
 /// time.
 ///
-/// A slot is a few integer lanes in one array (see [`format`](super::format)): 16 to 24 bytes for one column without
-/// products. What does not fit the lanes, row by row, goes to a side store of [`ExactSum`]s, which is slower and never
-/// wrong. If much does not fit, a better format is chosen and the lanes are converted.
+/// A slot is a few integer lanes in one array: 16 to 24 bytes for one column without products. The values that do not
+/// fit the lanes go to a side store of [`ExactSum`]s, which is slower and never wrong. If many do not fit, a better format
+/// is chosen and the lanes are converted.
 #[derive(Debug, Clone)]
 pub struct SumTable {
     products: Products,

@@ -8,7 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, LargeBi
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
-use gosset_stats::exact::{Products, SumTable, Sums};
+use gosset_stats::exact::{Products, SumTable};
 use gosset_stats::summary::{AnySummary, Columns, Counts, Reader, Summary, Table, Totals, Writer};
 
 use crate::aggregate::States;
@@ -159,8 +159,8 @@ impl TotalsStates {
     }
 
     fn totals(&self, group: usize) -> Totals {
-        let Sums { n, mut sums } = self.table.get(group as u32);
-        Totals { n, sum: sums.pop().unwrap_or_default() }
+        let slot = group as u32;
+        Totals { n: self.table.count(slot), sum: self.table.sum(slot, 0) }
     }
 }
 
@@ -209,7 +209,7 @@ impl States for TotalsStates {
                 let read = Totals::read(&mut reader).and_then(|t| reader.finish().map(|()| t));
                 let Totals { n, sum } =
                     read.map_err(|e| datafusion::common::exec_datafusion_err!("exact_sum: {e}"))?;
-                self.table.merge(group as u32, &Sums { n, sums: vec![sum] });
+                self.table.merge_parts(group as u32, n, &[sum]);
             }
         }
         self.table.add(&slots, &[&column]);

@@ -422,6 +422,7 @@ fn product_index(width: usize, i: usize, j: usize) -> usize {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

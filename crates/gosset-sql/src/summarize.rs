@@ -131,20 +131,21 @@ impl<S: SqlSummary> States for One<S> {
 
 /// `exact_sum`.
 pub(crate) const SUM: Implementation = Implementation::Aggregate(AggregateParts {
-    states: |_| Ok(Box::new(TotalsStates::new(Totals::sum))),
+    states: |_| Ok(Box::new(TotalsStates::new(|_, sum| sum))),
     returns: double,
 });
 
 /// `exact_avg`.
 pub(crate) const AVG: Implementation = Implementation::Aggregate(AggregateParts {
-    states: |_| Ok(Box::new(TotalsStates::new(Totals::mean))),
+    states: |_| Ok(Box::new(TotalsStates::new(|n, sum| sum / n as f64))),
     returns: double,
 });
 
 /// The exact sum of one column per group.
 struct TotalsStates {
     table: SumTable,
-    finish: fn(&Totals) -> Option<f64>,
+    /// The result of some values and their sum.
+    finish: fn(u64, f64) -> f64,
 }
 
 impl Debug for TotalsStates {
@@ -154,13 +155,8 @@ impl Debug for TotalsStates {
 }
 
 impl TotalsStates {
-    fn new(finish: fn(&Totals) -> Option<f64>) -> Self {
+    fn new(finish: fn(u64, f64) -> f64) -> Self {
         Self { table: SumTable::new(1, Products::None), finish }
-    }
-
-    fn totals(&self, group: usize) -> Totals {
-        let slot = group as u32;
-        Totals { n: self.table.count(slot), sum: self.table.sum(slot, 0) }
     }
 }
 
@@ -217,14 +213,18 @@ impl States for TotalsStates {
     }
 
     fn encode(&self, group: usize, out: &mut Vec<u8>) {
-        let mut writer = Writer::default();
-        self.totals(group).write(&mut writer);
-        out.extend_from_slice(&writer.into_bytes());
+        let mut writer = Writer::after(std::mem::take(out));
+        let slot = group as u32;
+        Totals { n: self.table.count(slot), sum: self.table.sum(slot, 0) }.write(&mut writer);
+        *out = writer.into_bytes();
     }
 
     fn evaluate(&self, groups: Range<usize>) -> Result<ArrayRef> {
-        let values: Float64Array = groups.map(|g| (self.finish)(&self.totals(g))).collect();
-        Ok(Arc::new(values))
+        let values = groups.map(|group| {
+            let n = self.table.count(group as u32);
+            (n > 0).then(|| (self.finish)(n, self.table.sum_f64(group as u32, 0)))
+        });
+        Ok(Arc::new(values.collect::<Float64Array>()))
     }
 
     fn drop_first(&mut self, groups: usize) {

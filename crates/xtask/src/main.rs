@@ -37,8 +37,10 @@ fn root() -> PathBuf {
 
 /// Every generated file with what generates it: arguments of the binary. (A dependency on the functions themselves
 /// would build DataFusion once more, with the features that this program alone asks for.)
-const GENERATED: &[(&str, &[&str])] =
-    &[("sql/functions.md", &["functions", "--format", "markdown"]), ("jobs/schema.json", &["schema"])];
+const GENERATED: &[(&str, &[&str])] = &[
+    ("sql/functions.md", &["functions", "--format", "markdown"]),
+    ("jobs/schema.json", &["schema"]),
+];
 
 fn docs(check: bool) -> Result<(), String> {
     for (path, args) in GENERATED {
@@ -59,7 +61,8 @@ fn docs(check: bool) -> Result<(), String> {
             }
             println!("{path} is up to date");
         } else {
-            std::fs::write(&file, output.stdout).map_err(|e| format!("failed to write {path}: {e}"))?;
+            std::fs::write(&file, output.stdout)
+                .map_err(|e| format!("failed to write {path}: {e}"))?;
             println!("wrote {path}");
         }
     }

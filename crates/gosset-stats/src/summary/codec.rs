@@ -12,6 +12,10 @@ const MAGIC: [u8; 2] = *b"gs";
 pub struct Writer(Vec<u8>);
 
 impl Writer {
+    /// A writer that goes on after `bytes`, in their memory.
+    pub fn after(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
     /// The header of a summary.
     pub(super) fn header(&mut self, kind: Kind, layout: u8) {
         self.0.extend_from_slice(&MAGIC);

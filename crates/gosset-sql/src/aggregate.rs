@@ -72,6 +72,7 @@ impl Aggregate {
     }
 
     fn states(&self, args: &AccumulatorArgs<'_>) -> Result<(Box<dyn States>, StatesSource)> {
+        crate::planner::check_distinct(self.function, args.is_distinct)?;
         let call = Call::from_exprs(self.function, args.exprs, args.expr_fields)?;
         let source = StatesSource { make: self.parts().states, call };
         Ok((source.states()?, source))

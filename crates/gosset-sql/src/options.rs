@@ -147,7 +147,7 @@ impl Options {
                 return plan_err!(
                     "{}: unknown option '{name}'; expected {}",
                     function.name,
-                    known.join(", ")
+                    if known.is_empty() { "no options".to_owned() } else { known.join(", ") }
                 );
             };
             let Some(parsed) = parse_value(&spec.values, &value) else {

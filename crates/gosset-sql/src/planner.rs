@@ -18,12 +18,7 @@ pub(crate) struct OptionsPlanner;
 impl ExprPlanner for OptionsPlanner {
     fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
         if let Some(function) = crate::function(expr.func.name()) {
-            if expr.distinct {
-                return plan_err!(
-                    "{}: DISTINCT is not accepted: it would drop equal units, which are different units",
-                    function.name
-                );
-            }
+            check_distinct(function, expr.distinct)?;
             if !expr.order_by.is_empty() {
                 return plan_err!(
                     "{}: ORDER BY inside the call is not accepted: the result does not depend on the order",
@@ -39,10 +34,22 @@ impl ExprPlanner for OptionsPlanner {
         if let WindowFunctionDefinition::AggregateUDF(udf) = &expr.func_def
             && let Some(function) = crate::function(udf.name())
         {
+            check_distinct(function, expr.distinct)?;
             check_options(function, &expr.args)?;
         }
         Ok(PlannerResult::Original(expr))
     }
+}
+
+/// Refuses DISTINCT, which no function of ours means anything with.
+pub(crate) fn check_distinct(function: &Function, distinct: bool) -> Result<()> {
+    if distinct {
+        return plan_err!(
+            "{}: DISTINCT is not accepted: it would drop equal units, which are different units",
+            function.name
+        );
+    }
+    Ok(())
 }
 
 /// Parses the options of a call if its last argument is a struct literal.

@@ -96,7 +96,7 @@ fn finish(call: &Call, groups: &[Counts]) -> datafusion::error::Result<ArrayRef>
     let mut lengths = Vec::with_capacity(groups.len());
     for counts in groups {
         let ratio = srm(counts, expected).map_err(|e| failed(call.function, e))?;
-        let values = [ratio.statistic, ratio.df, ratio.p_value];
+        let values = [ratio.statistic, ratio.df.map(|df| df as f64), ratio.p_value];
         doubles.iter_mut().zip(values).for_each(|(b, v)| b.append_option(v));
         n.append_value(ratio.n as i64);
         dropped.append_value(counts.dropped() as i64);

@@ -334,6 +334,19 @@ struct Merged {
     groups: Vec<Option<AnySummary>>,
 }
 
+impl Merged {
+    fn add(&mut self, group: usize, bytes: &[u8]) -> Result<()> {
+        let merged = AnySummary::decode(bytes).and_then(|summary| match &mut self.groups[group] {
+            Some(merged) => merged.merge(&summary),
+            none => {
+                *none = Some(summary);
+                Ok(())
+            }
+        });
+        merged.map_err(|e| failed(self.call.function, e))
+    }
+}
+
 impl States for Merged {
     fn resize(&mut self, groups: usize) {
         self.groups.resize(groups, None);
@@ -350,24 +363,15 @@ impl States for Merged {
         };
         for (slot, value) in slots_of(groups, filter).into_iter().zip(values) {
             if let Some(value) = value.filter(|_| slot != LEFT_OUT) {
-                self.merge(slot as usize, value)?;
+                self.add(slot as usize, value)?;
             }
         }
         Ok(())
     }
 
+    /// A state has no bytes before the first summary; a summary always has some.
     fn merge(&mut self, group: usize, state: &[u8]) -> Result<()> {
-        if state.is_empty() {
-            return Ok(());
-        }
-        let merged = AnySummary::decode(state).and_then(|summary| match &mut self.groups[group] {
-            Some(merged) => merged.merge(&summary),
-            none => {
-                *none = Some(summary);
-                Ok(())
-            }
-        });
-        merged.map_err(|e| failed(self.call.function, e))
+        if state.is_empty() { Ok(()) } else { self.add(group, state) }
     }
 
     fn encode(&self, group: usize, out: &mut Vec<u8>) {

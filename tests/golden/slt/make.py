@@ -4,6 +4,7 @@ Small tables, written out here and there. Moments are exact rationals, everythin
 scipy and statsmodels are asked where they have the method. Nothing is written.
 """
 
+import json
 import math
 import runpy
 import sys
@@ -50,7 +51,7 @@ def shown(value):
         return str(value).lower()
     if isinstance(value, (int, str)):
         return str(value)
-    value = to_float(value)
+    value = float(value) if isinstance(value, Fraction) else to_float(value)
     return "NaN" if math.isnan(value) else repr(value)
 
 
@@ -226,6 +227,7 @@ for arm in (CLUSTERS_T, CLUSTERS_C):
     variances.append(fit.bse[0] ** 2)
 agree("clustered", made["std_error"], math.sqrt(sum(variances)))
 record_effect("clustered_ttest", "units", made, "clustered")
+record_some("clustered_ttest", "units, an offset of 1e9", made, "estimate", "std_error", "df", "p_value")
 less = clustered(CLUSTERS_T, CLUSTERS_C, alternative="less", confidence=0.9, relative="delta")
 record_effect("clustered_ttest", "less", less, "clustered")
 singles = [[(i, [y]) for i, y in enumerate(arm)] for arm in (T, C)]
@@ -326,7 +328,10 @@ record_effect("lin", "gaps left out", lin(*whole), "lin by arm", dropped=4)
 far = Arm([1e9 + y for y in Y_T], [x - 1e9 for x in X_T]), Arm([1e9 + y for y in Y_C], [x - 1e9 for x in X_C])
 for name, method, estimator in [("cuped", "cuped", cuped), ("lin", "lin by arm", lin)]:
     record_effect(name, "an offset of 1e9", estimator(*far), method)
-    for segment, (a, b) in {"first": (slice(0, 3), slice(0, 4)), "last": (slice(3, 6), slice(3, 7))}.items():
+    nothing = "left out, constant or dependent on the covariates before: 'k'; not adjusted: no covariate is left"
+    plain = ttest(Arm(Y_T), Arm(Y_C)) | {"variance_reduction": 0.0}
+    record_effect(name, "nothing to adjust by", plain, method, nothing)
+    for segment, (a, b) in {"first": (slice(0, 3), slice(0, 4)), "last": (slice(3, 6), slice(4, 7))}.items():
         made = estimator(Arm(Y_T[a], X_T[a]), Arm(Y_C[b], X_C[b]))
         record(name, f"segment {segment}", segment, *(made[f] for f in ["estimate", "std_error", "df", "variance_reduction"]))
 
@@ -412,12 +417,23 @@ def bootstrap(units_t, units_c, interval, seed=0, confidence=0.9, denominator=le
     }
 
 
+def empty(seed):
+    """What is said of replicates without a unit in an arm."""
+    return f"left out, empty in an arm: {B - len(resampled(UNITS_T, UNITS_C, seed)[2])} of {B} replicates"
+
+
 for interval in ["percentile", "basic", "normal"]:
-    record_effect("bootstrap", interval, bootstrap(UNITS_T, UNITS_C, interval), f"bootstrap {interval}")
-record_effect("bootstrap", "another seed", bootstrap(UNITS_T, UNITS_C, "percentile", seed=7), "bootstrap percentile")
+    record_effect("bootstrap", interval, bootstrap(UNITS_T, UNITS_C, interval), f"bootstrap {interval}", empty(0))
+made = bootstrap(UNITS_T, UNITS_C, "percentile", seed=7)
+record_effect("bootstrap", "another seed", made, "bootstrap percentile", empty(7))
+# The two one-sided p-values count every replicate once, and 1 each, over the replicates and 1.
+counted = len(resampled(UNITS_T, UNITS_C, 7)[2])
+record("bootstrap", "one-sided", True, True, Fraction(counted + 2, counted + 1))
+made = bootstrap(UNITS_T, UNITS_C, "percentile")
+record("bootstrap", "percentile, an offset of 1e9", round(float(made["estimate"]), 9), round(float(made["std_error"]), 9), True)
 # The denominator of a unit is twice its rows and one more.
 ratio = bootstrap(UNITS_T, UNITS_C, "percentile", seed=7, denominator=lambda y: 2 * len(y) + 1)
-record_effect("bootstrap", "ratio", ratio, "bootstrap percentile")
+record_effect("bootstrap", "ratio", ratio, "bootstrap percentile", empty(7))
 
 # ----------------------------------------------------------------------------------------------------------- srm
 
@@ -440,9 +456,33 @@ record("srm", "three arms", *srm({"a": 334, "b": 333, "c": 333}, {"a": 1, "b": 1
 
 # --------------------------------------------------------------------------------------------- moments, exact_sum
 
-for values in (T, [1e9 + y for y in T]):
+
+def column(name, values, role="covariate"):
+    """A column as describe_summary tells it."""
     arm = Arm(values)
-    record("moments", f"{values[0]}", len(values), arm.mean[0], arm.comoment[0, 0] / (arm.n - 1))
+    return {
+        "mean": to_float(arm.mean[0]),
+        "name": name,
+        "role": role,
+        "variance": to_float(arm.comoment[0, 0] / (arm.n - 1)),
+    }
+
+
+def described(n, dropped, *columns):
+    """The JSON of a summary of moments."""
+    return json.dumps({"columns": columns, "kind": "moments", "n": n, "n_dropped": dropped}, separators=(",", ":"))
+
+
+record("moments", "json", described(4, 0, column("y", T, "outcome")))
+record("moments", "json, an offset of 1e9", described(4, 0, column("y", [1e9 + y for y in T], "outcome")))
+several = [column("num", T, "outcome"), column("den", [2] * 4, "outcome"), column("day", [1, 2, 1, 2])]
+several += [column("x2", [1, 0, 3, 4]), column("x3", [1, 2, 1, 2]), column("x4", [0] * 4), column("x2 is missing", [0, 1, 0, 0])]
+record("moments", "json of several columns", described(4, 0, *several))
+record("moments", "json without gaps", described(3, 1, column("y", [12, 11, 14.25], "outcome"), column("x1", [1, 3, 4])))
+missing = [float(i % 5 == 0) for i in range(1, 121)]
+gaps = [column("y", range(1, 121), "outcome"), column("one", [1] * 120, "outcome")]
+gaps += [column("x", [1 - m for m in missing]), column("x is missing", missing)]
+record("describe_summary", "json of gaps", described(120, 0, *gaps))
 EXACT = {
     "cancellation": [1e16, 1.0, -1e16, 0.25],
     "tenths": [0.1] * 10,

@@ -81,9 +81,13 @@ pub(crate) fn bind(function: &'static Function, types: &[DataType]) -> Result<Ve
     let fits = types.len() == fixed || (function.is_variadic() && types.len() >= fixed);
     if !fits {
         return plan_err!(
-            "{}: expected {} arguments, found {}: {}",
+            "{}: expected {}, found {}: {}",
             function.name,
-            if function.is_variadic() { format!("{fixed} or more") } else { fixed.to_string() },
+            match (function.is_variadic(), fixed) {
+                (true, _) => format!("{fixed} or more arguments"),
+                (false, 1) => "1 argument".to_owned(),
+                (false, _) => format!("{fixed} arguments"),
+            },
             types.len(),
             function.syntax()
         );

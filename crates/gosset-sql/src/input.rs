@@ -33,6 +33,15 @@ pub(crate) fn coerce(function: &'static Function, types: &[DataType]) -> Result<
     Ok(coerced)
 }
 
+/// As [`coerce`], but wrong arguments stay as they are: the return type of the call, which is asked for next, is the
+/// error then. DataFusion wraps one from here in a text about candidate functions, of which there is only one.
+pub(crate) fn coerce_or_leave(
+    function: &'static Function,
+    types: &[DataType],
+) -> Result<Vec<DataType>> {
+    Ok(coerce(function, types).unwrap_or_else(|_| types.to_vec()))
+}
+
 fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
     let found = match &bound.data_type {
         DataType::Dictionary(_, values) => values.as_ref(),

@@ -324,8 +324,10 @@ fn struct_fields(scalar: &ScalarValue) -> Option<Vec<(String, ScalarValue)>> {
 }
 
 fn shown(scalar: &ScalarValue) -> String {
-    match text(scalar) {
-        Some(text) => format!("'{text}'"),
-        None => scalar.to_string(),
+    match (text(scalar), scalar) {
+        (Some(text), _) => format!("'{text}'"),
+        // With its point, which makes 64.0 no integer.
+        (None, ScalarValue::Float64(Some(x))) => format!("{x:?}"),
+        (None, other) => other.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! Checks of calls while SQL is planned: literals, DISTINCT and ORDER BY are visible here and nowhere later.
 
 use arrow::datatypes::Fields;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::planner::{
@@ -63,6 +64,8 @@ pub(crate) fn check_options(function: &'static Function, args: &[Expr]) -> Resul
         Some(literals) if beyond || (function.is_variadic() && args.len() >= declared) => {
             Options::parse(function, literals).map(|_| ())
         }
+        // The value of a parameter is known, and checked, when states are made.
+        None if args.last().is_some_and(has_placeholder) => Ok(()),
         None if beyond => plan_err!("{}: the options must be literals", function.name),
         _ => Ok(()),
     }
@@ -83,6 +86,10 @@ fn struct_literal(expr: &Expr) -> Option<Vec<(String, &Expr)>> {
             _ => None,
         })
         .collect()
+}
+
+fn has_placeholder(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(matches!(e, Expr::Placeholder(_)))).unwrap_or(false)
 }
 
 /// The value of a literal, of a negated one and of a struct of literals.

@@ -32,7 +32,9 @@ impl Columns {
         }
         for (i, name) in names.iter().enumerate() {
             if names[..i].contains(name) {
-                return Err(Error::Invalid(format!("the column name '{name}' is given twice")));
+                return Err(Error::Invalid(format!(
+                    "the column name '{name}' is given twice; outcomes and covariates have names of their own"
+                )));
             }
         }
         Ok(Self { names, outcomes })

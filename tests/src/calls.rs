@@ -91,19 +91,24 @@ pub fn rows() -> RecordBatch {
         (
             "gappy",
             Arc::new(
-                (0..ROWS).map(|_| (s.draw() % 5 > 0).then(|| s.unit())).collect::<Float64Array>(),
+                (0..ROWS)
+                    .map(|_| (!s.draw().is_multiple_of(5)).then(|| s.unit()))
+                    .collect::<Float64Array>(),
             ),
         ),
         (
             "den",
             Arc::new((0..ROWS).map(|_| Some(1 + (s.draw() % 4) as i64)).collect::<Int64Array>()),
         ),
-        ("success", Arc::new((0..ROWS).map(|_| Some(s.draw() % 3 == 0)).collect::<BooleanArray>())),
+        (
+            "success",
+            Arc::new((0..ROWS).map(|_| Some(s.draw().is_multiple_of(3))).collect::<BooleanArray>()),
+        ),
         (
             "summary",
             Arc::new(
                 (0..ROWS)
-                    .map(|_| (s.draw() % 6 > 0).then(|| summary(s.unit())))
+                    .map(|_| (!s.draw().is_multiple_of(6)).then(|| summary(s.unit())))
                     .collect::<LargeBinaryArray>(),
             ),
         ),

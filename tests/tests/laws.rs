@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, LargeBinaryArray, RecordBatch, UInt32Array,
 };
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{and_kleene, cast, concat, concat_batches, filter, take};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::reader::StreamReader;
@@ -104,8 +105,11 @@ impl<'a> Fed<'a> {
     }
 
     fn filter(&self, from: usize, args: &[ArrayRef]) -> Option<BooleanArray> {
-        let keep = |row: usize| (row % 6 > 0).then_some(row % 4 > 0);
-        self.filtered.then(|| (from..from + args[0].len()).map(keep).collect())
+        let rows = from..from + args[0].len();
+        // What is NULL may have any value: here it is true, and left out all the same.
+        let keep: BooleanBuffer = rows.clone().map(|row| row % 4 > 0 || row % 6 == 0).collect();
+        let valid: NullBuffer = rows.map(|row| row % 6 > 0).collect();
+        self.filtered.then(|| BooleanArray::new(keep, Some(valid)))
     }
 
     /// The groups accumulator fed with all rows.

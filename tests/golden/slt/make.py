@@ -107,7 +107,9 @@ zero = ttest(Arm([1.0, 2.0, 4.0]), Arm([-1.0, 1.0, 0.0]))
 record_effect("ttest", "a mean of control of 0", zero, "welch", "no relative effect: the mean of control is 0")
 for segment, (a, b) in {"x": ([12.0, 15.5], [9.0, 10.5]), "y": ([11.0, 14.25], [8.0, 13.0, 7.5])}.items():
     record("ttest", f"segment {segment}", segment, *(ttest(Arm(a), Arm(b))[f] for f in ["estimate", "std_error", "df"]))
-record_some("ttest", "the first day", ttest(Arm([12.0, 15.5]), Arm([9.0, 10.5, 8.0])), "estimate", "std_error", "p_value")
+record_some(
+    "ttest", "the first day", ttest(Arm([12.0, 15.5]), Arm([9.0, 10.5, 8.0])), "estimate", "std_error", "p_value"
+)
 
 # ----------------------------------------------------------------------------------------------- proportion_test
 
@@ -154,7 +156,11 @@ def newcombe(*counts):
 
 
 BIKES = 56, 70, 48, 80
-for method, made in {"wald": wald(*BIKES), "agresti-caffo": agresti_caffo(*BIKES), "newcombe": newcombe(*BIKES)}.items():
+for method, made in {
+    "wald": wald(*BIKES),
+    "agresti-caffo": agresti_caffo(*BIKES),
+    "newcombe": newcombe(*BIKES),
+}.items():
     theirs = confint_proportions_2indep(*BIKES, method={"newcombe": "newcomb"}.get(method, method), compare="diff")
     # confidence 1 − 0.05 and normal quantiles of 0.975 differ in the last digits.
     agree(f"{method} lower", made["ci_lower"], theirs[0], 1e-10)
@@ -166,7 +172,12 @@ record("proportion_test", "score", "0.0528", "0.3382")
 record("proportion_test", "score of few", "0.17", "0.8406")
 record("proportion_test", "score at the edge", "0.7156", "1.0")
 for segment, counts in {"a": (2, 4, 1, 4), "b": (3, 5, 1, 3)}.items():
-    record("proportion_test", f"segment {segment}", segment, *(wald(*counts)[f] for f in ["estimate", "std_error", "p_value"]))
+    record(
+        "proportion_test",
+        f"segment {segment}",
+        segment,
+        *(wald(*counts)[f] for f in ["estimate", "std_error", "p_value"]),
+    )
 
 # ---------------------------------------------------------------------------------------------------- ratio_test
 
@@ -182,7 +193,9 @@ def linearised(num, den):
 
 
 found = stats.ttest_ind(
-    linearised(NUM_T, DEN_T) + sum(NUM_T) / sum(DEN_T), linearised(NUM_C, DEN_C) + sum(NUM_C) / sum(DEN_C), equal_var=False
+    linearised(NUM_T, DEN_T) + sum(NUM_T) / sum(DEN_T),
+    linearised(NUM_C, DEN_C) + sum(NUM_C) / sum(DEN_C),
+    equal_var=False,
 )
 agree_ttest("ratio", made, found, 1e-10)
 record_effect("ratio_test", "delta method", made, "delta")
@@ -265,7 +278,11 @@ record_effect("clustered_ttest", "buckets", in_buckets, "clustered", "units are 
 # ------------------------------------------------------------------------------------------------- cuped and lin
 
 Y_T, X_T, Z_T = [12.0, 15.5, 11.0, 14.25, 13.0, 17.0], [3.0, 5.0, 2.0, 4.5, 4.0, 6.0], [1.0, 0.0, 2.0, 1.0, 3.0, 0.5]
-Y_C, X_C, Z_C = [9.0, 10.5, 8.0, 13.0, 7.5, 10.0, 11.0], [3.0, 4.0, 2.5, 6.0, 2.0, 3.0, 5.0], [2.0, 1.0, 0.0, 1.5, 2.5, 1.0, 3.0]
+Y_C, X_C, Z_C = (
+    [9.0, 10.5, 8.0, 13.0, 7.5, 10.0, 11.0],
+    [3.0, 4.0, 2.5, 6.0, 2.0, 3.0, 5.0],
+    [2.0, 1.0, 0.0, 1.5, 2.5, 1.0, 3.0],
+)
 
 
 def indicated(values):
@@ -333,7 +350,12 @@ for name, method, estimator in [("cuped", "cuped", cuped), ("lin", "lin by arm",
     record_effect(name, "nothing to adjust by", plain, method, nothing)
     for segment, (a, b) in {"first": (slice(0, 3), slice(0, 4)), "last": (slice(3, 6), slice(4, 7))}.items():
         made = estimator(Arm(Y_T[a], X_T[a]), Arm(Y_C[b], X_C[b]))
-        record(name, f"segment {segment}", segment, *(made[f] for f in ["estimate", "std_error", "df", "variance_reduction"]))
+        record(
+            name,
+            f"segment {segment}",
+            segment,
+            *(made[f] for f in ["estimate", "std_error", "df", "variance_reduction"]),
+        )
 
 # ----------------------------------------------------------------------------------------------------- bootstrap
 
@@ -401,7 +423,7 @@ def bootstrap(units_t, units_c, interval, seed=0, confidence=0.9, denominator=le
         relative = {"relative_ci_lower": (b - root) / a, "relative_ci_upper": (b + root) / a}
         return plain | {"df": NORMAL, "p_value": 2 * normal_sf(abs(z))} | ends | relative
     effects.sort()
-    at = int(Fraction(str(confidence)).__rsub__(1) / 2 * (count + 1))
+    at = int((1 - Fraction(str(confidence))) / 2 * (count + 1))
     lower, upper = effects[at - 1], effects[count - at]
     null = 2 * estimate if interval == "basic" else 0
     below, above = 1 + sum(e <= null for e in effects), 1 + sum(e >= null for e in effects)
@@ -430,7 +452,13 @@ record_effect("bootstrap", "another seed", made, "bootstrap percentile", empty(7
 counted = len(resampled(UNITS_T, UNITS_C, 7)[2])
 record("bootstrap", "one-sided", True, True, Fraction(counted + 2, counted + 1))
 made = bootstrap(UNITS_T, UNITS_C, "percentile")
-record("bootstrap", "percentile, an offset of 1e9", round(float(made["estimate"]), 9), round(float(made["std_error"]), 9), True)
+record(
+    "bootstrap",
+    "percentile, an offset of 1e9",
+    round(float(made["estimate"]), 9),
+    round(float(made["std_error"]), 9),
+    True,
+)
 # The denominator of a unit is twice its rows and one more.
 ratio = bootstrap(UNITS_T, UNITS_C, "percentile", seed=7, denominator=lambda y: 2 * len(y) + 1)
 record_effect("bootstrap", "ratio", ratio, "bootstrap percentile", empty(7))
@@ -476,9 +504,16 @@ def described(n, dropped, *columns):
 record("moments", "json", described(4, 0, column("y", T, "outcome")))
 record("moments", "json, an offset of 1e9", described(4, 0, column("y", [1e9 + y for y in T], "outcome")))
 several = [column("num", T, "outcome"), column("den", [2] * 4, "outcome"), column("day", [1, 2, 1, 2])]
-several += [column("x2", [1, 0, 3, 4]), column("x3", [1, 2, 1, 2]), column("x4", [0] * 4), column("x2 is missing", [0, 1, 0, 0])]
+several += [
+    column("x2", [1, 0, 3, 4]),
+    column("x3", [1, 2, 1, 2]),
+    column("x4", [0] * 4),
+    column("x2 is missing", [0, 1, 0, 0]),
+]
 record("moments", "json of several columns", described(4, 0, *several))
-record("moments", "json without gaps", described(3, 1, column("y", [12, 11, 14.25], "outcome"), column("x1", [1, 3, 4])))
+record(
+    "moments", "json without gaps", described(3, 1, column("y", [12, 11, 14.25], "outcome"), column("x1", [1, 3, 4]))
+)
 missing = [float(i % 5 == 0) for i in range(1, 121)]
 gaps = [column("y", range(1, 121), "outcome"), column("one", [1] * 120, "outcome")]
 gaps += [column("x", [1 - m for m in missing]), column("x is missing", missing)]

@@ -433,6 +433,7 @@ fn product_index(width: usize, i: usize, j: usize) -> usize {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers that are equal to the bit")]
 mod tests {
     use super::*;
 

@@ -30,6 +30,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("bootstrap_ratio", "bootstrap_ratio(y, den, arm, unit, {replicates: 50, interval: 'basic'})"),
     ("srm", "srm(cell, {expected: {a: 1, b: 1, c: 2}})"),
     ("moments", "moments({y: y, awkward: awkward}, gappy, [x, den])"),
+    ("moments", "moments(CASE WHEN day = 3 THEN CAST('Infinity' AS DOUBLE) ELSE y END, gappy)"),
     ("buckets", "buckets(name, awkward, den, {buckets: 128})"),
     ("exact_sum", "exact_sum(awkward)"),
     ("exact_avg", "exact_avg(gappy)"),

@@ -64,7 +64,7 @@ impl Summary for Totals {
     }
 
     fn read(bytes: &mut Reader<'_>) -> Result<Self> {
-        let n = bytes.varint()?;
+        let n = bytes.rows()?;
         let sum = match bytes.u8()? {
             DOUBLE => {
                 let mut sum = ExactSum::new();

@@ -44,7 +44,7 @@ const GENERATED: &[(&str, &[&str])] = &[
 
 fn docs(check: bool) -> Result<(), String> {
     for (path, args) in GENERATED {
-        let output = Command::new(env!("CARGO"))
+        let output = cargo()
             .args(["run", "--quiet", "--package", "gosset", "--"])
             .args(*args)
             .current_dir(root())
@@ -88,13 +88,26 @@ fn golden() -> Result<(), String> {
 fn peers(rows: &str) -> Result<(), String> {
     let folder = root().join("benches/peers");
     let python = python(&folder.join("requirements.txt"), "peers")?;
-    run(Command::new(env!("CARGO")).args(["build", "--release", "--package", "gosset"]))?;
+    run(cargo().args(["build", "--release", "--package", "gosset"]))?;
     let file = target().join(format!("peers-{rows}.parquet"));
     if !file.exists() {
         run(Command::new(&python).arg(folder.join("generate.py")).arg(rows).arg(&file))?;
     }
     let gosset = target().join("release/gosset");
     run(Command::new(&python).arg(folder.join("run.py")).arg(gosset).arg(file))
+}
+
+/// Cargo, without what it tells this program of its package: build scripts that look at it would run again, and DataFusion
+/// with them.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| told.iter().any(|prefix| name.starts_with(prefix))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// The python of a virtual environment in the target folder that has the packages of a file.

@@ -100,7 +100,7 @@ pub(super) fn generate() -> Made {
         if i % CROSSED == 0 {
             allocations.push("same_player", id, b, &unit, start + 3 * 86_400_000_000);
         }
-        let logged = level > 0.5 || random.random_bool(0.6);
+        let logged = level > 0.5 || random.random_bool(0.25);
         let new = random.random_bool(0.5);
         if !new || logged {
             allocations.push("lost_units", id, if new { "new" } else { "old" }, &unit, start);

@@ -1,6 +1,9 @@
 //! Tests over the whole of Gosset: what they share.
 
 mod binary;
+pub mod place;
 pub mod session;
+pub mod table;
+pub mod welch;
 
 pub use binary::gosset_binary;

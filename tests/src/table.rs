@@ -124,6 +124,15 @@ impl Row {
         }
     }
 
+    /// A whole number, to its last digit; none where it is NULL.
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        match self.cell(name) {
+            Cell::Integer(integer) => Some(*integer),
+            Cell::Null => None,
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
     fn is(&self, keys: &[(&str, &str)]) -> bool {
         keys.iter().all(|(name, text)| self.text(name).unwrap_or_default() == *text)
     }

@@ -140,8 +140,6 @@ fn bootstrap_and_analytic_standard_errors_agree() {
 #[test]
 fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
     let (place, effects) = published(&[]);
-    let seed = effects.of(&[("estimator", "bootstrap_mean")])[0].number("seed").unwrap();
-    assert!(seed > 0.0);
     let names: Vec<String> = gosset_sql::effect_fields().iter().map(|f| f.name().clone()).collect();
     let fields: Vec<String> = names.iter().map(|name| format!("e['{name}'] AS {name}")).collect();
     let fields = fields.join(", ");

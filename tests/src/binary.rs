@@ -37,9 +37,21 @@ fn build(profile: &Path) {
     let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile has a name");
     let name = if name == "debug" { "dev" } else { name };
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo says of the package of this test is not for the build: build scripts that watch it (ring's does) would
+    // run again, and everything that depends on them, DataFusion too, be compiled again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let of_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+        if of_this_package || name == "CARGO_PRIMARY_PACKAGE" {
+            command.env_remove(&*name);
+        }
+    }
+    let status = command
         // The whole workspace, so that dependencies have the features that they have in its tests.
-        .args(["build", "--workspace", "--bin", "gosset", "--profile", name])
+        .args(["build", "--workspace", "--locked", "--bin", "gosset", "--profile", name])
         .arg("--target-dir")
         .arg(profile.parent().expect("a profile is in the target directory"))
         .current_dir(workspace())

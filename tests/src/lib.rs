@@ -2,6 +2,9 @@
 
 mod binary;
 pub mod calls;
+pub mod place;
 pub mod session;
+pub mod table;
+pub mod welch;
 
 pub use binary::gosset_binary;

@@ -157,7 +157,9 @@ fn of_datafusion(error: &DataFusionError) -> EngineError {
             ParserError::RecursionLimitExceeded => "the query is nested too deeply".into(),
         }),
         DataFusionError::Plan(text) => EngineError::Query(plain_names(text)),
-        DataFusionError::SchemaError(inner, _) => EngineError::Query(inner.to_string()),
+        DataFusionError::SchemaError(inner, _) => {
+            EngineError::Query(plain_names(&inner.to_string()))
+        }
         DataFusionError::Configuration(text) => EngineError::Query(text.clone()),
         DataFusionError::NotImplemented(text) => {
             EngineError::Query(format!("not supported: {text}"))
@@ -254,7 +256,9 @@ fn of_io(error: &io::Error, text: String) -> EngineError {
         return inner;
     }
     match error.kind() {
-        io::ErrorKind::NotFound => EngineError::MissingInput(text),
+        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
+            EngineError::MissingInput(text)
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             EngineError::PermissionDenied(text)
         }
@@ -325,9 +329,9 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// A table without a schema is in `datafusion.public`, which nobody typed.
+/// On one line. A table without a schema is in `datafusion.public`, which nobody typed.
 fn plain_names(text: &str) -> String {
-    text.replace("datafusion.public.", "")
+    text.replace("datafusion.public.", "").replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) fn audits(
 ) -> Result<Vec<Audit>> {
     let rule = |kind: AuditKind| experiment.audits.get(&kind);
     let new = |kind: AuditKind, value: f64| Audit::new(kind, rule(kind), Some(value));
-    let units: u64 = summaries.analysed.values().sum::<u64>() + summaries.multiple;
+    let units: u64 = summaries.analysed.values().sum::<u64>() + summaries.left_out;
     if units == 0 {
         return Err(JobError::Data(match summaries.unassigned {
             0 => "no unit is assigned: the assignments have no row for it".into(),

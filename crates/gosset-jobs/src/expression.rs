@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{DFSchema, ScalarValue, plan_err};
 use datafusion::execution::FunctionRegistry;
 use datafusion::functions::core::expr_fn::{coalesce, nullif};
 use datafusion::functions_aggregate::expr_fn::count;
@@ -77,11 +77,10 @@ pub(crate) fn unit_value(
     policy: NonFinite,
     aggregates: &mut Aggregates,
 ) -> Result<UnitValue> {
-    let parsed = engine
-        .context()
-        .parse_sql_expr(sql, schema)
-        .map_err(|error| JobError::from(error).about(&format!("'{sql}'")))?;
     let told = |error: JobError| error.about(&format!("'{sql}'"));
+    // Columns by the names that people gave them, in messages too.
+    let schema = &schema.clone().strip_qualifiers();
+    let parsed = engine.context().parse_sql_expr(sql, schema).map_err(|e| told(e.into()))?;
     check(&parsed, over).map_err(told)?;
     let exact_sum = engine.context().udaf("exact_sum")?;
     let mut bad = Vec::new();
@@ -96,7 +95,8 @@ pub(crate) fn unit_value(
                 Ok(Transformed::yes(*left / right))
             }
             other => Ok(Transformed::no(other)),
-        })?
+        })
+        .map_err(|error| told(error.into()))?
         .data;
     if over == Over::Rows && rewritten.column_refs().is_empty() {
         return Err(told(JobError::File(
@@ -152,10 +152,14 @@ fn per_unit(
         Some(filter) => aggregate.filter(filter).build(),
         None => Ok(aggregate),
     };
-    let mut args = call.params.args;
-    let aggregate = if call.func.name() == "sum" {
-        let arg = args.swap_remove(0);
-        let mut arg = if arg.get_type(schema)?.is_floating() {
+    let args = call.params.args;
+    let aggregate = if let ("sum", [arg]) = (call.func.name(), args.as_slice()) {
+        let arg = arg.clone();
+        let found = arg.get_type(schema)?;
+        if !is_number(&found) {
+            return plan_err!("expected a number inside of 'sum', found {found}");
+        }
+        let mut arg = if found.is_floating() {
             let double = cast(arg, DataType::Float64);
             let is_bad = is_finite(double.clone()).is_false();
             let is_bad = filter.clone().map_or(is_bad.clone(), |f| f.and(is_bad));
@@ -173,6 +177,16 @@ fn per_unit(
     // No row at all, or none with a value: nothing was summed.
     let column = cast(aggregates.column(aggregate), DataType::Float64);
     Ok(coalesce(vec![column, lit(0.0_f64)]))
+}
+
+/// What the arguments are, where they are not one value.
+#[expect(deprecated, reason = "it is what the parser makes of a star")]
+fn not_one_value(args: &[Expr]) -> Option<String> {
+    match args {
+        [Expr::Wildcard { .. }] => Some("'*'".into()),
+        [_] => None,
+        more => Some(more.len().to_string()),
+    }
 }
 
 /// What an expression may hold.
@@ -203,6 +217,14 @@ fn visit(expr: &Expr, over: Over, inside: bool) -> ControlFlow<String> {
             }
             if !call.params.order_by.is_empty() {
                 return ControlFlow::Break(format!("ORDER BY has no meaning inside '{name}'"));
+            }
+            if inside {
+                return ControlFlow::Break(format!("'{name}' stands inside of another aggregate"));
+            }
+            if let ("sum", Some(found)) = (name, not_one_value(&call.params.args)) {
+                return ControlFlow::Break(format!(
+                    "expected one value inside of 'sum', found {found}"
+                ));
             }
             inside = true;
         }

@@ -160,11 +160,11 @@ impl Job {
     /// # Errors
     /// [`JobError::File`] with what is wrong.
     pub fn new(file: JobFile) -> Result<Self> {
-        check_names("job", [&file.job.name])?;
-        check_names("source", file.sources.keys())?;
-        check_names("segment", file.segments.keys())?;
-        check_names("metric", file.metrics.keys())?;
-        check_names("experiment", file.experiments.keys())?;
+        check_names("the job", [&file.job.name])?;
+        check_names("a source", file.sources.keys())?;
+        check_names("a segment", file.segments.keys())?;
+        check_names("a metric", file.metrics.keys())?;
+        check_names("an experiment", file.experiments.keys())?;
         if file.experiments.is_empty() {
             return wrong("the job has no experiment");
         }
@@ -234,8 +234,8 @@ fn check_names<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) -> R
             && name.len() <= LONGEST_NAME;
         if !plain {
             return wrong(format!(
-                "the name of a {what} must be letters, digits, '_', '-' and '.', begin with a letter or digit and \
-                 have at most {LONGEST_NAME} of them; found {name:?}"
+                "the name of {what} must be letters, digits, '_', '-' and '.', begin with a letter or digit and have \
+                 at most {LONGEST_NAME} of them; found {name:?}"
             ));
         }
     }

@@ -1,9 +1,11 @@
 //! Running a job: computing what is missing, and publishing it in one commit for each table.
 
+use std::collections::BTreeSet;
+
 use arrow::array::RecordBatch;
 use datafusion::logical_expr::Expr;
 use gosset_engine::delta::{DeltaStore, DeltaTableHandle, any_of};
-use gosset_engine::{Engine, EngineError, EngineOptions};
+use gosset_engine::{Engine, EngineError, EngineOptions, location, shown};
 use jiff::civil::Date;
 
 use crate::audit::Audit;
@@ -208,7 +210,9 @@ impl Runner {
     async fn compute(&self, work: &Work) -> Result<Computed> {
         let experiment = self.experiment(&work.experiment)?;
         let (units, query) = self.query(experiment).await?;
-        let summaries = summaries::collect(experiment, &units, query).await?;
+        let summaries = summaries::collect(experiment, &units, query)
+            .await
+            .map_err(|error| self.while_reading(experiment, error))?;
         let audits = checks::audits(&self.job, experiment, &summaries)?;
         let blocked: Vec<String> = audits.iter().filter(|a| a.blocks()).map(Audit::shown).collect();
         let effects =
@@ -233,6 +237,21 @@ impl Runner {
             rows: rows_of(&self.job.name, &experiment.name, date),
             warnings: audits.into_iter().filter(|a| a.failed && !a.blocking).collect(),
         })
+    }
+
+    /// Rows that cannot be read are told with the inputs that they are in.
+    fn while_reading(&self, experiment: &Experiment, error: JobError) -> JobError {
+        if !matches!(error, JobError::Data(_)) {
+            return error;
+        }
+        let sources = experiment.metrics.iter().map(|m| &self.job.sources[&m.source].section.url);
+        let urls: BTreeSet<&String> =
+            std::iter::once(&self.job.assignments.url).chain(sources).collect();
+        let shown: Vec<String> = urls
+            .into_iter()
+            .filter_map(|url| Some(format!("'{}'", shown(&location(url).ok()?))))
+            .collect();
+        error.about(&format!("reading {}", shown.join(" and ")))
     }
 
     /// One commit of `audits`, then one of `effects`: a reader trusts results once their effects are there.

@@ -67,6 +67,8 @@ pub(crate) struct Summaries {
     pub(crate) assigned: BTreeMap<String, u64>,
     /// Units in several arms.
     pub(crate) multiple: u64,
+    /// Those of them that are not analysed.
+    pub(crate) left_out: u64,
     /// Rows of the assignments without a unit, or units without an arm.
     pub(crate) unassigned: u64,
     /// Of each metric.
@@ -90,6 +92,7 @@ pub(crate) fn query(engine: &Engine, experiment: &Experiment, units: &Units) -> 
     let mut aggregates = vec![
         count(lit(1_i64)).alias("units"),
         sum(ident(units::rows(ASSIGNMENTS))).alias("assignment_rows"),
+        count(lit(1_i64)).filter(ident(units::SEVERAL_ARMS)).build()?.alias(units::SEVERAL_ARMS),
     ];
     for (i, source) in units.sources.iter().enumerate() {
         let rows = || ident(units::rows(source));
@@ -276,9 +279,10 @@ impl Row<'_> {
                 to.unassigned += n;
                 return Ok(());
             }
-            state::MULTIPLE_ARMS => to.multiple += n,
+            state::MULTIPLE_ARMS => to.left_out += n,
             _ => arms.iter().for_each(|arm| *to.analysed.entry(arm.clone()).or_default() += n),
         }
+        to.multiple += self.count(units::SEVERAL_ARMS)?;
         arms.into_iter().for_each(|arm| *to.assigned.entry(arm).or_default() += n);
         if to.assigned.len() > MAX_ARMS {
             return Err(JobError::Data(format!(

@@ -7,7 +7,7 @@ use datafusion::common::{DFSchema, JoinType};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min};
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Expr, cast, ident, lit, when};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, cast, ident, lit, when};
 use datafusion::prelude::DataFrame;
 use gosset_engine::Engine;
 
@@ -32,8 +32,10 @@ pub(crate) mod state {
 pub(crate) const UNIT: &str = "unit";
 pub(crate) const STATE: &str = "state";
 pub(crate) const ARM: &str = "arm";
-/// The last of a unit's arms by name; another than [`ARM`] where it has several.
+/// The last of a unit's arms by name; another than [`ARM`] where it has several and is not analysed.
 pub(crate) const LAST_ARM: &str = "last_arm";
+/// Whether a unit has more than one arm, whatever becomes of it.
+pub(crate) const SEVERAL_ARMS: &str = "several_arms";
 /// Rows of the assignments.
 pub(crate) const ASSIGNMENTS: &str = "[assignments]";
 const ALLOCATED: &str = "allocated";
@@ -180,7 +182,8 @@ impl Builder<'_> {
                 ));
             };
             let order = vec![ident(time).sort(true, false), arm.clone().sort(true, false)];
-            aggregates.push(first_value(arm, order).alias("first_arm"));
+            let first = first_value(arm.clone(), order).filter(arm.is_not_null()).build()?;
+            aggregates.push(first.alias("first_arm"));
         }
         aggregates.extend(once.aggregates());
         aggregates.extend(sums.exprs());
@@ -357,6 +360,7 @@ impl Builder<'_> {
             (ident(ARM), ident(LAST_ARM))
         };
         let mut columns = vec![
+            ident(ARM).not_eq(ident(LAST_ARM)).alias(SEVERAL_ARMS),
             state.alias(STATE),
             arm.alias(ARM),
             last.alias(LAST_ARM),

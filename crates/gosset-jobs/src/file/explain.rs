@@ -45,7 +45,10 @@ fn reason(message: &str) -> String {
         (m, Some((key, _))) if m.starts_with("missing field") => {
             format!("the key '{key}' is missing")
         }
-        _ => first.replace('`', "'"),
+        _ => first
+            .replace('`', "'")
+            .replace("expected a sequence", "expected a list")
+            .replace("expected u32", "expected an integer from 0 to 4294967295"),
     }
 }
 

@@ -235,16 +235,13 @@ async fn is_json_array(stores: &Stores, url: &ListingTableUrl, file: &ObjectMeta
     Ok(start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
 }
 
-/// A location as DataFusion lists it. Its own parser takes globs in paths only; here they work in URLs too.
+/// A location as DataFusion lists it. Its own parser takes patterns in paths only; here they work in URLs too.
 fn table_url(text: &str) -> Result<ListingTableUrl> {
-    let pattern = text.find(GLOB).filter(|_| text.contains("://"));
-    if let Some(pattern) = pattern {
-        let base = text[..pattern].rfind('/').expect("the scheme has slashes") + 1;
-        let url = stores::location(&text[..base])?;
+    if let Some(pattern) = text.find(GLOB) {
+        let base = text[..pattern].rfind('/').map_or(0, |slash| slash + 1);
+        let folder = if base == 0 { "./" } else { &text[..base] };
+        let url = stores::location(folder)?;
         return Ok(ListingTableUrl::try_new(url, None)?.with_glob(&text[base..])?);
-    }
-    if text.contains(GLOB) {
-        return Ok(ListingTableUrl::parse(text)?);
     }
     let mut url = stores::location(text)?;
     if ending(url.path()).is_none() && !url.path().ends_with('/') && !is_local_file(&url) {

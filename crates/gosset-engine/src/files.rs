@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::delta::{self, DeltaFiles};
-use crate::stores::{self, Stores};
+use crate::stores::{self, Stores, without_password};
 use crate::{EngineError, Result};
 
 /// Characters that make a path a pattern.
@@ -74,7 +74,8 @@ pub(crate) async fn table(
             Ok(Arc::new(DeltaFiles::of(&table, views)?))
         }
         Input::Files { url, first } => {
-            files_table(state, stores, *url, &first).await.map_err(|error| error.about(text))
+            let about = |error: EngineError| error.about(&without_password(text));
+            files_table(state, stores, *url, &first).await.map_err(about)
         }
     }
 }
@@ -110,6 +111,7 @@ enum Input {
 
 async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<Input> {
     let url = table_url(text)?;
+    let text = &*without_password(text);
     let store = stores.get(url.get_url())?;
     if url.is_collection()
         && url.get_glob().is_none()
@@ -320,7 +322,7 @@ impl TableProviderFactory for DeltaTables {
         };
         let url = table_url(location)?;
         let Some(table) = delta::load(url.get_url(), &self.stores).await? else {
-            let missing = format!("no Delta table found at '{location}'");
+            let missing = format!("no Delta table found at '{}'", without_password(location));
             return Err(EngineError::MissingInput(missing).into());
         };
         let views = state.config_options().execution.parquet.schema_force_view_types;

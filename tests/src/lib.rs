@@ -1,6 +1,7 @@
 //! Tests over the whole of Gosset: what they share.
 
 mod binary;
+pub mod calls;
 pub mod place;
 pub mod session;
 pub mod table;

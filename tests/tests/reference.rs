@@ -70,21 +70,47 @@ fn estimators_name_their_source_and_their_undefined_cases() {
     }
 }
 
+/// The files of queries: name and text.
+fn slt_files() -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(root().join("tests/slt")).unwrap();
+    let mut files: Vec<(String, String)> = entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
 #[test]
 fn every_function_has_a_file_of_queries() {
-    let folder = root().join("tests/slt");
-    let files: String = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
-        .collect();
+    let files = slt_files();
     for function in gosset_sql::FUNCTIONS {
-        let called = format!("{}(", function.name);
-        assert!(
-            files.contains(&called),
-            "no file of {} calls '{}'",
-            folder.display(),
-            function.name
-        );
+        let name = function.name;
+        let words = |text: &str| {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            text.split(|c| !is_name(c)).any(|word| word == name)
+        };
+        // Its name in the first line says which of the files that call it is its own.
+        let own = files.iter().find(|(_, text)| words(text.lines().next().unwrap_or_default()));
+        let (file, text) = own.unwrap_or_else(|| panic!("no file of tests/slt is about '{name}'"));
+        let call = format!("{name}(");
+        let results = text.split("\n\n").filter(|r| r.starts_with("query ") && r.contains(&call));
+        let (errors, results): (Vec<&str>, Vec<&str>) =
+            results.partition(|record| record.starts_with("query error"));
+        assert!(errors.len() >= 3, "{file}: {} errors of '{name}'", errors.len());
+        assert!(!results.is_empty(), "{file}: no results of '{name}'");
+    }
+}
+
+#[test]
+fn files_of_queries_say_where_their_numbers_are_from_and_which_errors_they_expect() {
+    for (file, text) in slt_files() {
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        assert!(header.iter().any(|line| line.starts_with("# Expected ")), "{file}: no oracle");
+        for line in text.lines() {
+            let bare = ["query error", "statement error"].contains(&line.trim());
+            assert!(!bare, "{file}: an error without a pattern passes on a typo");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, LargeBinaryBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{ScalarValue, exec_datafusion_err, internal_datafusion_err};
+use datafusion::common::{ScalarValue, exec_datafusion_err, internal_datafusion_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -72,6 +72,7 @@ impl Aggregate {
     }
 
     fn states(&self, args: &AccumulatorArgs<'_>) -> Result<(Box<dyn States>, StatesSource)> {
+        crate::planner::check_distinct(self.function, args.is_distinct)?;
         let call = Call::from_exprs(self.function, args.exprs, args.expr_fields)?;
         let source = StatesSource { make: self.parts().states, call };
         Ok((source.states()?, source))
@@ -106,10 +107,11 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        input::coerce(self.function, types)
+        input::coerce_or_leave(self.function, types)
     }
 
-    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        input::coerce(self.function, types)?;
         Ok((self.parts().returns)())
     }
 
@@ -122,6 +124,17 @@ impl AggregateUDFImpl for Aggregate {
         let (mut states, source) = self.states(&args)?;
         states.resize(1);
         Ok(Box::new(RowAccumulator { states, source, zeros: Vec::new() }))
+    }
+
+    /// The accumulator of a window frame whose start moves: values would have to leave it again.
+    fn create_sliding_accumulator(
+        &self,
+        _args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn Accumulator>> {
+        plan_err!(
+            "{}: a window frame whose start moves is not supported; expected UNBOUNDED PRECEDING",
+            self.function.name
+        )
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs<'_>) -> bool {

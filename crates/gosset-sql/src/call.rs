@@ -81,9 +81,13 @@ pub(crate) fn bind(function: &'static Function, types: &[DataType]) -> Result<Ve
     let fits = types.len() == fixed || (function.is_variadic() && types.len() >= fixed);
     if !fits {
         return plan_err!(
-            "{}: expected {} arguments, found {}: {}",
+            "{}: expected {}, found {}: {}",
             function.name,
-            if function.is_variadic() { format!("{fixed} or more") } else { fixed.to_string() },
+            match (function.is_variadic(), fixed) {
+                (true, _) => format!("{fixed} or more arguments"),
+                (false, 1) => "1 argument".to_owned(),
+                (false, _) => format!("{fixed} arguments"),
+            },
             types.len(),
             function.syntax()
         );
@@ -97,11 +101,15 @@ pub(crate) fn bind(function: &'static Function, types: &[DataType]) -> Result<Ve
 }
 
 /// Whether the last of these arguments is the options: a struct beyond the declared arguments, or, where the last
-/// argument may be repeated, a struct of constants.
+/// argument may be repeated, a struct of constants with the names of options. (A struct of columns may be one of
+/// constants as well, once the optimizer has put their values in place.)
 pub(crate) fn has_options(function: &Function, types: &[DataType], constant: bool) -> bool {
-    let Some(DataType::Struct(_)) = types.last() else { return false };
+    let Some(DataType::Struct(fields)) = types.last() else { return false };
     if function.is_variadic() {
-        constant && types.len() >= function.arguments.len()
+        let known = |name: &str| function.options().any(|option| option.name == name);
+        constant
+            && types.len() >= function.arguments.len()
+            && fields.iter().all(|field| known(field.name()))
     } else {
         types.len() == function.arguments.len() + 1
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, StructArray, new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
@@ -31,6 +31,15 @@ pub(crate) fn coerce(function: &'static Function, types: &[DataType]) -> Result<
         .collect::<Result<Vec<_>>>()?;
     coerced.extend_from_slice(&types[n..]);
     Ok(coerced)
+}
+
+/// As [`coerce`], but wrong arguments stay as they are: the return type of the call, which is asked for next, is the
+/// error then. DataFusion wraps one from here in a text about candidate functions, of which there is only one.
+pub(crate) fn coerce_or_leave(
+    function: &'static Function,
+    types: &[DataType],
+) -> Result<Vec<DataType>> {
+    Ok(coerce(function, types).unwrap_or_else(|_| types.to_vec()))
 }
 
 fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
@@ -115,7 +124,10 @@ fn coerce_unit(found: &DataType) -> Option<DataType> {
 }
 
 fn is_number(t: &DataType) -> bool {
-    t.is_numeric() || matches!(t, DataType::Boolean | DataType::Null)
+    match t {
+        DataType::Dictionary(_, values) => is_number(values),
+        other => other.is_numeric() || matches!(other, DataType::Boolean | DataType::Null),
+    }
 }
 
 fn is_binary(t: &DataType) -> bool {
@@ -180,8 +192,9 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Takes the arguments apart. `sizes` is the length of arrays among them once known.
-    pub(crate) fn new(call: &Call, args: &[ArrayRef]) -> Result<Self> {
+    /// Takes the arguments apart. Arrays must be there, and of one length, in the rows that `slots` does not leave out:
+    /// their length is the number of columns.
+    pub(crate) fn new(call: &Call, args: &[ArrayRef], slots: &[u32]) -> Result<Self> {
         let mut values = Self { names: Vec::new(), outcomes: 0, arrays: Vec::new() };
         for (bound, array) in call.arguments.iter().zip(args) {
             let outcome = match bound.argument.kind {
@@ -189,7 +202,7 @@ impl Values {
                 ArgumentKind::Covariates | ArgumentKind::Columns => false,
                 _ => continue,
             };
-            values.push(call, bound, array, outcome)?;
+            values.push(call, bound, array, outcome, slots)?;
         }
         Ok(values)
     }
@@ -202,7 +215,28 @@ impl Values {
         }
         let empty: Vec<ArrayRef> =
             call.arguments.iter().map(|b| new_null_array(&b.data_type, 0)).collect();
-        Self::new(call, &empty)?.columns(call).map(Some)
+        Self::new(call, &empty, &[])?.columns(call).map(Some)
+    }
+
+    /// Columns for a call without rows, whose arrays have no length: as if it were one.
+    pub(crate) fn columns_without_rows(call: &Call) -> Result<Columns> {
+        let outcomes = call.arguments.iter().filter(|b| b.argument.kind == ArgumentKind::Outcome);
+        let outcomes: Vec<String> = outcomes.map(|b| b.argument.name.to_owned()).collect();
+        let count = outcomes.len();
+        Columns::new(outcomes.into_iter().chain(["x1".to_owned()]), count)
+            .map_err(|e| failed(call.function, e))
+    }
+
+    /// Checks that these are the columns of the batches before: arrays of another length are others.
+    pub(crate) fn check_same(&self, call: &Call, columns: &Columns) -> Result<()> {
+        if self.names == columns.names() && self.outcomes == columns.outcomes() {
+            return Ok(());
+        }
+        exec_err!(
+            "{}: the arrays of an argument must have one length; found the columns {columns} and {}",
+            call.function.name,
+            self.columns(call)?
+        )
     }
 
     /// The columns by name.
@@ -211,7 +245,14 @@ impl Values {
             .map_err(|e| failed(call.function, e))
     }
 
-    fn push(&mut self, call: &Call, bound: &Bound, array: &ArrayRef, outcome: bool) -> Result<()> {
+    fn push(
+        &mut self,
+        call: &Call,
+        bound: &Bound,
+        array: &ArrayRef,
+        outcome: bool,
+        slots: &[u32],
+    ) -> Result<()> {
         match array.data_type() {
             DataType::Struct(fields) => {
                 let parts = array.as_struct();
@@ -223,25 +264,13 @@ impl Values {
             }
             DataType::List(_) => {
                 let lists = array.as_list::<i32>();
-                let size =
-                    (0..lists.len()).find(|&r| lists.is_valid(r)).map(|r| lists.value_length(r));
-                let Some(size) = size.filter(|_| !lists.is_empty()) else { return Ok(()) };
-                for r in (0..lists.len()).filter(|&r| lists.is_valid(r)) {
-                    if lists.value_length(r) != size {
-                        return exec_err!(
-                            "{}: the arrays of '{}' must have one length; found {size} and {}",
-                            call.function.name,
-                            bound.argument.name,
-                            lists.value_length(r)
-                        );
-                    }
-                }
+                let size = list_size(call, bound, lists, slots)?;
                 let items = lists.values().as_primitive::<Float64Type>();
                 for k in 0..size {
                     let column: Float64Array = (0..lists.len())
                         .map(|r| {
                             let at = (lists.value_offsets()[r] + k) as usize;
-                            (lists.is_valid(r) && items.is_valid(at)).then(|| items.value(at))
+                            (slots[r] != LEFT_OUT && items.is_valid(at)).then(|| items.value(at))
                         })
                         .collect();
                     let name = self.next_name(outcome);
@@ -273,6 +302,27 @@ impl Values {
         self.outcomes += usize::from(outcome);
         Ok(())
     }
+}
+
+/// The length of the arrays of an argument in the rows that are not left out.
+fn list_size(call: &Call, bound: &Bound, lists: &ListArray, slots: &[u32]) -> Result<i32> {
+    let (function, argument) = (call.function.name, bound.argument.name);
+    let mut size = None;
+    for r in (0..lists.len()).filter(|&r| slots[r] != LEFT_OUT) {
+        if lists.is_null(r) {
+            return exec_err!(
+                "{function}: the array '{argument}' is NULL in some rows; expected an array in every row, whose items may be NULL: coalesce({argument}, [NULL, ...])"
+            );
+        }
+        let found = lists.value_length(r);
+        let size = *size.get_or_insert(found);
+        if found != size {
+            return exec_err!(
+                "{function}: the arrays of '{argument}' must have one length; found {size} and {found}"
+            );
+        }
+    }
+    Ok(size.unwrap_or(0))
 }
 
 /// The rows of a batch that are used, ready for a table of summaries.

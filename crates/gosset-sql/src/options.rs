@@ -147,7 +147,7 @@ impl Options {
                 return plan_err!(
                     "{}: unknown option '{name}'; expected {}",
                     function.name,
-                    known.join(", ")
+                    if known.is_empty() { "no options".to_owned() } else { known.join(", ") }
                 );
             };
             let Some(parsed) = parse_value(&spec.values, &value) else {
@@ -324,8 +324,10 @@ fn struct_fields(scalar: &ScalarValue) -> Option<Vec<(String, ScalarValue)>> {
 }
 
 fn shown(scalar: &ScalarValue) -> String {
-    match text(scalar) {
-        Some(text) => format!("'{text}'"),
-        None => scalar.to_string(),
+    match (text(scalar), scalar) {
+        (Some(text), _) => format!("'{text}'"),
+        // With its point, which makes 64.0 no integer.
+        (None, ScalarValue::Float64(Some(x))) => format!("{x:?}"),
+        (None, other) => other.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! Checks of calls while SQL is planned: literals, DISTINCT and ORDER BY are visible here and nowhere later.
 
 use arrow::datatypes::Fields;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::planner::{
@@ -18,12 +19,7 @@ pub(crate) struct OptionsPlanner;
 impl ExprPlanner for OptionsPlanner {
     fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
         if let Some(function) = crate::function(expr.func.name()) {
-            if expr.distinct {
-                return plan_err!(
-                    "{}: DISTINCT is not accepted: it would drop equal units, which are different units",
-                    function.name
-                );
-            }
+            check_distinct(function, expr.distinct)?;
             if !expr.order_by.is_empty() {
                 return plan_err!(
                     "{}: ORDER BY inside the call is not accepted: the result does not depend on the order",
@@ -39,10 +35,22 @@ impl ExprPlanner for OptionsPlanner {
         if let WindowFunctionDefinition::AggregateUDF(udf) = &expr.func_def
             && let Some(function) = crate::function(udf.name())
         {
+            check_distinct(function, expr.distinct)?;
             check_options(function, &expr.args)?;
         }
         Ok(PlannerResult::Original(expr))
     }
+}
+
+/// Refuses DISTINCT, which no function of ours means anything with.
+pub(crate) fn check_distinct(function: &Function, distinct: bool) -> Result<()> {
+    if distinct {
+        return plan_err!(
+            "{}: DISTINCT is not accepted: it would drop equal units, which are different units",
+            function.name
+        );
+    }
+    Ok(())
 }
 
 /// Parses the options of a call if its last argument is a struct literal.
@@ -56,6 +64,8 @@ pub(crate) fn check_options(function: &'static Function, args: &[Expr]) -> Resul
         Some(literals) if beyond || (function.is_variadic() && args.len() >= declared) => {
             Options::parse(function, literals).map(|_| ())
         }
+        // The value of a parameter is known, and checked, when states are made.
+        None if args.last().is_some_and(has_placeholder) => Ok(()),
         None if beyond => plan_err!("{}: the options must be literals", function.name),
         _ => Ok(()),
     }
@@ -76,6 +86,10 @@ fn struct_literal(expr: &Expr) -> Option<Vec<(String, &Expr)>> {
             _ => None,
         })
         .collect()
+}
+
+fn has_placeholder(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(matches!(e, Expr::Placeholder(_)))).unwrap_or(false)
 }
 
 /// The value of a literal, of a negated one and of a struct of literals.

@@ -42,15 +42,17 @@ impl ScalarUDFImpl for Scalar {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        input::coerce(self.function, types)
+        input::coerce_or_leave(self.function, types)
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok((self.parts().returns)())
     }
 
-    /// Literals are known here, so that wrong options are errors of planning.
+    /// Types and literals are known here, so that wrong ones are errors of planning.
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        input::coerce(self.function, &types)?;
         let options = args.arg_fields.len() > self.function.arguments.len();
         if let Some(Some(scalar)) = args.scalar_arguments.last().filter(|_| options) {
             crate::options::Options::from_scalar(self.function, scalar)?;

@@ -8,12 +8,12 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, LargeBi
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
-use gosset_stats::exact::{Products, SumTable, Sums};
+use gosset_stats::exact::{Products, SumTable};
 use gosset_stats::summary::{AnySummary, Columns, Counts, Reader, Summary, Table, Totals, Writer};
 
 use crate::aggregate::States;
 use crate::call::Call;
-use crate::function::{AggregateParts, Implementation};
+use crate::function::{AggregateParts, Function, Implementation};
 use crate::input::{LEFT_OUT, Labels, Prepared, Values, binary_values, failed, slots_of};
 use crate::two_arm::SqlSummary;
 
@@ -37,7 +37,7 @@ pub(crate) const fn summary_of_columns<S: SqlSummary>() -> Implementation {
 }
 
 fn one_of<S: SqlSummary>(call: &Call) -> Result<Box<dyn States>> {
-    let mut states = One::<S> { call: call.clone(), table: None, groups: 0 };
+    let mut states = One::<S> { call: call.clone(), columns: None, table: None, groups: 0 };
     if let Some(columns) = Values::columns_of_types(call)? {
         states.make_table(columns)?;
     }
@@ -48,17 +48,18 @@ fn one_of<S: SqlSummary>(call: &Call) -> Result<Box<dyn States>> {
 #[derive(Debug)]
 struct One<S: SqlSummary> {
     call: Call,
-    /// `None` while the length of an array of covariates is not known.
+    /// `None` while the length of an array of covariates is not known, as is the table.
+    columns: Option<Columns>,
     table: Option<S::Table>,
     groups: usize,
 }
 
 impl<S: SqlSummary> One<S> {
     fn make_table(&mut self, columns: Columns) -> Result<()> {
-        let table = S::table(columns, &self.call.options);
+        let table = S::table(columns.clone(), &self.call.options);
         let mut table = table.map_err(|e| failed(self.call.function, e))?;
         table.resize(self.groups);
-        self.table = Some(table);
+        (self.columns, self.table) = (Some(columns), Some(table));
         Ok(())
     }
 }
@@ -77,13 +78,16 @@ impl<S: SqlSummary> States for One<S> {
         groups: &[usize],
         filter: Option<&BooleanArray>,
     ) -> Result<()> {
-        let values = Values::new(&self.call, args)?;
-        if self.table.is_none() {
-            let columns = values.columns(&self.call)?;
-            self.make_table(columns)?;
+        let slots = slots_of(groups, filter);
+        if slots.iter().all(|&slot| slot == LEFT_OUT) {
+            return Ok(());
+        }
+        let values = Values::new(&self.call, args, &slots)?;
+        match &self.columns {
+            Some(columns) => values.check_same(&self.call, columns)?,
+            None => self.make_table(values.columns(&self.call)?)?,
         }
         let Some(table) = &mut self.table else { return Ok(()) };
-        let slots = slots_of(groups, filter);
         let prepared = Prepared::new(&self.call, args, values, slots, |slot| {
             S::add_dropped(table, slot as usize, 1);
         })?;
@@ -131,20 +135,22 @@ impl<S: SqlSummary> States for One<S> {
 
 /// `exact_sum`.
 pub(crate) const SUM: Implementation = Implementation::Aggregate(AggregateParts {
-    states: |_| Ok(Box::new(TotalsStates::new(Totals::sum))),
+    states: |call| Ok(Box::new(TotalsStates::new(call, |_, sum| sum))),
     returns: double,
 });
 
 /// `exact_avg`.
 pub(crate) const AVG: Implementation = Implementation::Aggregate(AggregateParts {
-    states: |_| Ok(Box::new(TotalsStates::new(Totals::mean))),
+    states: |call| Ok(Box::new(TotalsStates::new(call, |n, sum| sum / n as f64))),
     returns: double,
 });
 
 /// The exact sum of one column per group.
 struct TotalsStates {
+    function: &'static Function,
     table: SumTable,
-    finish: fn(&Totals) -> Option<f64>,
+    /// The result of some values and their sum.
+    finish: fn(u64, f64) -> f64,
 }
 
 impl Debug for TotalsStates {
@@ -154,13 +160,8 @@ impl Debug for TotalsStates {
 }
 
 impl TotalsStates {
-    fn new(finish: fn(&Totals) -> Option<f64>) -> Self {
-        Self { table: SumTable::new(1, Products::None), finish }
-    }
-
-    fn totals(&self, group: usize) -> Totals {
-        let Sums { n, mut sums } = self.table.get(group as u32);
-        Totals { n, sum: sums.pop().unwrap_or_default() }
+    fn new(call: &Call, finish: fn(u64, f64) -> f64) -> Self {
+        Self { function: call.function, table: SumTable::new(1, Products::None), finish }
     }
 }
 
@@ -207,9 +208,8 @@ impl States for TotalsStates {
             } else {
                 let mut reader = Reader::new(state);
                 let read = Totals::read(&mut reader).and_then(|t| reader.finish().map(|()| t));
-                let Totals { n, sum } =
-                    read.map_err(|e| datafusion::common::exec_datafusion_err!("exact_sum: {e}"))?;
-                self.table.merge(group as u32, &Sums { n, sums: vec![sum] });
+                let Totals { n, sum } = read.map_err(|e| failed(self.function, e))?;
+                self.table.merge_parts(group as u32, n, &[sum]);
             }
         }
         self.table.add(&slots, &[&column]);
@@ -217,14 +217,18 @@ impl States for TotalsStates {
     }
 
     fn encode(&self, group: usize, out: &mut Vec<u8>) {
-        let mut writer = Writer::default();
-        self.totals(group).write(&mut writer);
-        out.extend_from_slice(&writer.into_bytes());
+        let mut writer = Writer::after(std::mem::take(out));
+        let slot = group as u32;
+        Totals { n: self.table.count(slot), sum: self.table.sum(slot, 0) }.write(&mut writer);
+        *out = writer.into_bytes();
     }
 
     fn evaluate(&self, groups: Range<usize>) -> Result<ArrayRef> {
-        let values: Float64Array = groups.map(|g| (self.finish)(&self.totals(g))).collect();
-        Ok(Arc::new(values))
+        let values = groups.map(|group| {
+            let n = self.table.count(group as u32);
+            (n > 0).then(|| (self.finish)(n, self.table.sum_f64(group as u32, 0)))
+        });
+        Ok(Arc::new(values.collect::<Float64Array>()))
     }
 
     fn drop_first(&mut self, groups: usize) {
@@ -330,6 +334,19 @@ struct Merged {
     groups: Vec<Option<AnySummary>>,
 }
 
+impl Merged {
+    fn add(&mut self, group: usize, bytes: &[u8]) -> Result<()> {
+        let merged = AnySummary::decode(bytes).and_then(|summary| match &mut self.groups[group] {
+            Some(merged) => merged.merge(&summary),
+            none => {
+                *none = Some(summary);
+                Ok(())
+            }
+        });
+        merged.map_err(|e| failed(self.call.function, e))
+    }
+}
+
 impl States for Merged {
     fn resize(&mut self, groups: usize) {
         self.groups.resize(groups, None);
@@ -346,24 +363,15 @@ impl States for Merged {
         };
         for (slot, value) in slots_of(groups, filter).into_iter().zip(values) {
             if let Some(value) = value.filter(|_| slot != LEFT_OUT) {
-                self.merge(slot as usize, value)?;
+                self.add(slot as usize, value)?;
             }
         }
         Ok(())
     }
 
+    /// A state has no bytes before the first summary; a summary always has some.
     fn merge(&mut self, group: usize, state: &[u8]) -> Result<()> {
-        if state.is_empty() {
-            return Ok(());
-        }
-        let merged = AnySummary::decode(state).and_then(|summary| match &mut self.groups[group] {
-            Some(merged) => merged.merge(&summary),
-            none => {
-                *none = Some(summary);
-                Ok(())
-            }
-        });
-        merged.map_err(|e| failed(self.call.function, e))
+        if state.is_empty() { Ok(()) } else { self.add(group, state) }
     }
 
     fn encode(&self, group: usize, out: &mut Vec<u8>) {

@@ -47,6 +47,8 @@ pub(crate) trait SqlSummary: Summary {
     fn table(columns: Columns, options: &Options) -> gosset_stats::Result<Self::Table>;
     /// Its columns.
     fn columns(&self) -> &Columns;
+    /// Rows of the arm, with those that were left out.
+    fn seen(&self) -> u64;
     /// Counts rows that were left out.
     fn add_dropped(table: &mut Self::Table, slot: usize, rows: u64);
 }
@@ -58,6 +60,9 @@ impl SqlSummary for Moments {
     }
     fn columns(&self) -> &Columns {
         self.columns()
+    }
+    fn seen(&self) -> u64 {
+        self.n() + self.dropped()
     }
     fn add_dropped(table: &mut MomentsTable, slot: usize, rows: u64) {
         table.add_dropped(slot, rows);
@@ -71,6 +76,9 @@ impl SqlSummary for Buckets {
     }
     fn columns(&self) -> &Columns {
         self.columns()
+    }
+    fn seen(&self) -> u64 {
+        self.rows() + self.dropped()
     }
     fn add_dropped(table: &mut BucketTable, slot: usize, rows: u64) {
         table.add_dropped(slot, rows);
@@ -91,6 +99,7 @@ fn states<C: Comparison>(call: &Call) -> Result<Box<dyn States>> {
     let mut states = TwoArm::<C> {
         comparison: C::new(&call.options),
         call: call.clone(),
+        columns: None,
         table: None,
         groups: Vec::new(),
         found_bytes: 0,
@@ -106,7 +115,8 @@ fn states<C: Comparison>(call: &Call) -> Result<Box<dyn States>> {
 struct TwoArm<C: Comparison> {
     comparison: C,
     call: Call,
-    /// `None` while the length of an array of covariates is not known.
+    /// `None` while the length of an array of covariates is not known, as is the table.
+    columns: Option<Columns>,
     table: Option<<C::Summary as SqlSummary>::Table>,
     groups: Vec<Group>,
     /// About the bytes of the names of all groups.
@@ -141,10 +151,10 @@ impl Group {
 
 impl<C: Comparison> TwoArm<C> {
     fn make_table(&mut self, columns: Columns) -> Result<()> {
-        let mut table =
-            C::Summary::table(columns, &self.call.options).map_err(|e| self.failed(e))?;
+        let table = C::Summary::table(columns.clone(), &self.call.options);
+        let mut table = table.map_err(|e| self.failed(e))?;
         table.resize(2 * self.groups.len());
-        self.table = Some(table);
+        (self.columns, self.table) = (Some(columns), Some(table));
         Ok(())
     }
 
@@ -199,31 +209,40 @@ impl<C: Comparison> TwoArm<C> {
     }
 
     /// The summaries of control and treatment.
-    fn arms(&self, group: usize) -> Result<Option<(C::Summary, C::Summary)>> {
-        Ok(self.table.as_ref().map(|table| (table.get(2 * group), table.get(2 * group + 1))))
+    fn arms(&self, group: usize) -> Result<(C::Summary, C::Summary)> {
+        if let Some(table) = &self.table {
+            return Ok((table.get(2 * group), table.get(2 * group + 1)));
+        }
+        let columns = Values::columns_without_rows(&self.call)?;
+        let mut empty =
+            C::Summary::table(columns, &self.call.options).map_err(|e| self.failed(e))?;
+        empty.resize(2);
+        Ok((empty.get(0), empty.get(1)))
     }
 
-    fn effect(&self, group: usize) -> Result<Option<Effect>> {
-        let Some((control, treatment)) = self.arms(group)? else { return Ok(None) };
+    fn effect(&self, group: usize) -> Result<Effect> {
+        let (control, treatment) = self.arms(group)?;
         let effect = self.comparison.compare(&treatment, &control);
         let mut effect = effect.map_err(|e| self.failed(e))?;
         effect.n_dropped += self.groups[group].without_arm;
-        if let Some(missing) = self.missing_arm(group, &effect) {
+        if let Some(missing) = self.missing_arm(group, &treatment, &control) {
             effect.note = Some(missing);
         }
-        Ok(Some(effect))
+        Ok(effect)
     }
 
-    /// What to say where a named arm has no rows and other arms have.
-    fn missing_arm(&self, group: usize, effect: &Effect) -> Option<String> {
-        let (treatment, control) =
-            self.call.options.text("treatment").zip(self.call.options.text("control"))?;
-        let (name, other, other_rows) = if effect.rows_treatment == 0 {
-            (treatment, control, effect.rows_control)
-        } else if effect.rows_control == 0 {
-            (control, treatment, effect.rows_treatment)
-        } else {
-            return None;
+    /// What to say where a named arm has no rows, not even such as are left out, and other arms have.
+    fn missing_arm(
+        &self,
+        group: usize,
+        treatment: &C::Summary,
+        control: &C::Summary,
+    ) -> Option<String> {
+        let names = (self.call.options.text("treatment")?, self.call.options.text("control")?);
+        let (name, other, other_rows) = match (treatment.seen(), control.seen()) {
+            (0, rows) => (names.0, names.1, rows),
+            (rows, 0) => (names.1, names.0, rows),
+            _ => return None,
         };
         let mut found: BTreeSet<&str> =
             self.groups[group].found.iter().map(String::as_str).collect();
@@ -257,10 +276,13 @@ impl<C: Comparison> States for TwoArm<C> {
             return exec_err!("{}: no argument is the arm", self.call.function.name);
         };
         let slots = self.arm_slots(&args[arm], groups, filter)?;
-        let values = Values::new(&self.call, args)?;
-        let columns = values.columns(&self.call)?;
-        if self.table.is_none() {
-            self.make_table(columns)?;
+        if slots.iter().all(|&slot| slot == LEFT_OUT) {
+            return Ok(());
+        }
+        let values = Values::new(&self.call, args, &slots)?;
+        match &self.columns {
+            Some(columns) => values.check_same(&self.call, columns)?,
+            None => self.make_table(values.columns(&self.call)?)?,
         }
         let Some(table) = &mut self.table else { return Ok(()) };
         let prepared = Prepared::new(&self.call, args, values, slots, |slot| {
@@ -273,7 +295,7 @@ impl<C: Comparison> States for TwoArm<C> {
     fn merge(&mut self, group: usize, state: &[u8]) -> Result<()> {
         let read = || -> gosset_stats::Result<_> {
             let mut reader = Reader::new(state);
-            let without_arm = reader.varint()?;
+            let without_arm = reader.rows()?;
             let found = (0..reader.count(1)?)
                 .map(|_| reader.text())
                 .collect::<gosset_stats::Result<Vec<_>>>()?;
@@ -321,17 +343,19 @@ impl<C: Comparison> States for TwoArm<C> {
     }
 
     fn evaluate(&self, groups: Range<usize>) -> Result<ArrayRef> {
-        let effects = groups.map(|g| self.effect(g)).collect::<Result<Vec<_>>>()?;
+        let effects = groups.map(|g| self.effect(g).map(Some)).collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(effects_to_struct(&effects)))
     }
 
     fn check_whole(&self) -> Result<()> {
-        if let Some(effect) = self.effect(0)?
-            && let Some(missing) = self.missing_arm(0, &effect)
-        {
-            return exec_err!("{}: {missing}", self.call.function.name);
+        if self.call.options.text("treatment").is_none() {
+            return Ok(());
         }
-        Ok(())
+        let (control, treatment) = self.arms(0)?;
+        match self.missing_arm(0, &treatment, &control) {
+            Some(missing) => exec_err!("{}: {missing}", self.call.function.name),
+            None => Ok(()),
+        }
     }
 
     fn drop_first(&mut self, groups: usize) {

@@ -105,6 +105,7 @@ fn rounds(block: [u8; 16]) -> [u8; 16] {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

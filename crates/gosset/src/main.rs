@@ -43,6 +43,30 @@ impl App {
         options
     }
 
+    /// Tells people on standard error what was done; a collector of logs gets it as a line of its own form.
+    pub(crate) fn say(&self, text: &str) {
+        match self.shared.log_format {
+            LogFormat::Text => eprintln!("{text}"),
+            LogFormat::Json => tracing::info!("{}", text.trim()),
+        }
+    }
+
+    /// Tells what is not as it should be, and did not stop the work.
+    pub(crate) fn warn(&self, text: &str) {
+        match self.shared.log_format {
+            LogFormat::Text => eprintln!("warning: {text}"),
+            LogFormat::Json => tracing::warn!("{text}"),
+        }
+    }
+
+    /// Tells what failed, where other work goes on.
+    pub(crate) fn error(&self, text: &str) {
+        match self.shared.log_format {
+            LogFormat::Text => eprintln!("error: {text}"),
+            LogFormat::Json => tracing::error!("{text}"),
+        }
+    }
+
     /// An engine with the options of the command line.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::new(self.engine_options(EngineOptions::new()))?)

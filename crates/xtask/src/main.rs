@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 const USAGE: &str = "\
 usage: cargo x <chore>
 
-  docs [--check]       writes sql/functions.md from the functions' documentation; --check only compares
+  docs [--check]       writes sql/functions.md and jobs/schema.json from the code; --check only compares
   golden               makes the expected numbers of tests/golden again (needs python3)
   peers [ROWS]         Gosset, DuckDB and Polars on one generated file of 1,000,000 rows (needs python3)";
 
@@ -35,22 +35,35 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Every generated file with its content.
-fn generated() -> Vec<(PathBuf, String)> {
-    vec![(root().join("sql/functions.md"), gosset_sql::functions_markdown())]
-}
+/// Every generated file with what generates it: arguments of the binary. (A dependency on the functions themselves
+/// would build DataFusion once more, with the features that this program alone asks for.)
+const GENERATED: &[(&str, &[&str])] = &[
+    ("sql/functions.md", &["functions", "--format", "markdown"]),
+    ("jobs/schema.json", &["schema"]),
+];
 
 fn docs(check: bool) -> Result<(), String> {
-    for (path, content) in generated() {
-        let shown = path.display();
+    for (path, args) in GENERATED {
+        let output = cargo()
+            .args(["run", "--quiet", "--package", "gosset", "--"])
+            .args(*args)
+            .current_dir(root())
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .map_err(|e| format!("failed to start cargo: {e}"))?;
+        if !output.status.success() {
+            return Err(format!("gosset {} ended with {}", args.join(" "), output.status));
+        }
+        let file = root().join(path);
         if check {
-            if std::fs::read_to_string(&path).ok().as_ref() != Some(&content) {
-                return Err(format!("{shown} is not up to date: run `cargo x docs`"));
+            if std::fs::read(&file).ok().as_ref() != Some(&output.stdout) {
+                return Err(format!("{path} is not up to date: run `cargo x docs`"));
             }
-            println!("{shown} is up to date");
+            println!("{path} is up to date");
         } else {
-            std::fs::write(&path, content).map_err(|e| format!("failed to write {shown}: {e}"))?;
-            println!("wrote {shown}");
+            std::fs::write(&file, output.stdout)
+                .map_err(|e| format!("failed to write {path}: {e}"))?;
+            println!("wrote {path}");
         }
     }
     Ok(())
@@ -75,13 +88,26 @@ fn golden() -> Result<(), String> {
 fn peers(rows: &str) -> Result<(), String> {
     let folder = root().join("benches/peers");
     let python = python(&folder.join("requirements.txt"), "peers")?;
-    run(Command::new(env!("CARGO")).args(["build", "--release", "--package", "gosset"]))?;
+    run(cargo().args(["build", "--release", "--package", "gosset"]))?;
     let file = target().join(format!("peers-{rows}.parquet"));
     if !file.exists() {
         run(Command::new(&python).arg(folder.join("generate.py")).arg(rows).arg(&file))?;
     }
     let gosset = target().join("release/gosset");
     run(Command::new(&python).arg(folder.join("run.py")).arg(gosset).arg(file))
+}
+
+/// Cargo, without what it tells this program of its package: build scripts that look at it would run again, and DataFusion
+/// with them.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| told.iter().any(|prefix| name.starts_with(prefix))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// The python of a virtual environment in the target folder that has the packages of a file.

@@ -21,7 +21,8 @@ Feed it to `clustered_ttest_effect` and `bootstrap_effect`.
 | --- | --- |
 | `unit` or a column NULL | the row is left out and counted |
 | NaN or ±∞ | kept, and NaN in what is made of it |
-| no rows | the empty summary |",
+| an array NULL | an error, since its length is the number of columns; its items may be NULL |
+| no rows | the empty summary; NULL where there is an array, whose length no row tells |",
     returns: "a summary, LARGEBINARY",
     arguments: &[
         UNIT,

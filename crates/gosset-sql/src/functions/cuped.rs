@@ -34,6 +34,7 @@ on the value put in place. Assumes that covariates are not affected by the treat
 | --- | --- |
 | `y` or `arm` NULL | the row is left out and counted in `n_dropped` |
 | a covariate NULL | follows `missing` |
+| an array of covariates NULL | an error, since its length is the number of covariates; its items may be NULL |
 | NaN or ±∞ | NaN |
 | an arm with fewer than two rows | estimate where there is one; no interval and p-value, with a `note` |",
     returns: "an effect",

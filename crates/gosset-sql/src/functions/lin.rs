@@ -38,6 +38,7 @@ Missing covariates are treated as in `cuped`.
 | --- | --- |
 | `y` or `arm` NULL | the row is left out and counted in `n_dropped` |
 | a covariate NULL | follows `missing` |
+| an array of covariates NULL | an error, since its length is the number of covariates; its items may be NULL |
 | NaN or ±∞ | NaN |
 | an arm with too few rows for its covariates | NULL where not defined, with a `note` |",
     returns: "an effect",

@@ -27,8 +27,9 @@ squares; use `buckets` for that.
 | --- | --- |
 | an outcome NULL | the row is left out and counted |
 | a covariate NULL | follows `missing` |
+| an array NULL | an error, since its length is the number of columns; its items may be NULL |
 | NaN or ±∞ | kept, and NaN in what is made of it |
-| no rows | the empty summary |",
+| no rows | the empty summary; NULL where there is an array, whose length no row tells |",
     returns: "a summary, LARGEBINARY",
     arguments: &[
         OUTCOMES,

@@ -88,8 +88,8 @@ impl BootstrapOptions {
 /// why. NaN or infinite values give NaN.
 ///
 /// # Errors
-/// [`Error::Mismatch`] for summaries of different columns, [`Error::Invalid`] for options out of range and for more than
-/// two outcomes.
+/// [`Error::Mismatch`] for summaries of different columns or bucket counts, [`Error::Invalid`] for options out of range
+/// and for more than two outcomes.
 ///
 /// # References
 /// Chamandy, Muralidharan, Najmi and Naidu (2012), Estimating uncertainty for massive data streams, Google technical
@@ -111,7 +111,7 @@ pub fn bootstrap(
     let mut effect = Effect::of_buckets((t, c), inference, method)?;
     let Some(clustered) = effect.cluster(t, c, LEAST_UNITS) else { return Ok(effect) };
     let replicates = Replicates::draw((t, c), &clustered, options);
-    effect.remark_empty(options.replicates as usize - replicates.effects.len());
+    effect.remark_empty(replicates.effects.len(), options.replicates);
     if options.interval == Interval::Normal {
         effect.infer(inference, &replicates.difference(&clustered));
     } else {
@@ -167,9 +167,10 @@ impl Replicates {
 }
 
 impl Effect {
-    fn remark_empty(&mut self, empty: usize) {
+    fn remark_empty(&mut self, kept: usize, replicates: u32) {
+        let empty = replicates as usize - kept;
         if empty > 0 {
-            self.remark(format!("{empty} replicates were empty in an arm and are left out"));
+            self.remark(format!("left out, empty in an arm: {empty} of {replicates} replicates"));
         }
     }
 

@@ -91,6 +91,13 @@ impl Effect {
                 c.columns()
             )));
         }
+        if t.buckets() != c.buckets() {
+            return Err(Error::Mismatch(format!(
+                "expected two summaries of the same bucket count, found {} for treatment and {} for control",
+                t.buckets(),
+                c.buckets()
+            )));
+        }
         let outcomes = t.columns().outcomes();
         if outcomes > 2 {
             return Err(Error::Invalid(format!(

@@ -1,35 +1,52 @@
 //! One exact sum.
 
-use num_bigint::{BigInt, BigUint, Sign};
+use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive, Zero};
 
+use super::int256::I256;
+use super::plain::Plain;
 use crate::{Error, Result};
 
 const NAN: u8 = 1;
 const POS_INF: u8 = 2;
 const NEG_INF: u8 = 4;
 
-/// Carries are let run this many additions before they are propagated: each adds at most 2³² to a digit, and
-/// 2²⁹ · 2³² stays well inside of an `i64`.
-const MAX_PENDING: u32 = 1 << 29;
-
 /// The true sum of any doubles, products of two doubles and scaled integers.
 ///
-/// The value is `Σ digit[i] · 2^(32·(base+i))` with signed digits whose carries are propagated lazily; the range is
-/// sparse, so that a sum of ordinary values takes a few words. NaN and infinities are remembered as flags beside the
-/// finite part, so that they too are independent of the order. Adding `±0.0` is nothing: a sum of `-0.0`s is `+0.0`.
-#[derive(Debug, Clone, Default)]
+/// Sums of ordinary values fit in 256 bits and are held in place; others move to a sparse big accumulator on the heap.
+/// NaN and infinities are remembered as flags beside the finite part, so that they too are independent of the order.
+/// Adding `±0.0` is nothing: a sum of `-0.0`s is `+0.0`.
+#[derive(Debug, Clone)]
 pub struct ExactSum {
-    base: i32,
-    digits: Vec<i64>,
-    pending: u32,
+    value: Value,
     flags: u8,
+}
+
+/// The finite part of a sum.
+#[derive(Debug, Clone)]
+enum Value {
+    /// `integer · 2^(8·exponent)`; zero has any exponent.
+    Small { integer: I256, exponent: i16 },
+    /// What does not fit, and stays here.
+    Big(Box<Plain>),
+}
+
+impl Default for ExactSum {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl ExactSum {
     /// The empty sum, zero.
     pub const fn new() -> Self {
-        Self { base: 0, digits: Vec::new(), pending: 0, flags: 0 }
+        Self { value: Value::Small { integer: I256::ZERO, exponent: 0 }, flags: 0 }
+    }
+
+    /// A sum that is a big accumulator from the start.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self { value: Value::Big(Box::default()), flags: 0 }
     }
 
     /// An integer as an exact sum.
@@ -37,6 +54,21 @@ impl ExactSum {
         let mut sum = Self::new();
         sum.add_scaled(value, 0);
         sum
+    }
+
+    /// `value · 2^exponent` as an exact sum.
+    pub(super) fn scaled(value: i128, exponent: i32) -> Self {
+        match i16::try_from(exponent.div_euclid(8)) {
+            Ok(unit) => {
+                let integer = I256::shifted(value, exponent.rem_euclid(8) as u32);
+                Self { value: Value::Small { integer, exponent: unit }, flags: 0 }
+            }
+            Err(_) => {
+                let mut sum = Self::new();
+                sum.add_scaled(value, exponent);
+                sum
+            }
+        }
     }
 
     /// Adds one double.
@@ -63,25 +95,15 @@ impl ExactSum {
 
     /// Adds `value · 2^exponent`.
     pub fn add_scaled(&mut self, value: i128, exponent: i32) {
-        if value == 0 {
+        if let Value::Big(big) = &mut self.value {
+            big.add_scaled(value, exponent);
             return;
         }
-        let (first, shift) = (exponent.div_euclid(32), exponent.rem_euclid(32) as u32);
-        self.make_room(first, first + 5);
-        let mut i = (first - self.base) as usize;
-        let low_bits = 32 - shift;
-        self.digits[i] += ((value as u128 & ((1u128 << low_bits) - 1)) as i64) << shift;
-        let mut rest = value >> low_bits;
-        i += 1;
-        while rest != i128::from(rest as i32) {
-            self.digits[i] += (rest & 0xffff_ffff) as i64;
-            rest >>= 32;
-            i += 1;
-        }
-        self.digits[i] += rest as i64;
-        self.pending += 1;
-        if self.pending >= MAX_PENDING {
-            self.propagate();
+        match i16::try_from(exponent.div_euclid(8)) {
+            Ok(unit) => {
+                self.add_small(I256::shifted(value, exponent.rem_euclid(8) as u32), unit, 1)
+            }
+            Err(_) => self.big().add_scaled(value, exponent),
         }
     }
 
@@ -97,20 +119,37 @@ impl ExactSum {
 
     fn combine(&mut self, other: &Self, sign: i64) {
         self.flags |= other.flags;
-        if other.digits.is_empty() {
+        match &other.value {
+            Value::Small { integer, exponent } => self.add_small(*integer, *exponent, sign),
+            Value::Big(other) => self.big().combine(other, sign),
+        }
+    }
+
+    fn add_small(&mut self, other: I256, unit: i16, sign: i64) {
+        if other.is_zero() {
             return;
         }
-        if self.pending.saturating_add(other.pending).saturating_add(1) >= MAX_PENDING {
-            self.propagate();
+        if let Value::Small { integer, exponent } = &mut self.value {
+            let signed = if sign < 0 { other.negate() } else { Some(other) };
+            let sum = signed.and_then(|other| small_sum((*integer, *exponent), (other, unit)));
+            if let Some(sum) = sum {
+                (*integer, *exponent) = sum;
+                return;
+            }
         }
-        self.make_room(other.base, other.base + other.digits.len() as i32 - 1);
-        let offset = (other.base - self.base) as usize;
-        for (mine, theirs) in self.digits[offset..].iter_mut().zip(&other.digits) {
-            *mine += sign * theirs;
+        self.big().add_wide(other, 8 * i32::from(unit), sign);
+    }
+
+    /// The finite part as a big accumulator from now on.
+    fn big(&mut self) -> &mut Plain {
+        if let Value::Small { integer, exponent } = self.value {
+            let mut big = Box::<Plain>::default();
+            big.add_wide(integer, 8 * i32::from(exponent), 1);
+            self.value = Value::Big(big);
         }
-        self.pending = self.pending.saturating_add(other.pending).saturating_add(1);
-        if self.pending >= MAX_PENDING {
-            self.propagate();
+        match &mut self.value {
+            Value::Big(big) => big,
+            Value::Small { .. } => unreachable!("it was just made big"),
         }
     }
 
@@ -119,13 +158,35 @@ impl ExactSum {
     /// NaN if a NaN was added or both infinities were; an infinity if one was; an infinity too if the finite sum is
     /// beyond the largest double.
     pub fn to_f64(&self) -> f64 {
-        match self.non_finite() {
-            Some(value) => value,
-            None => {
-                let (mantissa, exponent) = self.to_integer();
+        match (self.non_finite(), &self.value) {
+            (Some(value), _) => value,
+            (None, Value::Small { integer, exponent }) => {
+                round_small(*integer, 8 * i64::from(*exponent))
+            }
+            (None, Value::Big(big)) => {
+                let (mantissa, exponent) = big.to_integer();
                 round(&mantissa, exponent)
             }
         }
+    }
+
+    /// The double that the sum is exactly, if there is one. `-0.0` never is: sums have one zero.
+    pub fn as_f64(&self) -> Option<f64> {
+        let rounded = self.to_f64();
+        let exact = match self.value {
+            Value::Small { integer, exponent } => {
+                let magnitude = integer.magnitude();
+                let (low, bits) = (magnitude.trailing_zeros(), magnitude.bits());
+                integer.is_zero()
+                    || (bits - low <= 53 && 8 * i32::from(exponent) + low as i32 >= -1074)
+            }
+            Value::Big(_) => {
+                let mut rest = self.clone();
+                rest.add(-rounded);
+                rest.is_zero()
+            }
+        };
+        (exact && rounded.is_finite()).then_some(rounded)
     }
 
     /// Whether neither NaN nor an infinity was added.
@@ -135,12 +196,19 @@ impl ExactSum {
 
     /// Whether the sum is exactly zero.
     pub fn is_zero(&self) -> bool {
-        self.flags == 0 && self.to_integer().0.is_zero()
+        let zero = match &self.value {
+            Value::Small { integer, .. } => integer.is_zero(),
+            Value::Big(big) => big.to_integer().0.is_zero(),
+        };
+        zero && self.flags == 0
     }
 
     /// Bytes held on the heap.
     pub fn heap_size(&self) -> usize {
-        self.digits.capacity() * size_of::<i64>()
+        match &self.value {
+            Value::Small { .. } => 0,
+            Value::Big(big) => size_of::<Plain>() + big.heap_size(),
+        }
     }
 
     fn non_finite(&self) -> Option<f64> {
@@ -154,26 +222,30 @@ impl ExactSum {
 
     /// The finite part as `integer · 2^exponent`.
     pub(crate) fn to_integer(&self) -> (BigInt, i32) {
-        let mut copy = self.clone();
-        copy.propagate();
-        let Some((&top, rest)) = copy.digits.split_last() else {
-            return (BigInt::zero(), 0);
-        };
-        let mut value = BigInt::from(top) << (32 * rest.len());
-        let low: Vec<u32> = rest.iter().map(|&d| d as u32).collect();
-        value += BigInt::from_biguint(Sign::Plus, BigUint::new(low));
-        (value, 32 * copy.base)
+        match &self.value {
+            Value::Small { integer, exponent } => {
+                (BigInt::from_signed_bytes_le(&integer.to_le_bytes()), 8 * i32::from(*exponent))
+            }
+            Value::Big(big) => big.to_integer(),
+        }
     }
 
     /// The finite part as `integer · 2^exponent` with a small integer, if there is a short way to one.
     pub(crate) fn to_small(&self) -> Option<(i128, i32)> {
-        let zeros = self.digits.iter().take_while(|&&d| d == 0).count();
-        let digits = self.digits[zeros..].iter().enumerate();
-        let value = digits.filter(|(_, d)| **d != 0).try_fold(0i128, |value, (i, &digit)| {
-            let unit = (i < 4).then(|| 1i128 << (32 * i))?;
-            value.checked_add(i128::from(digit).checked_mul(unit)?)
-        })?;
-        Some((value, 32 * (self.base + zeros as i32)))
+        let (integer, exponent) = self.to_i256()?;
+        if integer.is_zero() {
+            return Some((0, 0));
+        }
+        let zeros = integer.trailing_zeros();
+        Some((integer.shr(zeros).to_i128()?, exponent + zeros as i32))
+    }
+
+    /// The finite part as `integer · 2^exponent`, unless it is a big one.
+    pub(super) fn to_i256(&self) -> Option<(I256, i32)> {
+        match &self.value {
+            Value::Small { integer, exponent } => Some((*integer, 8 * i32::from(*exponent))),
+            Value::Big(_) => None,
+        }
     }
 
     /// Appends the canonical bytes: equal sums have equal bytes, whatever way they were made.
@@ -181,28 +253,25 @@ impl ExactSum {
     /// Layout: exponent in units of 8 bits (i16), length (u16), two's complement little-endian integer trimmed at both
     /// ends, flags (u8).
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut copy = self.clone();
-        copy.propagate();
-        let mut bytes = Vec::with_capacity(4 * copy.digits.len());
-        if let Some((&top, rest)) = copy.digits.split_last() {
-            for &digit in rest {
-                bytes.extend_from_slice(&(digit as u32).to_le_bytes());
+        match &self.value {
+            Value::Small { integer, exponent } => {
+                // The same as below, without a look at every byte.
+                let zeros = (integer.trailing_zeros() / 8) as usize;
+                let end = integer.bits() as usize / 8 + 1;
+                let bytes = integer.to_le_bytes();
+                let (exponent, body) = match bytes.get(zeros..end) {
+                    Some(body) => (exponent + zeros as i16, body),
+                    None => (0, &[][..]),
+                };
+                out.extend_from_slice(&exponent.to_le_bytes());
+                out.extend_from_slice(&(body.len() as u16).to_le_bytes());
+                out.extend_from_slice(body);
             }
-            bytes.extend_from_slice(&(top as i32).to_le_bytes());
-        }
-        let zeros = bytes.iter().take_while(|&&b| b == 0).count();
-        let mut body = &bytes[zeros..];
-        while let [.., before, last] = body {
-            let redundant = (*last == 0 && *before < 128) || (*last == 255 && *before >= 128);
-            if !redundant {
-                break;
+            Value::Big(big) => {
+                let (bytes, exponent) = big.to_le_bytes();
+                write_trimmed(&bytes, exponent, out);
             }
-            body = &body[..body.len() - 1];
         }
-        let exponent = if body.is_empty() { 0 } else { copy.base * 4 + zeros as i32 };
-        out.extend_from_slice(&(exponent as i16).to_le_bytes());
-        out.extend_from_slice(&(body.len() as u16).to_le_bytes());
-        out.extend_from_slice(body);
         out.push(self.flags);
     }
 
@@ -213,68 +282,67 @@ impl ExactSum {
     pub fn decode(bytes: &mut &[u8]) -> Result<Self> {
         let damaged = |what: &str| Error::Damaged(format!("an exact sum {what}"));
         let (head, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| damaged("ends early"))?;
-        let exponent = i32::from(i16::from_le_bytes([head[0], head[1]]));
+        let exponent = i16::from_le_bytes([head[0], head[1]]);
         let length = usize::from(u16::from_le_bytes([head[2], head[3]]));
         if rest.len() < length + 1 {
             return Err(damaged("ends early"));
         }
         let (body, rest) = rest.split_at(length);
-        let mut sum = Self { flags: rest[0], ..Self::default() };
-        if sum.flags > 7 || !(-300..=300).contains(&exponent) || length > 600 {
+        let flags = rest[0];
+        if flags > 7 || !(-300..=300).contains(&exponent) || length > 600 {
             return Err(damaged("is out of range"));
         }
-        let negative = body.last().is_some_and(|&b| b >= 128);
-        for (i, chunk) in body.chunks(8).enumerate() {
-            let last = 8 * i + chunk.len() == length;
-            let mut word = [if last && negative { 255 } else { 0 }; 16];
-            word[..chunk.len()].copy_from_slice(chunk);
-            sum.add_scaled(i128::from_le_bytes(word), (exponent + 8 * i as i32) * 8);
-        }
-        sum.propagate();
+        let value = if length <= 32 {
+            Value::Small { integer: I256::from_le_bytes(body), exponent }
+        } else {
+            let mut big = Box::<Plain>::default();
+            let (top, low) = (body.chunks(8).count() - 1, 8 * i32::from(exponent));
+            for (i, chunk) in body.chunks(8).enumerate() {
+                let negative = i == top && chunk.last().is_some_and(|&b| b >= 128);
+                let mut word = [if negative { 255 } else { 0 }; 16];
+                word[..chunk.len()].copy_from_slice(chunk);
+                big.add_scaled(i128::from_le_bytes(word), low + 64 * i as i32);
+            }
+            Value::Big(big)
+        };
         *bytes = &rest[1..];
-        Ok(sum)
+        Ok(Self { value, flags })
     }
+}
 
-    fn make_room(&mut self, low: i32, high: i32) {
-        if self.digits.is_empty() {
-            self.base = low;
-            self.digits.resize((high - low + 1) as usize, 0);
-            return;
-        }
-        if low < self.base {
-            let missing = (self.base - low) as usize;
-            self.digits.splice(0..0, std::iter::repeat_n(0, missing));
-            self.base = low;
-        }
-        let needed = (high - self.base + 1) as usize;
-        if needed > self.digits.len() {
-            self.digits.resize(needed, 0);
-        }
+/// The sum of two small values, unless it needs more bits.
+fn small_sum(a: (I256, i16), b: (I256, i16)) -> Option<(I256, i16)> {
+    if a.0.is_zero() {
+        return Some(b);
     }
+    let ((low, exponent), (high, higher)) = if a.1 <= b.1 { (a, b) } else { (b, a) };
+    if exponent == higher {
+        return low.add(high).map(|sum| (sum, exponent));
+    }
+    let apart = 8 * (i32::from(higher) - i32::from(exponent)) as u32;
+    if let Some(sum) = high.shl(apart).and_then(|high| low.add(high)) {
+        return Some((sum, exponent));
+    }
+    // The lower one may only look low, for zeros at its end.
+    let zeros = low.trailing_zeros();
+    (zeros >= apart).then(|| low.shr(apart).add(high))?.map(|sum| (sum, higher))
+}
 
-    /// Propagates the carries: digits in `[0, 2³²)` but for a signed top that fits an `i32`.
-    fn propagate(&mut self) {
-        let mut carry = 0i64;
-        let last = self.digits.len().saturating_sub(1);
-        for (i, digit) in self.digits.iter_mut().enumerate() {
-            let total = *digit + carry;
-            if i < last {
-                *digit = total & 0xffff_ffff;
-                carry = total >> 32;
-            } else {
-                *digit = total;
-            }
+/// Writes exponent, length and the bytes without those at the ends that say nothing.
+fn write_trimmed(bytes: &[u8], exponent: i32, out: &mut Vec<u8>) {
+    let zeros = bytes.iter().take_while(|&&b| b == 0).count();
+    let mut body = &bytes[zeros..];
+    while let [.., before, last] = body {
+        let redundant = (*last == 0 && *before < 128) || (*last == 255 && *before >= 128);
+        if !redundant {
+            break;
         }
-        while let Some(&top) = self.digits.last() {
-            if top == i64::from(top as i32) {
-                break;
-            }
-            let last = self.digits.len() - 1;
-            self.digits[last] = top & 0xffff_ffff;
-            self.digits.push(top >> 32);
-        }
-        self.pending = 0;
+        body = &body[..body.len() - 1];
     }
+    let exponent = if body.is_empty() { 0 } else { exponent + zeros as i32 };
+    out.extend_from_slice(&(exponent as i16).to_le_bytes());
+    out.extend_from_slice(&(body.len() as u16).to_le_bytes());
+    out.extend_from_slice(body);
 }
 
 /// Equality of values: the bytes are canonical.
@@ -295,6 +363,9 @@ pub fn cross(a: &ExactSum, b: &ExactSum, c: &ExactSum, d: &ExactSum) -> f64 {
     if ![a, b, c, d].iter().all(|s| s.is_finite()) {
         return f64::NAN;
     }
+    if let Some((integer, exponent)) = small_cross(a, b, c, d) {
+        return round_small(integer, 8 * i64::from(exponent));
+    }
     let [(a, ea), (b, eb), (c, ec), (d, ed)] = [a, b, c, d].map(ExactSum::to_integer);
     let (mut left, mut right) = (a * b, c * d);
     let (el, er) = (ea + eb, ec + ed);
@@ -302,6 +373,18 @@ pub fn cross(a: &ExactSum, b: &ExactSum, c: &ExactSum, d: &ExactSum) -> f64 {
     left <<= (el - exponent) as usize;
     right <<= (er - exponent) as usize;
     round(&(left - right), exponent)
+}
+
+/// The same in 256 bits, if it fits them.
+fn small_cross(a: &ExactSum, b: &ExactSum, c: &ExactSum, d: &ExactSum) -> Option<(I256, i16)> {
+    let product = |a: &ExactSum, b: &ExactSum| match (&a.value, &b.value) {
+        (Value::Small { integer: a, exponent: ea }, Value::Small { integer: b, exponent: eb }) => {
+            Some((a.mul(*b)?, ea.checked_add(*eb)?))
+        }
+        _ => None,
+    };
+    let (left, (right, exponent)) = (product(a, b)?, product(c, d)?);
+    small_sum(left, (right.negate()?, exponent))
 }
 
 /// `x = mantissa · 2^exponent`, for finite `x`.
@@ -343,10 +426,7 @@ fn round(mantissa: &BigInt, exponent: i32) -> f64 {
     }
     let magnitude = mantissa.abs().into_parts().1;
     let top = magnitude.bits() as i64 + i64::from(exponent);
-    if top > 1024 {
-        return if mantissa.is_negative() { f64::NEG_INFINITY } else { f64::INFINITY };
-    }
-    let unit = (top - 53).max(-1074);
+    let unit = unit_of(top);
     let shift = unit - i64::from(exponent);
     let mut kept =
         if shift <= 0 { &magnitude << (-shift) as usize } else { &magnitude >> shift as usize };
@@ -357,14 +437,63 @@ fn round(mantissa: &BigInt, exponent: i32) -> f64 {
             kept += 1u32;
         }
     }
-    let kept = kept.to_u64().expect("at most 54 bits are kept") as f64;
-    // Two exact steps: `unit` alone may be below the smallest or, with the kept bits, above the largest power.
-    let half = (unit / 2) as i32;
-    let value = kept * power_of_two(half) * power_of_two(unit as i32 - half);
-    if mantissa.is_negative() { -value } else { value }
+    let kept = kept.to_u64().expect("at most 54 bits are kept");
+    assemble(kept, unit, top, mantissa.is_negative())
+}
+
+/// The same of 128 bits, for exponents that keep it away from the ends of the range.
+pub(super) fn round_scaled(value: i128, exponent: i64) -> Option<f64> {
+    // The conversion rounds to even, and the product is exact as it is neither subnormal nor too large.
+    let ordinary = (-1000..=890).contains(&exponent);
+    ordinary.then(|| value as f64 * power_of_two(exponent as i32))
+}
+
+/// The same of 256 bits.
+fn round_small(mantissa: I256, exponent: i64) -> f64 {
+    if mantissa.is_zero() {
+        return 0.0;
+    }
+    if let Some(rounded) = mantissa.to_i128().and_then(|value| round_scaled(value, exponent)) {
+        return rounded;
+    }
+    let magnitude = mantissa.magnitude();
+    // The magnitude of the least integer is 2²⁵⁵, whose bits are those of a negative number.
+    let bits = if magnitude.is_negative() { 256 } else { magnitude.bits() };
+    let top = i64::from(bits) + exponent;
+    let unit = unit_of(top);
+    let shift = unit - exponent;
+    let kept = if shift <= 0 {
+        magnitude.words()[0] << -shift
+    } else if shift > 256 {
+        0
+    } else {
+        let shift = shift as u32;
+        let (low, rest) = (magnitude.logical_shr(shift).words()[0], magnitude.trailing_zeros());
+        let half = magnitude.bit(shift - 1);
+        low + u64::from(half && (rest < shift - 1 || low & 1 == 1))
+    };
+    assemble(kept, unit, top, mantissa.is_negative())
+}
+
+/// The exponent of the last place of the double nearest to a value below `2^top`.
+fn unit_of(top: i64) -> i64 {
+    (top - 53).max(-1074)
+}
+
+/// `±kept · 2^unit`, where that is a double; infinite if the value had its top bit beyond the largest.
+fn assemble(kept: u64, unit: i64, top: i64, negative: bool) -> f64 {
+    let value = if top > 1024 {
+        f64::INFINITY
+    } else {
+        // Two exact steps: `unit` alone may be below the smallest or, with the kept bits, above the largest power.
+        let half = (unit / 2) as i32;
+        kept as f64 * power_of_two(half) * power_of_two(unit as i32 - half)
+    };
+    if negative { -value } else { value }
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

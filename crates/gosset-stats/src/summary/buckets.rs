@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::codec::check_rows;
 use super::moments::Columns;
 use super::{Kind, Reader, Rows, Summary, Table, Writer};
 use crate::exact::{Products, SumTable, Sums};
@@ -230,10 +231,17 @@ impl Summary for Buckets {
         let columns = Columns::read(bytes)?;
         let buckets = u32::try_from(bytes.varint()?).map_err(|_| damaged("too many buckets"))?;
         let mut summary = Self::new(columns, buckets).map_err(|e| Error::Damaged(e.to_string()))?;
-        summary.dropped = bytes.varint()?;
+        summary.dropped = bytes.rows()?;
         let width = summary.columns.len();
         let form = bytes.u8()?;
         let len = bytes.count(2)?;
+        let mut rows = 0;
+        // A unit or a bucket without rows is not kept, or one set of rows would have several forms.
+        let mut sums = |bytes: &mut Reader<'_>| -> Result<Sums> {
+            let sums = bytes.sums(width, Products::None)?;
+            rows = check_rows(rows + sums.n)?;
+            if sums.n > 0 { Ok(sums) } else { Err(damaged("a unit or bucket has no rows")) }
+        };
         match form {
             0 if len <= max_units(buckets) => {
                 let mut units = BTreeMap::new();
@@ -242,7 +250,7 @@ impl Summary for Buckets {
                     if units.last_key_value().is_some_and(|(&last, _)| last >= hash) {
                         return Err(damaged("the units are not in order"));
                     }
-                    units.insert(hash, bytes.sums(width, Products::None)?);
+                    units.insert(hash, sums(bytes)?);
                 }
                 summary.content = Content::Units(units);
             }
@@ -253,7 +261,7 @@ impl Summary for Buckets {
                     if k >= buckets || totals.last_key_value().is_some_and(|(&last, _)| last >= k) {
                         return Err(damaged("the buckets are not in order"));
                     }
-                    totals.insert(k, bytes.sums(width, Products::None)?);
+                    totals.insert(k, sums(bytes)?);
                 }
                 summary.content = Content::Buckets(totals);
             }

@@ -7,11 +7,18 @@ use crate::{Error, Result};
 /// The first bytes of every summary.
 const MAGIC: [u8; 2] = *b"gs";
 
+/// The most rows that a stored summary has: as many as a double counts, and few enough that sums of counts stay in range.
+const MAX_ROWS: u64 = 1 << 53;
+
 /// Appends values in little-endian order.
 #[derive(Debug, Default)]
 pub struct Writer(Vec<u8>);
 
 impl Writer {
+    /// A writer that goes on after `bytes`, in their memory.
+    pub fn after(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
     /// The header of a summary.
     pub(super) fn header(&mut self, kind: Kind, layout: u8) {
         self.0.extend_from_slice(&MAGIC);
@@ -68,6 +75,15 @@ pub struct Reader<'a>(&'a [u8]);
 
 fn ends_early() -> Error {
     Error::Damaged("they end early".into())
+}
+
+/// Checks a number of rows that was read.
+pub(super) fn check_rows(rows: u64) -> Result<u64> {
+    if rows <= MAX_ROWS {
+        Ok(rows)
+    } else {
+        Err(Error::Damaged(format!("expected at most {MAX_ROWS} rows, found {rows} rows")))
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -128,6 +144,13 @@ impl<'a> Reader<'a> {
         }
         Err(Error::Damaged("a number has more than 64 bits".into()))
     }
+    /// A number of rows, which is never near the end of the range of its type.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn rows(&mut self) -> Result<u64> {
+        check_rows(self.varint()?)
+    }
     /// A count of things that take at least `bytes_each` bytes, checked against what is left.
     ///
     /// # Errors
@@ -184,7 +207,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn sums(&mut self, columns: usize, products: Products) -> Result<Sums> {
-        let n = self.varint()?;
+        let n = self.rows()?;
         let sums = (0..products.sums(columns)).map(|_| self.sum()).collect::<Result<_>>()?;
         Ok(Sums { n, sums })
     }

@@ -73,10 +73,10 @@ impl Summary for Counts {
     }
 
     fn read(bytes: &mut Reader<'_>) -> Result<Self> {
-        let mut counts = Self { dropped: bytes.varint()?, ..Self::default() };
+        let mut counts = Self { dropped: bytes.rows()?, ..Self::default() };
         for _ in 0..bytes.count(2)? {
             let arm = bytes.text()?;
-            let rows = bytes.varint()?;
+            let rows = bytes.rows()?;
             if counts.arms.last_key_value().is_some_and(|(last, _)| *last >= arm) {
                 return Err(Error::Damaged("the arms are not in order".into()));
             }

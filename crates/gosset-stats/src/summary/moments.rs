@@ -32,7 +32,9 @@ impl Columns {
         }
         for (i, name) in names.iter().enumerate() {
             if names[..i].contains(name) {
-                return Err(Error::Invalid(format!("the column name '{name}' is given twice")));
+                return Err(Error::Invalid(format!(
+                    "the column name '{name}' is given twice; outcomes and covariates have names of their own"
+                )));
             }
         }
         Ok(Self { names, outcomes })
@@ -272,7 +274,7 @@ impl Summary for Moments {
                 other => Err(Error::Damaged(format!("expected a flag of 0 or 1, found {other}"))),
             })
             .collect::<Result<Vec<_>>>()?;
-        let dropped = bytes.varint()?;
+        let dropped = bytes.rows()?;
         let width = columns.len() + indicated.iter().filter(|&&b| b).count();
         let sums = bytes.sums(width, Products::All)?;
         Ok(Self { columns, indicated, dropped, sums })
@@ -399,8 +401,16 @@ fn indicator_map(columns: usize, old: &[bool], new: &[bool]) -> Vec<Option<usize
     map
 }
 
-/// The sums of columns rearranged: a column that was not there is zero everywhere, and so are its products.
+/// The sums of columns rearranged: a column that was not there is zero everywhere, and so are its products, but for those
+/// with values that are not finite: 0 times them is NaN, whether the column was there with these rows or joins them now.
 fn project(sums: &Sums, width: usize, map: &[Option<usize>]) -> Sums {
+    let zeros_times = |column: usize| {
+        let mut product = ExactSum::new();
+        if !sums.sums[column].is_finite() {
+            product.add(f64::NAN);
+        }
+        product
+    };
     let mut out = Sums::new(0, Products::None);
     out.n = sums.n;
     out.sums.extend(map.iter().map(|&c| c.map_or_else(ExactSum::new, |c| sums.sums[c].clone())));
@@ -408,7 +418,8 @@ fn project(sums: &Sums, width: usize, map: &[Option<usize>]) -> Sums {
         for &j in &map[k..] {
             out.sums.push(match (i, j) {
                 (Some(i), Some(j)) => sums.sums[product_index(width, i, j)].clone(),
-                _ => ExactSum::new(),
+                (Some(column), None) | (None, Some(column)) => zeros_times(column),
+                (None, None) => ExactSum::new(),
             });
         }
     }
@@ -422,6 +433,7 @@ fn product_index(width: usize, i: usize, j: usize) -> usize {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers that are equal to the bit")]
 mod tests {
     use super::*;
 
@@ -479,6 +491,30 @@ mod tests {
         assert_eq!(whole.get(0).encode(), merged.encode());
         assert_eq!(merged.width(), 3);
         assert_eq!(merged.name(2), "x is missing");
+    }
+
+    #[test]
+    fn an_indicator_that_joins_infinite_values_is_as_one_that_was_there() {
+        let columns = Columns::new(["y", "x"].map(String::from), 1).expect("valid columns");
+        let of = |y: &[f64], missing: &[bool]| {
+            let mut table = MomentsTable::new(columns.clone());
+            table.resize(1);
+            let x = vec![0.0; y.len()];
+            let missing = missing.contains(&true).then_some(missing);
+            table.update(Rows {
+                slots: &vec![0; y.len()],
+                columns: &[y, &x],
+                missing: &[None, missing],
+                units: &[],
+            });
+            table.get(0)
+        };
+        for infinite in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            let whole = of(&[infinite, 1.0], &[false, true]);
+            let mut merged = of(&[infinite], &[false]);
+            merged.merge(&of(&[1.0], &[true])).expect("same columns");
+            assert_eq!(merged, whole);
+        }
     }
 
     #[test]

@@ -37,14 +37,6 @@ impl Totals {
             _ => None,
         }
     }
-
-    /// The double that the sum is exactly, if there is one. `-0.0` never is: sums have one zero.
-    fn as_double(&self) -> Option<f64> {
-        let rounded = self.sum.to_f64();
-        let mut rest = self.sum.clone();
-        rest.add(-rounded);
-        (rounded.is_finite() && rest.is_zero()).then_some(rounded)
-    }
 }
 
 impl Summary for Totals {
@@ -59,7 +51,7 @@ impl Summary for Totals {
 
     fn write(&self, out: &mut Writer) {
         out.varint(self.n);
-        match self.as_double() {
+        match self.sum.as_f64() {
             Some(value) => {
                 out.u8(DOUBLE);
                 out.f64(value);
@@ -72,7 +64,7 @@ impl Summary for Totals {
     }
 
     fn read(bytes: &mut Reader<'_>) -> Result<Self> {
-        let n = bytes.varint()?;
+        let n = bytes.rows()?;
         let sum = match bytes.u8()? {
             DOUBLE => {
                 let mut sum = ExactSum::new();

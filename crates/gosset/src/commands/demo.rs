@@ -17,11 +17,13 @@ pub(crate) async fn execute(app: &App, args: &DemoArgs) -> Result<Exit, Failure>
     let lake = demo::write(&args.directory)?;
     drop(step);
     let folder = lake.folder.display();
-    eprintln!("wrote {folder}: three experiments on 12,000 accounts, 14 days of sessions\n");
-    eprintln!("$ gosset run {}", lake.job.display());
+    app.say(&format!(
+        "wrote {folder}: three experiments on 12,000 accounts, 14 days of sessions\n"
+    ));
+    app.say(&format!("$ gosset run {}", lake.job.display()));
     let runner = Runner::new(Job::read(&lake.job)?, app.engine_options(EngineOptions::new()))?;
     let outcome = job::observed(app, &runner, date(2026, 3, 15)).await?;
-    job::report(&outcome, &runner, &lake.job);
+    job::report(app, &outcome, &runner, &lake.job);
 
     let query = format!(
         "SELECT e.experiment, e.metric, e.estimator, round(t.truth, 4) AS truth, round(e.estimate, 4) AS estimate,
@@ -34,7 +36,7 @@ ORDER BY e.experiment DESC, e.metric, e.estimator",
         effects = quoted(&format!("{folder}/results/effects")),
         truth = quoted(&lake.truth.display().to_string()),
     );
-    eprintln!("\n$ gosset sql -c \"{query}\"");
+    app.say(&format!("\n$ gosset sql -c \"{query}\""));
     let rows = runner
         .engine()
         .sql(&query)
@@ -43,13 +45,13 @@ ORDER BY e.experiment DESC, e.metric, e.estimator",
         .await
         .map_err(gosset_engine::EngineError::from)?;
     output::write(rows, ResultFormat::Table, io::stdout(), || ()).await?;
-    eprintln!(
-        "\nThe interval of lost_units misses the truth, and its failed sample-ratio audit says so before anybody believes it."
+    app.say(
+        "\nThe intervals of lost_units miss the truth; its failed sample-ratio audit says so before anybody believes them.",
     );
-    eprintln!(
-        "Next: gosset status {job} · gosset plan {job} --sql · the tables are in {folder}/results",
-        job = lake.job.display()
-    );
+    let job_file = lake.job.display();
+    app.say(&format!(
+        "Next: gosset status {job_file} · gosset plan {job_file} --sql · the tables are in {folder}/results"
+    ));
     Ok(job::end(&outcome))
 }
 

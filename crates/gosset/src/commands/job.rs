@@ -56,7 +56,7 @@ pub(crate) async fn validate(app: &App, args: &JobArgs) -> Result<Exit, Failure>
     let step = app.progress.step("checking");
     runner.validate().await.map_err(|error| failed(&error, &args.job))?;
     drop(step);
-    eprintln!("{}: the job is valid", args.job.display());
+    app.say(&format!("{}: the job is valid", args.job.display()));
     Ok(Exit::Done)
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Result<Exit, Failure> {
     let runner = open(app, &args.job)?;
     let until = until(&runner, args.date)?;
     let outcome = observed(app, &runner, until).await?;
-    report(&outcome, &runner, &args.job);
+    report(app, &outcome, &runner, &args.job);
     Ok(end(&outcome))
 }
 
@@ -120,29 +120,30 @@ pub(crate) async fn observed(app: &App, runner: &Runner, until: Date) -> Result<
     Ok(outcome?)
 }
 
-/// Says on standard error what a run did.
-pub(crate) fn report(outcome: &Outcome, runner: &Runner, job: &Path) {
+/// Says what a run did.
+pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) {
     for name in &outcome.up_to_date {
-        eprintln!("{name}: nothing to do, its results are published");
+        app.say(&format!("{name}: nothing to do, its results are published"));
     }
     for (name, end) in &outcome.not_due {
-        eprintln!("{name}: not due before the end of {end}");
+        app.say(&format!("{name}: not due before the end of {end}"));
     }
     for (name, warning) in &outcome.warnings {
-        eprintln!("warning: {name}: failed audit: {warning}");
+        app.warn(&format!("{name}: failed audit: {warning}"));
     }
     for (name, rows) in &outcome.published {
-        eprintln!("{name}: published {rows} effects");
+        app.say(&format!("{name}: published {rows} effects"));
     }
     for (name, audits) in &outcome.blocked {
-        eprintln!("error: {name}: no effects are published, failed audit: {}", audits.join("; "));
+        let audits = audits.join("; ");
+        app.error(&format!("{name}: no effects are published, failed audit: {audits}"));
     }
     for (name, error) in &outcome.failed {
-        eprintln!("error: {name}: {}", told(error, job));
+        app.error(&format!("{name}: {}", told(error, job)));
     }
     if let Some(version) = outcome.version {
         let store = gosset_engine::shown(runner.store().url());
-        eprintln!("version {version} of {}/{EFFECTS}", store.trim_end_matches('/'));
+        app.say(&format!("version {version} of {}/{EFFECTS}", store.trim_end_matches('/')));
     }
 }
 

@@ -1,5 +1,6 @@
 //! One Delta table: what is published in it, and publishing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,15 @@ const RETRY_AFTER: [Duration; 3] =
 pub struct DeltaTableHandle {
     table: DeltaTable,
     engine: Engine,
+}
+
+impl fmt::Debug for DeltaTableHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeltaTableHandle")
+            .field("location", &self.location())
+            .field("version", &self.version())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A commit of a table.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::array::{BinaryArray, Float64Array, Int64Array, StringArray, StructArray, record_batch};
+use arrow::array::{BinaryArray, Float64Array, Int64Array, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 
 use super::writer;
@@ -69,7 +69,8 @@ fn markdown_escapes_bars() {
 
 #[test]
 fn batches_make_one_result() {
-    let batch = record_batch!(("n", Int64, [1, 2])).expect("one column");
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let batch = RecordBatch::try_from_iter([("n", numbers)]).expect("one column");
     let twice = [batch.clone(), batch];
     assert_eq!(written(&twice, ResultFormat::Csv), "n\n1\n2\n1\n2\n");
     assert_eq!(written(&twice, ResultFormat::Json), "[{\"n\":1},{\"n\":2},{\"n\":1},{\"n\":2}]\n");

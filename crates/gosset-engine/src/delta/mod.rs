@@ -15,6 +15,7 @@ use arrow::datatypes::SchemaRef;
 use deltalake::DeltaTable;
 use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::transaction::CommitProperties;
 use deltalake::logstore::{StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::SaveMode;
@@ -111,6 +112,9 @@ impl DeltaStore {
             // Commits are where a run's inputs and configuration are kept: they are not cleaned away after a month.
             .with_configuration([("delta.enableExpiredLogCleanup", Some("false"))])
             .with_save_mode(SaveMode::Ignore)
+            // Tried again, a creation that lost the race would become the second version and change the metadata under
+            // everyone who writes.
+            .with_commit_properties(CommitProperties::default().with_max_retries(0))
             .await;
         match created {
             Ok(_) => Ok(()),

@@ -114,8 +114,8 @@ fn what_is_wrong_with_the_rows_is_told() {
         ("metric", "minutes"),
         ("estimator", "ttest"),
     ]);
-    let analysed = row.number("n_control").unwrap() + row.number("n_treatment").unwrap();
-    assert_eq!(analysed, 12_000.0 - 40.0);
+    let analysed = row.integer("n_control").unwrap() + row.integer("n_treatment").unwrap();
+    assert_eq!(analysed, 12_000 - 40);
     for row in effects.of(&[("experiment", "lost_units")]) {
         assert!(row.text("note").unwrap().contains("failed audit: sample_ratio"), "{row:?}");
     }

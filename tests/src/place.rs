@@ -158,12 +158,20 @@ impl Place {
 
     /// What is published, of a job whose store is `results`.
     pub fn effects(&self) -> Table {
-        Table::read(&self.path("results/effects"))
+        self.table("effects")
     }
 
     /// The audits of what is published.
     pub fn audits(&self) -> Table {
-        Table::read(&self.path("results/audits"))
+        self.table("audits")
+    }
+
+    /// A table of the store as a reader sees it now; empty where there is none yet.
+    fn table(&self, name: &str) -> Table {
+        match self.version(name) {
+            Some(_) => Table::read(&self.path("results").join(name)),
+            None => Table::default(),
+        }
     }
 
     /// The newest version of a table; none where there is no table.

@@ -30,14 +30,11 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a table as of now; one that does not exist is empty.
+    /// Reads a table as of now.
     ///
     /// # Panics
     /// If it cannot be read.
     pub fn read(path: &Path) -> Self {
-        if !path.exists() {
-            return Self::default();
-        }
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let batches = runtime.block_on(async {

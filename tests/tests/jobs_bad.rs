@@ -633,7 +633,7 @@ fn units_of_another_type_are_not_joined() {
     place.parquet("rows.parquet", good_columns());
     let text: StringArray = (0..1000).map(|i| Some(i.to_string())).collect();
     let arms = good_columns().remove(1).1;
-    place.parquet("assigned.parquet", vec![("unit", Arc::new(text)), ("arm", arms.clone())]);
+    place.parquet("assigned.parquet", vec![("unit", Arc::new(text)), ("arm", Arc::clone(&arms))]);
     let job = edited("source = \"rows\"\narm", "url = \"assigned.parquet\"\nunit = \"unit\"\narm")
         .replace("rows.csv", "rows.parquet");
     refused(

@@ -126,6 +126,9 @@ struct Totals {
     stalled: f64,
 }
 
+/// What a metric is of a unit; none where it is not defined.
+type Value = fn(&Totals) -> Option<f64>;
+
 /// The units that are analysed, counted again.
 fn totals(allocations: &[Allocation], sessions: &[Session], end: i64) -> BTreeMap<i64, Totals> {
     let mut units = BTreeMap::new();
@@ -242,7 +245,7 @@ fn outcomes_count_from_the_allocation_to_the_end_of_the_period() {
                 ("estimator", estimator),
             ]
         };
-        let means: [(&str, fn(&Totals) -> Option<f64>); 4] = [
+        let means: [(&str, Value); 4] = [
             ("minutes", |u| Some(u.minutes)),
             ("rows", |u| Some(u.rows)),
             ("stalled", |u| Some(u.stalled)),
@@ -521,7 +524,10 @@ metrics    = ["y"]
 estimators = ["ttest", "bootstrap"]
 "#;
 
-fn assigned_and_rows() -> (Vec<(i64, &'static str)>, Vec<(i64, f64)>) {
+/// Units with their arms, and units with their values.
+type AssignedAndRows = (Vec<(i64, &'static str)>, Vec<(i64, f64)>);
+
+fn assigned_and_rows() -> AssignedAndRows {
     let assigned = (0..100).map(|i| (i, ["a", "b"][i as usize % 2])).collect();
     let rows = (0..300).map(|i| (i % 100, (i * 17 % 41) as f64 * 0.5)).collect();
     (assigned, rows)

@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::delta::{self, DeltaFiles};
-use crate::stores::{self, Stores};
+use crate::stores::{self, Stores, without_password};
 use crate::{EngineError, Result};
 
 /// Characters that make a path a pattern.
@@ -74,7 +74,8 @@ pub(crate) async fn table(
             Ok(Arc::new(DeltaFiles::of(&table, views)?))
         }
         Input::Files { urls, first } => {
-            files_table(state, stores, urls, &first).await.map_err(|error| error.about(text))
+            let about = |error: EngineError| error.about(&without_password(text));
+            files_table(state, stores, urls, &first).await.map_err(about)
         }
     }
 }
@@ -119,6 +120,7 @@ async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<In
         return matched(stores, text).await;
     }
     let url = table_url(text)?;
+    let text = &*without_password(text);
     let store = stores.get(url.get_url())?;
     if url.is_collection()
         && let Some(table) = delta::load(url.get_url(), stores).await?
@@ -156,6 +158,7 @@ async fn matched(stores: &Stores, text: &str) -> Result<Input> {
     let pattern = glob::Pattern::new(pattern).map_err(wrong)?;
     let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
     let base = stores::location(folder)?;
+    let text = &*without_password(text);
     let store = stores.get(&base)?;
     let prefix = object_store::path::Path::from_url_path(base.path())
         .map_err(|error| EngineError::Option(format!("'{text}': {error}")))?;
@@ -376,7 +379,7 @@ impl TableProviderFactory for DeltaTables {
         };
         let url = table_url(location)?;
         let Some(table) = delta::load(url.get_url(), &self.stores).await? else {
-            let missing = format!("no Delta table found at '{location}'");
+            let missing = format!("no Delta table found at '{}'", without_password(location));
             return Err(EngineError::MissingInput(missing).into());
         };
         let views = state.config_options().execution.parquet.schema_force_view_types;

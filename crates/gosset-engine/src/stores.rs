@@ -3,6 +3,7 @@
 //! DataFusion reads through [`Stores`] and Delta writes through the same ones: one set of credentials, one connection
 //! pool, and one place where a test can put a store that fails.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -166,7 +167,10 @@ fn retry() -> RetryConfig {
 ///
 /// A directory ends with a slash. Paths are taken as they are: nothing is created and nothing needs to exist.
 pub fn location(text: &str) -> Result<Url> {
-    let invalid = |why: &str| EngineError::Option(format!("'{text}' is not a location: {why}"));
+    let invalid = |why: &str| {
+        let text = without_password(text);
+        EngineError::Option(format!("'{text}' is not a location: {why}"))
+    };
     if text.is_empty() {
         return Err(invalid("it is empty"));
     }
@@ -182,6 +186,17 @@ pub fn location(text: &str) -> Result<Url> {
         .map_err(|()| invalid("it is not a path"))?;
     // `from_file_path` keeps `..`, parsing resolves it.
     Url::parse(url.as_str()).map_err(|error| invalid(&error.to_string()))
+}
+
+/// A location as it was written, without a password, whether it is a URL or not.
+pub(crate) fn without_password(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let user = authority.rfind('@').and_then(|at| Some((authority[..at].find(':')?, at)));
+    match user {
+        Some((colon, at)) => format!("{scheme}://{}{}", &rest[..colon], &rest[at..]).into(),
+        None => text.into(),
+    }
 }
 
 /// How a location is shown: paths as paths, relative to the working directory where they are below it; never a password.
@@ -237,5 +252,10 @@ mod tests {
         assert!(location("").is_err());
         assert_eq!(shown(&location("x/y.csv").expect("a path")), "x/y.csv");
         assert_eq!(shown(&Url::parse("s3://u:secret@b/x").expect("a URL")), "s3://u@b/x");
+        assert_eq!(without_password("s3://u:secret@"), "s3://u@");
+        assert_eq!(without_password("s3://u:a@b:c@[bad/x@y"), "s3://u@[bad/x@y");
+        assert_eq!(without_password("s3://host:9000/x@y"), "s3://host:9000/x@y");
+        let error = location("s3://u:secret@").expect_err("it has no host");
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

@@ -215,8 +215,12 @@ impl Runner {
             .map_err(|error| self.while_reading(experiment, error))?;
         let audits = checks::audits(&self.job, experiment, &summaries)?;
         let blocked: Vec<String> = audits.iter().filter(|a| a.blocks()).map(Audit::shown).collect();
-        let effects =
-            if blocked.is_empty() { effects(experiment, &summaries, &audits)? } else { Vec::new() };
+        let effects = if blocked.is_empty() {
+            let (experiment, audits) = (experiment.clone(), audits.clone());
+            away(move || effects(&experiment, &summaries, &audits)).await?
+        } else {
+            Vec::new()
+        };
         let mut now = Fingerprints::default();
         let inputs = Descriptor::read_inputs(&self.job, experiment, &self.engine, &mut now).await?;
         if inputs != work.desired.inputs {
@@ -321,5 +325,16 @@ impl Runner {
             }
         }
         Err(error.into())
+    }
+}
+
+/// Resampling computes for seconds on end: on a thread of its own, so that the run can be stopped meanwhile.
+async fn away<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(EngineError::Internal(error.to_string()).into()),
+        },
     }
 }

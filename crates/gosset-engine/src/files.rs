@@ -154,11 +154,11 @@ async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<In
 /// `ds=2026-01-01`.)
 async fn matched(stores: &Stores, text: &str) -> Result<Input> {
     let (folder, pattern) = split_pattern(text);
+    let text = &*without_password(text);
     let wrong = |error: glob::PatternError| EngineError::Option(format!("'{text}': {error}"));
     let pattern = glob::Pattern::new(pattern).map_err(wrong)?;
     let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
     let base = stores::location(folder)?;
-    let text = &*without_password(text);
     let store = stores.get(&base)?;
     let prefix = object_store::path::Path::from_url_path(base.path())
         .map_err(|error| EngineError::Option(format!("'{text}': {error}")))?;

@@ -89,7 +89,7 @@ async fn when_groups_are_spilled() {
     };
     let (expected, _) = run(mode.session().unwrap(), 0).await;
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(12 << 20)))
+        .with_memory_pool(Arc::new(FairSpillPool::new(16 << 20)))
         .build_arc()
         .unwrap();
     let small = SessionContext::new_with_config_rt(mode.config().unwrap(), runtime);

@@ -73,9 +73,9 @@ pub(crate) async fn table(
             let views = state.config_options().execution.parquet.schema_force_view_types;
             Ok(Arc::new(DeltaFiles::of(&table, views)?))
         }
-        Input::Files { url, first } => {
+        Input::Files { urls, first } => {
             let about = |error: EngineError| error.about(&without_password(text));
-            files_table(state, stores, *url, &first).await.map_err(about)
+            files_table(state, stores, urls, &first).await.map_err(about)
         }
     }
 }
@@ -89,14 +89,16 @@ pub(crate) async fn list(
 ) -> Result<Vec<ObjectMeta>> {
     let mut files = match resolve(state, stores, text).await? {
         Input::Delta(table) => DeltaFiles::of(&table, false)?.objects(),
-        Input::Files { url, first } => {
+        Input::Files { urls, first } => {
             let extension = ending(first.location.as_ref()).map_or("", |(extension, ..)| extension);
-            let store = stores.get(url.get_url())?;
-            url.list_all_files(state, store.as_ref(), extension)
-                .await?
-                .try_filter(|file| std::future::ready(is_data(file)))
-                .try_collect()
-                .await?
+            let mut files = Vec::new();
+            for url in urls {
+                let store = stores.get(url.get_url())?;
+                let listed = url.list_all_files(state, store.as_ref(), extension).await?;
+                let data = listed.try_filter(|file| std::future::ready(is_data(file)));
+                files.extend(data.try_collect::<Vec<_>>().await?);
+            }
+            files
         }
     };
     files.sort_by(|a, b| a.location.cmp(&b.location));
@@ -106,15 +108,21 @@ pub(crate) async fn list(
 /// What is at a location.
 enum Input {
     Delta(deltalake::DeltaTable),
-    Files { url: Box<ListingTableUrl>, first: ObjectMeta },
+    /// One location, or each file of a pattern.
+    Files {
+        urls: Vec<ListingTableUrl>,
+        first: ObjectMeta,
+    },
 }
 
 async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<Input> {
+    if text.contains(GLOB) {
+        return matched(stores, text).await;
+    }
     let url = table_url(text)?;
     let text = &*without_password(text);
     let store = stores.get(url.get_url())?;
     if url.is_collection()
-        && url.get_glob().is_none()
         && let Some(table) = delta::load(url.get_url(), stores).await?
     {
         return Ok(Input::Delta(table));
@@ -129,7 +137,7 @@ async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<In
         }
         if ending(file.location.as_ref()).is_some() {
             drop(files);
-            return Ok(Input::Files { url: Box::new(url), first: file });
+            return Ok(Input::Files { urls: vec![url], first: file });
         }
         other.get_or_insert(file);
     }
@@ -142,6 +150,57 @@ async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<In
     })
 }
 
+/// The files of a pattern, in the order of their paths. (The patterns of DataFusion do not see folders such as
+/// `ds=2026-01-01`.)
+async fn matched(stores: &Stores, text: &str) -> Result<Input> {
+    let (folder, pattern) = split_pattern(text);
+    let text = &*without_password(text);
+    let wrong = |error: glob::PatternError| EngineError::Option(format!("'{text}': {error}"));
+    let pattern = glob::Pattern::new(pattern).map_err(wrong)?;
+    let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+    let base = stores::location(folder)?;
+    let store = stores.get(&base)?;
+    let prefix = object_store::path::Path::from_url_path(base.path())
+        .map_err(|error| EngineError::Option(format!("'{text}': {error}")))?;
+    let mut files: Vec<ObjectMeta> = store
+        .list(Some(&prefix))
+        .try_filter(|file| {
+            let below = file.location.prefix_match(&prefix).map(|parts| {
+                let parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
+                parts.join("/")
+            });
+            let wanted = below.is_some_and(|path| pattern.matches_with(&path, options));
+            std::future::ready(wanted && is_data(file) && ending(file.location.as_ref()).is_some())
+        })
+        .try_collect()
+        .await
+        .map_err(|error| EngineError::from(error).about(text))?;
+    files.sort_by(|a, b| a.location.cmp(&b.location));
+    let Some(first) = files.first().cloned() else {
+        return Err(EngineError::MissingInput(format!("no file found at '{text}'")));
+    };
+    let extension = ending(first.location.as_ref()).map(|(extension, ..)| extension);
+    let urls = files
+        .iter()
+        .filter(|file| ending(file.location.as_ref()).map(|(e, ..)| e) == extension)
+        .map(|file| {
+            let mut url = base.clone();
+            url.set_path(&format!("/{}", file.location));
+            Ok(ListingTableUrl::try_new(url, None)?)
+        })
+        .collect::<Result<_>>()?;
+    Ok(Input::Files { urls, first })
+}
+
+/// The folder in front of a pattern, and the pattern.
+fn split_pattern(text: &str) -> (&str, &str) {
+    let pattern = text.find(GLOB).unwrap_or(text.len());
+    match text[..pattern].rfind('/') {
+        Some(slash) => (&text[..=slash], &text[slash + 1..]),
+        None => ("./", text),
+    }
+}
+
 /// Writers leave markers and checksums beside their data, under names that begin with `_` or `.`.
 fn is_data(file: &ObjectMeta) -> bool {
     file.location.filename().is_some_and(|name| !name.starts_with(['_', '.']))
@@ -150,7 +209,7 @@ fn is_data(file: &ObjectMeta) -> bool {
 async fn files_table(
     state: &SessionState,
     stores: &Stores,
-    url: ListingTableUrl,
+    urls: Vec<ListingTableUrl>,
     first: &ObjectMeta,
 ) -> Result<Arc<dyn TableProvider>> {
     let (extension, format, compression) =
@@ -159,18 +218,22 @@ async fn files_table(
         format.options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     if let Some(compression) = compression {
         options.insert("format.compression".into(), compression.into());
-    } else if format.name == "json" && is_json_array(stores, &url, first).await? {
+    } else if format.name == "json" && is_json_array(stores, first, &urls).await? {
         options.insert("format.newline_delimited".into(), "false".into());
     }
     let factory = state.get_file_format_factory(format.name).ok_or_else(|| {
         EngineError::Internal(format!("no reader is registered for {}", format.name))
     })?;
     if format.name == "parquet" {
-        check_footers(state, stores, &url, extension).await?;
+        // Of a remote pattern each file would be asked for once more.
+        let checked = |url: &&ListingTableUrl| urls.len() == 1 || is_local(url);
+        for url in urls.iter().filter(checked) {
+            check_footers(state, stores, url, extension).await?;
+        }
     }
     let listing =
         ListingOptions::new(factory.create(state, &options)?).with_file_extension(extension);
-    let config = ListingTableConfig::new(url)
+    let config = ListingTableConfig::new_with_multi_paths(urls)
         .with_listing_options(listing)
         .infer_partitions_from_path(state)
         .await?
@@ -195,7 +258,7 @@ async fn check_footers(
     extension: &str,
 ) -> Result<()> {
     let store = stores.get(url.get_url())?;
-    let local = url.get_url().scheme() == "file";
+    let local = is_local(url);
     let mut files = url.list_all_files(state, store.as_ref(), extension).await?;
     while let Some(file) = files.try_next().await? {
         if !is_data(&file) {
@@ -231,28 +294,28 @@ async fn check_footers(
 }
 
 /// Whether a `.json` file is one array rather than one object a line.
-async fn is_json_array(stores: &Stores, url: &ListingTableUrl, file: &ObjectMeta) -> Result<bool> {
+async fn is_json_array(
+    stores: &Stores,
+    file: &ObjectMeta,
+    urls: &[ListingTableUrl],
+) -> Result<bool> {
+    let Some(url) = urls.first() else { return Ok(false) };
     let store: Arc<dyn ObjectStore> = stores.get(url.get_url())?;
     let start = store.get_range(&file.location, 0..file.size.min(1024)).await?;
     Ok(start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
 }
 
-/// A location as DataFusion lists it. Its own parser takes globs in paths only; here they work in URLs too.
+/// A location without a pattern as DataFusion lists it.
 fn table_url(text: &str) -> Result<ListingTableUrl> {
-    let pattern = text.find(GLOB).filter(|_| text.contains("://"));
-    if let Some(pattern) = pattern {
-        let base = text[..pattern].rfind('/').expect("the scheme has slashes") + 1;
-        let url = stores::location(&text[..base])?;
-        return Ok(ListingTableUrl::try_new(url, None)?.with_glob(&text[base..])?);
-    }
-    if text.contains(GLOB) {
-        return Ok(ListingTableUrl::parse(text)?);
-    }
     let mut url = stores::location(text)?;
     if ending(url.path()).is_none() && !url.path().ends_with('/') && !is_local_file(&url) {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(ListingTableUrl::try_new(url, None)?)
+}
+
+fn is_local(url: &ListingTableUrl) -> bool {
+    url.get_url().scheme() == "file"
 }
 
 fn is_local_file(url: &url::Url) -> bool {
@@ -359,12 +422,13 @@ mod tests {
 
     #[test]
     fn patterns_in_urls() {
-        let url = table_url("s3://bucket/days/2026-*/part-?.parquet").expect("a URL");
-        assert_eq!(url.get_url().as_str(), "s3://bucket/days/");
-        assert_eq!(
-            url.get_glob().as_ref().map(|glob| glob.as_str()),
-            Some("2026-*/part-?.parquet")
-        );
+        let split = split_pattern("s3://bucket/days/2026-*/part-?.parquet");
+        assert_eq!(split, ("s3://bucket/days/", "2026-*/part-?.parquet"));
+        assert_eq!(split_pattern("*.csv"), ("./", "*.csv"));
+    }
+
+    #[test]
+    fn folders_end_with_a_slash() {
         let directory = table_url("s3://bucket/days").expect("a URL");
         assert_eq!(directory.get_url().as_str(), "s3://bucket/days/");
         let file = table_url("s3://bucket/days/x.parquet").expect("a URL");

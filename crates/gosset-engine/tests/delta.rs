@@ -129,12 +129,10 @@ async fn publishes(root: &str) {
 
 /// Eight writers that all read the same version and then publish; how many won. The others saw a conflict.
 async fn race(store: &DeltaStore, job: impl Fn(i64) -> String) -> usize {
-    let mut tables = Vec::new();
-    for _ in 0..8 {
-        tables.push(table(store).await);
-    }
     let mut writers = tokio::task::JoinSet::new();
-    for (writer, mut table) in (0..).zip(tables) {
+    let start = table(store).await;
+    for writer in 0..8 {
+        let mut table = start.clone();
         let job = job(writer);
         writers.spawn(async move {
             let run = format!("race {job} {writer}");
@@ -188,7 +186,8 @@ async fn eight_writers_create_one_table() {
     }
     let mut effects = table(&store).await;
     assert_eq!(all(&mut effects).await, (0..8).collect::<Vec<_>>());
-    assert_eq!(effects.version(), 8, "one commit created it, eight wrote");
+    let commits = effects.commits().await.unwrap();
+    assert_eq!(effects.version(), 8, "one commit created it, eight wrote: {commits:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -217,9 +217,15 @@ impl ManyGroups {
         }
     }
 
-    fn drop_first(&mut self, n: usize) {
-        self.states.drop_first(n);
+    /// Lets the first groups go. When all go, their memory does: a stream that spills counts on it.
+    fn drop_first(&mut self, n: usize) -> Result<()> {
+        if n == self.groups {
+            self.states = self.source.states()?;
+        } else {
+            self.states.drop_first(n);
+        }
         self.groups -= n;
+        Ok(())
     }
 }
 
@@ -254,14 +260,14 @@ impl GroupsAccumulator for ManyGroups {
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let n = self.emitted(emit_to);
         let results = self.states.evaluate(0..n)?;
-        self.drop_first(n);
+        self.drop_first(n)?;
         Ok(results)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let n = self.emitted(emit_to);
         let states = encode_all(self.states.as_ref(), n);
-        self.drop_first(n);
+        self.drop_first(n)?;
         Ok(vec![states])
     }
 

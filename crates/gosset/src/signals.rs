@@ -23,19 +23,40 @@ impl From<Stop> for Failure {
 }
 
 /// Waits for ctrl-C or SIGTERM.
+///
+/// A thread of its own listens: where all threads of the runtime compute, nobody there would hear a signal for long.
 #[cfg(unix)]
 pub(crate) async fn stop() -> Stop {
+    let (told, stop) = tokio::sync::oneshot::channel();
+    let listener = std::thread::Builder::new().name("signals".into()).spawn(move || listen(told));
+    match (listener, stop.await) {
+        (Ok(_), Ok(stop)) => stop,
+        // Without a listener the system's own action stops the process.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Tells of the first signal; ends without one when nobody waits any more.
+#[cfg(unix)]
+fn listen(mut told: tokio::sync::oneshot::Sender<Stop>) {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the system's own action stops the process.
-        return std::future::pending().await;
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return;
     };
-    tokio::select! {
-        _ = interrupt.recv() => Stop::Interrupt,
-        _ = terminate.recv() => Stop::Terminate,
+    let stop = runtime.block_on(async {
+        let interrupt = signal(SignalKind::interrupt());
+        let terminate = signal(SignalKind::terminate());
+        let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return None };
+        tokio::select! {
+            _ = interrupt.recv() => Some(Stop::Interrupt),
+            _ = terminate.recv() => Some(Stop::Terminate),
+            () = told.closed() => None,
+        }
+    });
+    if let Some(stop) = stop {
+        // Whoever waited may be gone by now.
+        let _ = told.send(stop);
     }
 }
 

@@ -49,22 +49,47 @@ fn rows() -> RecordBatch {
 
 #[test]
 fn tables_show_null_and_a_line_for_each_field() {
-    insta::assert_snapshot!(written(&[rows()], ResultFormat::Table), @"");
+    insta::assert_snapshot!(written(&[rows()], ResultFormat::Table), @r###"
+    ┌─────────┬──────┬───────┬────────────────┐
+    │ name    ┆    n ┆     x ┆ e              │
+    ╞═════════╪══════╪═══════╪════════════════╡
+    │ a,"b"|c ┆    1 ┆ 1e300 ┆ estimate  0.1  │
+    │         ┆      ┆       ┆ p         0.05 │
+    │         ┆ NULL ┆   NaN ┆ estimate  NULL │
+    │         ┆      ┆       ┆ p         0.5  │
+    │ NULL    ┆  -30 ┆   inf ┆ NULL           │
+    └─────────┴──────┴───────┴────────────────┘
+    "###);
 }
 
 #[test]
 fn csv_quotes_and_writes_structs_as_json() {
-    insta::assert_snapshot!(written(&[rows()], ResultFormat::Csv), @"");
+    insta::assert_snapshot!(written(&[rows()], ResultFormat::Csv), @r###"
+    name,n,x,e
+    "a,""b""|c",1,1e300,"{""estimate"":0.1,""p"":0.05}"
+    ,,NaN,"{""estimate"":null,""p"":0.5}"
+    ,-30,inf,
+    "###);
 }
 
 #[test]
 fn ndjson_is_an_object_a_line() {
-    insta::assert_snapshot!(written(&[rows()], ResultFormat::Ndjson), @"");
+    insta::assert_snapshot!(written(&[rows()], ResultFormat::Ndjson), @r###"
+    {"name":"a,\"b\"|c","n":1,"x":1.0e300,"e":{"estimate":0.1,"p":0.05}}
+    {"name":"","n":null,"x":null,"e":{"estimate":null,"p":0.5}}
+    {"name":null,"n":-30,"x":null,"e":null}
+    "###);
 }
 
 #[test]
 fn markdown_escapes_bars() {
-    insta::assert_snapshot!(written(&[rows()], ResultFormat::Markdown), @"");
+    insta::assert_snapshot!(written(&[rows()], ResultFormat::Markdown), @r###"
+    | name | n | x | e |
+    | --- | ---: | ---: | --- |
+    | a,"b"\|c | 1 | 1e300 | {estimate: 0.1, p: 0.05} |
+    |  | NULL | NaN | {estimate: NULL, p: 0.5} |
+    | NULL | -30 | inf | NULL |
+    "###);
 }
 
 #[test]

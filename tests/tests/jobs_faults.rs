@@ -309,7 +309,7 @@ fn long_job() -> Place {
 
 #[test]
 fn a_signal_stops_a_run_within_seconds_and_nothing_is_published() {
-    // While rows are read, and while replicates are drawn.
+    // Soon, and while replicates are drawn.
     for (after, name, status) in
         [(150, "-TERM", TERMINATED), (2500, "-TERM", TERMINATED), (2500, "-INT", INTERRUPTED)]
     {

@@ -18,7 +18,7 @@ const NUMBERS: [&str; 6] = ["estimate", "std_error", "p_value", "ci_lower", "ci_
 #[tokio::test]
 async fn polars_sees_the_same_bits() {
     let Some(python) = std::env::var_os("GOSSET_READERS_PYTHON") else {
-        println!("skipped: GOSSET_READERS_PYTHON is not set (.ci/run sets it)");
+        eprintln!("skipped: GOSSET_READERS_PYTHON is not set (.ci/run sets it)");
         return;
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -18,7 +18,7 @@ fn gosset(folder: &std::path::Path, arguments: &[&str]) -> Output {
 #[tokio::test]
 async fn queries_and_jobs_read_and_write_s3() {
     let Ok(root) = std::env::var("GOSSET_TEST_S3") else {
-        println!("skipped: GOSSET_TEST_S3 is not set (.ci/run sets it)");
+        eprintln!("skipped: GOSSET_TEST_S3 is not set (.ci/run sets it)");
         return;
     };
     let prefix = format!("gosset-tests-{}", std::process::id());

@@ -159,6 +159,7 @@ async fn matched(stores: &Stores, text: &str) -> Result<Input> {
     let pattern = glob::Pattern::new(pattern).map_err(wrong)?;
     let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
     let base = stores::location(folder)?;
+    let text = &*without_password(text);
     let store = stores.get(&base)?;
     let prefix = object_store::path::Path::from_url_path(base.path())
         .map_err(|error| EngineError::Option(format!("'{text}': {error}")))?;

@@ -122,7 +122,7 @@ mod tests {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
         assert_eq!(
-            parse_bytes("eight").unwrap_err().to_string(),
+            parse_bytes("eight").expect_err("not a size").to_string(),
             "expected a size such as 8GB or 512MB, found 'eight'"
         );
     }

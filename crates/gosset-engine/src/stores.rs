@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn an_unknown_scheme_says_what_is_known() {
-        let error = Stores::new().get(&Url::parse("ftp://host/x").expect("a URL")).unwrap_err();
+        let url = Url::parse("ftp://host/x").expect("a URL");
+        let error = Stores::new().get(&url).expect_err("an unknown scheme");
         assert_eq!(
             error,
             EngineError::Option("no object store for ftp:// (expected file, s3, gs or az)".into())

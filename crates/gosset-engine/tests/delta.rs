@@ -129,10 +129,12 @@ async fn publishes(root: &str) {
 
 /// Eight writers that all read the same version and then publish; how many won. The others saw a conflict.
 async fn race(store: &DeltaStore, job: impl Fn(i64) -> String) -> usize {
+    let mut tables = Vec::new();
+    for _ in 0..8 {
+        tables.push(table(store).await);
+    }
     let mut writers = tokio::task::JoinSet::new();
-    let start = table(store).await;
-    for writer in 0..8 {
-        let mut table = start.clone();
+    for (writer, mut table) in (0..).zip(tables) {
         let job = job(writer);
         writers.spawn(async move {
             let run = format!("race {job} {writer}");

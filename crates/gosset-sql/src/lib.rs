@@ -1,7 +1,7 @@
 //! The SQL functions of Gosset on DataFusion.
 //!
 //! A function is an entry of [`FUNCTIONS`]: name, arguments, options, documentation, value version and what it does.
-//! Aggregates are all one [adapter](aggregate): a summary's `update / merge / encode / decode` gives the row
+//! Aggregates are all one adapter: a summary's `update / merge / encode / decode` gives the row
 //! accumulator, the groups accumulator and `convert_to_state`, so that no function has a state of its own.
 //!
 //! [`register`] adds all of them, and the planner that checks their options while SQL is planned, to a session. A

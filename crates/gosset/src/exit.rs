@@ -9,7 +9,6 @@ use gosset_jobs::JobError;
 /// The status of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-#[cfg_attr(not(test), expect(dead_code, reason = "commands use the codes they can end with"))]
 pub(crate) enum Exit {
     /// Done, or nothing to do.
     Done = 0,
@@ -35,8 +34,6 @@ pub(crate) enum Exit {
     Permission = 77,
     /// The job file or its SQL, or the SQL of a query.
     Config = 78,
-    /// The command's own time-out.
-    TimedOut = 124,
     /// Stopped by ctrl-C.
     Interrupted = 130,
     /// Stopped by SIGTERM.

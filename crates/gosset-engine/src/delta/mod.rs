@@ -112,7 +112,8 @@ impl DeltaStore {
             // Commits are where a run's inputs and configuration are kept: they are not cleaned away after a month.
             .with_configuration([("delta.enableExpiredLogCleanup", Some("false"))])
             .with_save_mode(SaveMode::Ignore)
-            // Who loses the race to create it must not try again: that would be a second creation.
+            // Tried again, a creation that lost the race would become the second version and change the metadata under
+            // everyone who writes.
             .with_commit_properties(CommitProperties::default().with_max_retries(0))
             .await;
         match created {

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 /// A table of values by job and date, both partition columns.
-pub fn schema() -> SchemaRef {
+pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("job", DataType::Utf8, true),
         Field::new("date", DataType::Utf8, true),
@@ -15,7 +15,7 @@ pub fn schema() -> SchemaRef {
 }
 
 /// Rows of one partition.
-pub fn rows(job: &str, date: Option<&str>, values: &[i64]) -> Vec<RecordBatch> {
+pub(crate) fn rows(job: &str, date: Option<&str>, values: &[i64]) -> Vec<RecordBatch> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(vec![job; values.len()])),
         Arc::new(StringArray::from(vec![date; values.len()])),

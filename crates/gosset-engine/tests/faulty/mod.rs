@@ -16,7 +16,7 @@ use object_store::{
 
 /// When the next puts of commits fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The request never lands.
     Before,
     /// The request lands and its answer is lost.
@@ -27,20 +27,20 @@ pub enum Fault {
 
 /// Fails puts into `_delta_log`, as many as were ordered.
 #[derive(Debug)]
-pub struct FaultyStore {
+pub(crate) struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     faults: Arc<Faults>,
 }
 
 /// Orders of faults, and a count of the commits that were tried.
 #[derive(Debug, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     ordered: Mutex<Vec<Fault>>,
-    pub commits: AtomicUsize,
+    pub(crate) commits: AtomicUsize,
 }
 
 impl Faults {
-    pub fn order(&self, faults: &[Fault]) {
+    pub(crate) fn order(&self, faults: &[Fault]) {
         *self.ordered.lock().unwrap() = faults.to_vec();
     }
 
@@ -52,7 +52,7 @@ impl Faults {
 }
 
 /// An engine whose stores fail as `Faults` says.
-pub fn faulty_engine() -> (Engine, Arc<Faults>) {
+pub(crate) fn faulty_engine() -> (Engine, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let given = Arc::clone(&faults);
     let stores = Stores::wrapped(move |_, inner| {

@@ -268,7 +268,7 @@ fn runs_of_other_configurations_at_once_do_not_mix() {
     let changed = JOB.replace("sum(y)", "sum(y * 2)");
     let clean = place();
     run(&clean).ended(0);
-    let ours = clean.effects().bits();
+    let (ours, our_audits) = (clean.effects().bits(), clean.audits().bits());
     clean.write("job.toml", &changed);
     run(&clean).ended(0);
     let theirs = clean.effects().bits();
@@ -288,7 +288,55 @@ fn runs_of_other_configurations_at_once_do_not_mix() {
     assert!(seen == ours || seen == theirs, "the results are of one of them");
     assert_eq!(files(&place, "effects").len(), 2);
     run(&place).ended(0);
-    assert_eq!(place.effects().bits(), ours);
+    assert_eq!((place.effects().bits(), place.audits().bits()), (ours, our_audits));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &copy);
+        } else {
+            fs::copy(&path, &copy).unwrap();
+        }
+    }
+}
+
+/// A run publishes its audits and then its effects. One that ends between them leaves audits that are not of the
+/// effects beside them, also for who goes back to the old configuration.
+#[test]
+fn audits_of_a_run_that_did_not_publish_its_effects_are_replaced() {
+    let place = place();
+    run(&place).ended(0);
+    let (effects, audits) = (place.effects().bits(), place.audits().bits());
+    copy_folder(&place.path("results/effects"), &place.path("kept"));
+    place.write(
+        "job.toml",
+        &JOB.replace("sum(y)", "sum(nullif(y, 1))")
+            .replace("\"rate\"]", "\"rate\", \"z\"]")
+            .replace(
+                "[metrics.rate]",
+                "[metrics.z]\nsource = \"rows\"\nvalue = \"count(y)\"\n[metrics.rate]",
+            ),
+    );
+    run(&place).ended(0);
+    assert_ne!(place.audits().bits(), audits);
+    fs::remove_dir_all(place.path("results/effects")).unwrap();
+    copy_folder(&place.path("kept"), &place.path("results/effects"));
+
+    place.write("job.toml", JOB);
+    let plan = place.gosset(&["plan", "job.toml", "--detailed-exitcode"]).ended(20);
+    assert!(
+        plan.stdout.contains("first: compute, its audits are of another run"),
+        "{}",
+        plan.stdout
+    );
+    run(&place).ended(0);
+    assert_eq!(place.effects().bits(), effects);
+    assert_eq!(place.audits().bits(), audits);
+    place.gosset(&["plan", "job.toml", "--detailed-exitcode"]).ended(0);
 }
 
 fn signal(child: &Child, name: &str) {
@@ -309,7 +357,7 @@ fn long_job() -> Place {
 
 #[test]
 fn a_signal_stops_a_run_within_seconds_and_nothing_is_published() {
-    // While rows are read, and while replicates are drawn.
+    // Soon, and while replicates are drawn.
     for (after, name, status) in
         [(150, "-TERM", TERMINATED), (2500, "-TERM", TERMINATED), (2500, "-INT", INTERRUPTED)]
     {

@@ -144,6 +144,8 @@ fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
     let names: Vec<String> = gosset_sql::effect_fields().iter().map(|f| f.name().clone()).collect();
     let fields: Vec<String> = names.iter().map(|name| format!("e['{name}'] AS {name}")).collect();
     let fields = fields.join(", ");
+    let bootstrap = effects.of(&[("estimator", "bootstrap_mean")]);
+    let seed = bootstrap[0].integer("seed").unwrap();
     let mut compared = 0;
     for segment in SEGMENTS {
         let (key, group) = match segment {
@@ -166,13 +168,23 @@ fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
                 let call = format!("proportion_test({metric}, {arms})");
                 calls.push((metric, "proportion_test", call));
             }
+            // Where no column says the unit, it is the position of the row.
+            let with_seed =
+                arms.replace('}', &format!(", seed: {seed}}}")).replacen(',', ", unit,", 1);
+            for metric in ["spend", "visit", "conversion"] {
+                let call = format!("bootstrap_mean({metric}, {with_seed})");
+                calls.push((metric, "bootstrap_mean", call));
+            }
+            let call = format!("bootstrap_ratio(spend, visit, {with_seed})");
+            calls.push(("spend_per_visit", "bootstrap_ratio", call));
             for (metric, estimator, call) in calls {
                 let name = format!("sql-{compared}.parquet");
                 let query = format!(
-                    "COPY (SELECT segment_value, {fields} FROM
-                       (SELECT {key} AS segment_value, {call} AS e FROM 'hillstrom.csv' {group})) TO '{name}'"
+                    "CREATE VIEW customers AS SELECT *, row_number() OVER () AS unit FROM 'hillstrom.csv';
+                     COPY (SELECT segment_value, {fields} FROM
+                       (SELECT {key} AS segment_value, {call} AS e FROM customers {group})) TO '{name}'"
                 );
-                place.gosset(&["sql", "-c", &query]).ended(0);
+                place.gosset(&["sql", "--partitions", "1", "-c", &query]).ended(0);
                 let rows = Table::read(&place.path(&name));
                 assert_eq!(
                     rows.rows().len(),
@@ -195,7 +207,7 @@ fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
             }
         }
     }
-    assert_eq!(compared, 168);
+    assert_eq!(compared, 168 + 56);
 }
 
 #[test]

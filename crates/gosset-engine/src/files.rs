@@ -225,7 +225,9 @@ async fn files_table(
         EngineError::Internal(format!("no reader is registered for {}", format.name))
     })?;
     if format.name == "parquet" {
-        for url in &urls {
+        // Of a remote pattern each file would be asked for once more.
+        let checked = |url: &&ListingTableUrl| urls.len() == 1 || is_local(url);
+        for url in urls.iter().filter(checked) {
             check_footers(state, stores, url, extension).await?;
         }
     }
@@ -256,7 +258,7 @@ async fn check_footers(
     extension: &str,
 ) -> Result<()> {
     let store = stores.get(url.get_url())?;
-    let local = url.get_url().scheme() == "file";
+    let local = is_local(url);
     let mut files = url.list_all_files(state, store.as_ref(), extension).await?;
     while let Some(file) = files.try_next().await? {
         if !is_data(&file) {
@@ -310,6 +312,10 @@ fn table_url(text: &str) -> Result<ListingTableUrl> {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(ListingTableUrl::try_new(url, None)?)
+}
+
+fn is_local(url: &ListingTableUrl) -> bool {
+    url.get_url().scheme() == "file"
 }
 
 fn is_local_file(url: &url::Url) -> bool {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::descriptor::{Descriptor, Fingerprints, Input};
 use crate::job::Experiment;
 use crate::run::Runner;
-use crate::tables::EFFECTS;
+use crate::tables::{AUDITS, EFFECTS};
 use crate::{JobError, Result};
 
 /// The key of the results of a commit in its metadata.
@@ -131,15 +131,8 @@ impl Runner {
     /// # Errors
     /// If the store cannot be read. What is wrong with one experiment is told in its [`State`].
     pub async fn plan(&self, until: Date) -> Result<Plan> {
-        let effects = self.store().existing(EFFECTS).await?;
-        let wanted: Vec<Key> =
-            self.job().experiments.iter().map(|e| key(&e.name, e.analysis_date())).collect();
-        let published = match &effects {
-            Some(table) => {
-                self.published(table, |found| wanted.iter().all(|k| found.contains_key(k))).await?
-            }
-            None => Published::new(),
-        };
+        let published =
+            Both { effects: self.newest(EFFECTS).await?, audits: self.newest(AUDITS).await? };
         let mut fingerprints = Fingerprints::default();
         let mut work = Vec::new();
         for experiment in &self.job().experiments {
@@ -152,7 +145,7 @@ impl Runner {
         &self,
         experiment: &Experiment,
         until: Date,
-        published: &Published,
+        published: &Both,
         fingerprints: &mut Fingerprints,
     ) -> Work {
         let analysis_date = experiment.analysis_date();
@@ -170,8 +163,13 @@ impl Runner {
         match Descriptor::desired(self.job(), experiment, self.engine(), fingerprints).await {
             Err(error) => work.state = State::Failed(error),
             Ok(desired) => {
-                if let Some(found) = published.get(&key(&experiment.name, analysis_date)) {
-                    let reasons = found.results.descriptor.differences(&desired);
+                let key = key(&experiment.name, analysis_date);
+                if let Some(found) = published.effects.get(&key) {
+                    let mut reasons = found.results.descriptor.differences(&desired);
+                    let audited = published.audits.get(&key).map(|a| &a.results.descriptor);
+                    if reasons.is_empty() && audited != Some(&desired) {
+                        reasons.push("its audits are of another run".into());
+                    }
                     work.state = if reasons.is_empty() {
                         State::UpToDate(Box::new(found.clone()))
                     } else {
@@ -185,6 +183,14 @@ impl Runner {
         work
     }
 
+    /// The newest results of the job's experiments in a table.
+    async fn newest(&self, table: &str) -> Result<Published> {
+        let Some(table) = self.store().existing(table).await? else { return Ok(Published::new()) };
+        let wanted: Vec<Key> =
+            self.job().experiments.iter().map(|e| key(&e.name, e.analysis_date())).collect();
+        self.published(&table, |found| wanted.iter().all(|k| found.contains_key(k))).await
+    }
+
     /// All that is published of the job: the newest results of every experiment and day.
     ///
     /// # Errors
@@ -196,15 +202,27 @@ impl Runner {
         }
     }
 
-    /// The newest results of experiments of the job, from the commits of `effects`, until there are enough.
+    /// Whether these results are the newest in a table.
+    pub(crate) async fn holds(
+        &self,
+        table: &DeltaTableHandle,
+        results: &[Results],
+    ) -> Result<bool> {
+        let key = |r: &Results| (r.experiment.clone(), r.analysis_date.clone());
+        let all = |found: &Published| results.iter().all(|r| found.contains_key(&key(r)));
+        let newest = self.published(table, all).await?;
+        Ok(results.iter().all(|r| newest.get(&key(r)).is_some_and(|found| found.results == *r)))
+    }
+
+    /// The newest results of experiments of the job, from the commits of a table, until there are enough.
     async fn published(
         &self,
-        effects: &DeltaTableHandle,
+        table: &DeltaTableHandle,
         enough: impl Fn(&Published) -> bool,
     ) -> Result<Published> {
         let mut found = Published::new();
         let mut unreadable = None;
-        effects
+        table
             .latest_commit(|commit| {
                 match results_of(commit) {
                     Ok(all) => {
@@ -224,7 +242,7 @@ impl Runner {
             })
             .await?;
         match unreadable {
-            Some(error) => Err(error.about(&effects.location())),
+            Some(error) => Err(error.about(&table.location())),
             None => Ok(found),
         }
     }
@@ -233,6 +251,12 @@ impl Runner {
 /// An experiment and its day.
 type Key = (String, Option<String>);
 type Published = BTreeMap<Key, PublishedResults>;
+
+/// What is published in each of the tables. They are two commits, and between them a run may die or lose a race.
+struct Both {
+    effects: Published,
+    audits: Published,
+}
 
 fn key(experiment: &str, date: Option<Date>) -> Key {
     (experiment.to_owned(), date.map(|date| date.to_string()))

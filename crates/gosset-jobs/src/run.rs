@@ -271,32 +271,22 @@ impl Runner {
         let metadata = metadata(&results)?;
         let run_id = uuid::Uuid::new_v4().to_string();
         let rows = || any_of(computed.iter().map(|c| c.rows.clone()));
-        tell(Event::Publishing { table: AUDITS });
-        let batches = computed.iter().map(|c| c.audits.clone()).collect();
-        let done = audits.replace(batches, rows(), &metadata, &run_id).await;
-        if let Some(done) = self.conflict(done, &results, until).await? {
-            tell(Event::Publishing { table: EFFECTS });
-            tracing::info!(
-                table = AUDITS,
-                version = done.version,
-                rows = done.rows,
-                run_id,
-                "published"
-            );
-            let batches = computed.iter().map(|c| c.effects.clone()).collect();
-            let done = effects.replace(batches, rows(), &metadata, &run_id).await;
-            if let Some(done) = self.conflict(done, &results, until).await? {
-                tracing::info!(
-                    table = EFFECTS,
-                    version = done.version,
-                    rows = done.rows,
-                    run_id,
-                    "published"
-                );
-                return Ok(Some(done.version));
-            }
+        // Who saw the audits of the same run, not its effects yet, has no audits to add.
+        if !self.holds(&audits, &results).await? {
+            tell(Event::Publishing { table: AUDITS });
+            let batches = computed.iter().map(|c| c.audits.clone()).collect();
+            let done = audits.replace(batches, rows(), &metadata, &run_id).await;
+            let Some(done) = self.conflict(done, &results, until).await? else { return Ok(None) };
+            let (version, rows) = (done.version, done.rows);
+            tracing::info!(table = AUDITS, version, rows, run_id, "published");
         }
-        Ok(None)
+        tell(Event::Publishing { table: EFFECTS });
+        let batches = computed.iter().map(|c| c.effects.clone()).collect();
+        let done = effects.replace(batches, rows(), &metadata, &run_id).await;
+        let Some(done) = self.conflict(done, &results, until).await? else { return Ok(None) };
+        let (version, rows) = (done.version, done.rows);
+        tracing::info!(table = EFFECTS, version, rows, run_id, "published");
+        Ok(Some(version))
     }
 
     /// Losing a race to a run that published the same is no failure.

@@ -84,15 +84,12 @@ pub(crate) fn unit_value(
     check(&parsed, over).map_err(told)?;
     let exact_sum = engine.context().udaf("exact_sum")?;
     let mut bad = Vec::new();
-    let rewritten = parsed
+    let rewritten = undefined_by_zero(parsed)
+        .map_err(|error| told(error.into()))?
         .transform_down(|expr| match expr {
             Expr::AggregateFunction(call) => {
                 let column = per_unit(call, &exact_sum, schema, policy, aggregates, &mut bad)?;
                 Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
-            }
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide, right }) => {
-                let right = nullif(*right, lit(0));
-                Ok(Transformed::yes(*left / right))
             }
             other => Ok(Transformed::no(other)),
         })
@@ -117,6 +114,17 @@ pub(crate) fn unit_value(
         .when(is_finite(value.clone()).is_false(), lit(1_i64))
         .otherwise(lit(0_i64))?;
     Ok(UnitValue { value: with_policy(value, policy)?, non_finite: bad_value })
+}
+
+/// A division by zero is NULL, wherever it stands.
+fn undefined_by_zero(expr: Expr) -> datafusion::error::Result<Expr> {
+    let rewritten = expr.transform_up(|expr| match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide, right }) => {
+            Ok(Transformed::yes(*left / nullif(*right, lit(0))))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(rewritten?.data)
 }
 
 /// A value under the policy for NaN and infinite ones.

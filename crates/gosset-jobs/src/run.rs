@@ -71,6 +71,12 @@ pub struct Outcome {
     pub failed: Vec<(String, JobError)>,
 }
 
+/// Both tables, as of the versions that a run starts from.
+struct Tables {
+    audits: DeltaTableHandle,
+    effects: DeltaTableHandle,
+}
+
 /// The results of an experiment, computed and not published.
 struct Computed {
     results: Results,
@@ -155,15 +161,9 @@ impl Runner {
     /// If the store fails, or another run published the same experiments meanwhile with other results. What is wrong
     /// with one experiment does not stop the others and is told in the [`Outcome`].
     pub async fn run(&self, until: Date, tell: &(dyn Fn(Event) + Sync)) -> Result<Outcome> {
-        // The snapshots that the plan reads are those that the commits start from: whoever publishes in between wins.
-        let mut tables = None;
-        let mut plan = self.plan(until).await?;
-        if plan.due().next().is_some() {
-            let effects = self.store.table(EFFECTS, effects_schema(), &PARTITION).await?;
-            let audits = self.store.table(AUDITS, audits_schema(), &PARTITION).await?;
-            tables = Some((audits, effects));
-            plan = self.plan(until).await?;
-        }
+        // The snapshots that the commits start from are older than the plan: whoever publishes in between wins.
+        let tables = self.tables_if_any().await?;
+        let plan = self.plan(until).await?;
         tell(Event::Planned { due: plan.due().count(), all: plan.work.len() });
         let mut outcome = Outcome::default();
         let mut computed = Vec::new();
@@ -191,8 +191,8 @@ impl Runner {
                 }
             }
         }
-        if let Some((audits, effects)) = tables.filter(|_| !computed.is_empty()) {
-            outcome.version = self.publish(audits, effects, &computed, until, tell).await?;
+        if !computed.is_empty() {
+            outcome.version = self.publish(tables, &computed, until, tell).await?;
         }
         for Computed { results, warnings, .. } in computed {
             let name = results.experiment;
@@ -205,6 +205,23 @@ impl Runner {
             }
         }
         Ok(outcome)
+    }
+
+    /// Both tables, for writing. They are created when there is something to publish.
+    async fn tables(&self) -> Result<Tables> {
+        Ok(Tables {
+            effects: self.store.table(EFFECTS, effects_schema(), &PARTITION).await?,
+            audits: self.store.table(AUDITS, audits_schema(), &PARTITION).await?,
+        })
+    }
+
+    async fn tables_if_any(&self) -> Result<Option<Tables>> {
+        let effects = self.store.existing(EFFECTS).await?;
+        let audits = self.store.existing(AUDITS).await?;
+        match effects.is_some() && audits.is_some() {
+            true => Ok(Some(self.tables().await?)),
+            false => Ok(None),
+        }
     }
 
     async fn compute(&self, work: &Work) -> Result<Computed> {
@@ -261,8 +278,7 @@ impl Runner {
     /// One commit of `audits`, then one of `effects`: a reader trusts results once their effects are there.
     async fn publish(
         &self,
-        mut audits: DeltaTableHandle,
-        mut effects: DeltaTableHandle,
+        tables: Option<Tables>,
         computed: &[Computed],
         until: Date,
         tell: &(dyn Fn(Event) + Sync),
@@ -271,6 +287,22 @@ impl Runner {
         let metadata = metadata(&results)?;
         let run_id = uuid::Uuid::new_v4().to_string();
         let rows = || any_of(computed.iter().map(|c| c.rows.clone()));
+        let Tables { mut audits, mut effects } = match tables {
+            Some(tables) => tables,
+            None => {
+                let tables = self.tables().await?;
+                if tables.audits.version() > 0 || tables.effects.version() > 0 {
+                    let meanwhile = "another run published in this store meanwhile";
+                    let lost: Result<Tables, _> = Err(EngineError::Conflict(meanwhile.into()));
+                    let Some(tables) = self.conflict(lost, &results, until).await? else {
+                        return Ok(None);
+                    };
+                    tables
+                } else {
+                    tables
+                }
+            }
+        };
         // Who saw the audits of the same run, not its effects yet, has no audits to add.
         if !self.holds(&audits, &results).await? {
             tell(Event::Publishing { table: AUDITS });

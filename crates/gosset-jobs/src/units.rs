@@ -125,9 +125,18 @@ impl Builder<'_> {
         let own = assignments.source.as_deref().map(|name| &self.job.sources[name]);
         // Rows of a source that also says the arms are outcomes as well: they count from the start on.
         let start = own.and(self.experiment.start);
-        let frame = self.during(frame, &schema, time, start).map_err(about)?;
-        let arm_column = column(&schema, &assignments.section.arm).map_err(about)?;
-        let arm = cast(arm_column, DataType::Utf8);
+        let bounds = self.bounds(&assignments.url, &schema, time, start).await.map_err(about)?;
+        let arm = column(&schema, &assignments.section.arm).map_err(about)?;
+        let mut arm = cast(arm, DataType::Utf8);
+        let frame = match (bounds, time.filter(|_| own.is_none())) {
+            // Nobody knows whether an assignment without a time was made in time: it is counted as no assignment.
+            (Some(bounds), Some(time)) => {
+                arm = when(ident(time).is_not_null(), arm).end()?;
+                frame.filter(bounds.or(ident(time).is_null()))?
+            }
+            (Some(bounds), None) => frame.filter(bounds)?,
+            (None, _) => frame,
+        };
 
         let mut once = Attributes::new(time.map(ident));
         for (i, (name, of)) in self.experiment.segments.iter().enumerate() {
@@ -210,23 +219,31 @@ impl Builder<'_> {
         Ok(frame.filter(named.eq(lit(self.experiment.name.clone())))?)
     }
 
-    /// The rows from `start` to the experiment's end.
-    fn during(
+    /// What holds for rows from `start` to the experiment's end.
+    async fn bounds(
         &self,
-        frame: DataFrame,
+        url: &str,
         schema: &DFSchema,
         time: Option<&str>,
         start: Option<jiff::civil::Date>,
-    ) -> Result<DataFrame> {
-        let Some(time) = time else { return Ok(frame) };
+    ) -> Result<Option<Expr>> {
+        let Some(time) = time else { return Ok(None) };
         let data_type = type_of(schema, time)?;
         let told = |error: JobError| error.about(&format!("column '{time}'"));
         clock(&data_type).map_err(told)?;
         let zone = &self.job.timezone;
-        match within(time, &data_type, zone, start, self.experiment.end)? {
-            Some(bounds) => Ok(frame.filter(bounds)?),
-            None => Ok(frame),
+        let bounds = within(time, &data_type, zone, start, self.experiment.end)?;
+        let wall_clock = matches!(data_type, DataType::Timestamp(_, None));
+        if bounds.is_some() && wall_clock && zone.iana_name() != Some("UTC") {
+            let is_text = |name: &str| [".csv", ".tsv"].iter().any(|end| name.contains(end));
+            let files = self.engine.list(url).await?;
+            if files.iter().any(|file| file.location.filename().is_some_and(is_text)) {
+                return Err(told(JobError::File(
+                    "the times of CSV files are read without their zone; use dates, Parquet, or timezone = \"UTC\"".into(),
+                )));
+            }
         }
+        Ok(bounds)
     }
 
     /// What a metric measures on a source: aggregates of rows, or attributes of the one row of a unit.
@@ -274,7 +291,11 @@ impl Builder<'_> {
         let frame = self.engine.read(&source.section.url).await?;
         let schema = frame.schema().clone();
         let time = source.section.time.as_deref();
-        let frame = self.during(frame, &schema, time, self.experiment.start)?;
+        let start = self.experiment.start;
+        let frame = match self.bounds(&source.section.url, &schema, time, start).await? {
+            Some(bounds) => frame.filter(bounds)?,
+            None => frame,
+        };
         let Some(unit) = &source.section.unit else {
             return Err(JobError::File("the key 'unit' is missing".into()));
         };

@@ -18,19 +18,22 @@ const BATCHES: usize = 128;
 const GROUPS: [i64; 3] = [1, 20, 10_000];
 
 /// What is compared, over doubles `y` and `x` and whole numbers `k`.
-const CALLS: [(&str, &str); 8] = [
+const CALLS: [(&str, &str); 11] = [
     (
         "builtin_1",
-        "avg(y) FILTER (WHERE t), var_samp(y) FILTER (WHERE t), avg(y) FILTER (WHERE NOT t), var_samp(y) FILTER (WHERE NOT t)",
+        "avg(y) FILTER (WHERE t) AS a, var_samp(y) FILTER (WHERE t) AS b, avg(y) FILTER (WHERE NOT t) AS c, var_samp(y) FILTER (WHERE NOT t) AS d",
     ),
     ("ttest", "ttest(y, t)"),
     (
         "builtin_whole",
-        "avg(k) FILTER (WHERE t), var_samp(k) FILTER (WHERE t), avg(k) FILTER (WHERE NOT t), var_samp(k) FILTER (WHERE NOT t)",
+        "avg(k) FILTER (WHERE t) AS a, var_samp(k) FILTER (WHERE t) AS b, avg(k) FILTER (WHERE NOT t) AS c, var_samp(k) FILTER (WHERE NOT t) AS d",
     ),
     ("ttest_whole", "ttest(k, t)"),
     ("builtin_summary", "avg(y), var_samp(y)"),
     ("moments", "moments(y)"),
+    ("builtin_covar", "avg(y), avg(x), var_samp(y), var_samp(x), covar_samp(y, x)"),
+    ("moments_2", "moments(y, x)"),
+    ("moments_whole", "moments(k)"),
     ("builtin_sum", "sum(y)"),
     ("exact_sum", "exact_sum(y)"),
 ];

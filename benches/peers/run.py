@@ -7,7 +7,7 @@ import json, os, resource, subprocess, sys, time
 gosset, path = sys.argv[1:3]
 repeats = int(sys.argv[3]) if len(sys.argv) > 3 else 2
 here = os.path.dirname(os.path.abspath(__file__))
-UNITS = f"""(SELECT unit_id, first_value(CAST(arm AS VARCHAR)) AS arm, first_value(CAST(country AS VARCHAR)) AS country, exact_avg(watch_min) AS y, exact_avg(pre_watch_min) AS x
+UNITS = f"""(SELECT unit_id, min(CAST(arm AS VARCHAR)) AS arm, min(CAST(country AS VARCHAR)) AS country, exact_avg(watch_min) AS y, exact_avg(pre_watch_min) AS x
             FROM '{path}' GROUP BY unit_id)"""
 NAMED = "{treatment: 'treatment', control: 'control'}"
 QUERIES = {

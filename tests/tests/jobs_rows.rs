@@ -290,8 +290,8 @@ fn audits_count_what_is_missing() {
     let audits = place.audits();
     let without = units.values().filter(|u| u.rows == 0.0).count();
     let row = audits.only(&[("audit", "units_without_rows"), ("source", "sessions")]);
-    assert_eq!(row.number("value"), Some(without as f64));
-    assert_eq!(row.text("verdict"), Some("counted"));
+    assert_eq!(row.number("value"), Some(without as f64 / units.len() as f64));
+    assert_eq!(row.text("verdict"), Some("passed"));
     let missing = units.values().filter(|u| u.with_minutes == 0.0).count();
     let share = |metric| audits.only(&[("audit", "missing"), ("metric", metric)]).number("value");
     assert_eq!(share("per_row"), Some(missing as f64 / units.len() as f64));
@@ -893,7 +893,7 @@ fn a_source_of_units_is_joined_by_unit() {
         .is(effects.only(&[("metric", "y"), ("estimator", "ttest")]));
     let audits = place.audits();
     let without = audits.only(&[("audit", "units_without_rows"), ("source", "people")]);
-    assert_eq!(without.number("value"), Some(34.0));
+    assert_eq!(without.number("value"), Some(0.34));
 
     // A unit that is there twice is no unit.
     place.write("people.csv", &format!("person,age\n{lines}1,44\n"));
@@ -991,4 +991,70 @@ fn an_experiment_that_has_not_ended_is_not_due() {
         .printed("player 2026-03-30: not due before the end of 2026-03-30");
     place.gosset(&["run", "job.toml", "--date", "2026-03-30"]).ended(0);
     assert_eq!(place.version("effects"), Some(1));
+}
+
+/// Later rows stand first, in one file and in several: the arm of the first assignment counts all the same.
+#[test]
+fn the_first_arm_is_the_first_in_time_wherever_it_stands() {
+    let (assigned, rows) = assigned_and_rows();
+    let later = |unit: i64| if unit % 3 == 0 { ["b", "a"][unit as usize % 2] } else { "" };
+    let first: String =
+        assigned.iter().map(|(unit, arm)| format!("{unit},{arm},2026-03-01T00:00:00\n")).collect();
+    let second: String = assigned
+        .iter()
+        .filter(|(unit, _)| !later(*unit).is_empty())
+        .map(|(unit, _)| format!("{unit},{},2026-03-02T00:00:00\n", later(*unit)))
+        .collect();
+    let header = "unit,arm,at\n";
+    let place = Place::new();
+    place.write("rows.csv", &csv_of_rows(&rows));
+    place.write("one/assigned.csv", &format!("{header}{second}{first}"));
+    place.write("two/a.csv", &format!("{header}{second}"));
+    place.write("two/b.csv", &format!("{header}{first}"));
+    for folder in ["one/", "two/"] {
+        let job = units_job("rows.csv", folder)
+            .replace("arm  = \"arm\"", "arm  = \"arm\"\ntime = \"at\"")
+            .replace("[experiments.e]", "[experiments.e]\nmultiple_arms = \"first\"")
+            + "\n[audits.multiple_arms]\nblocking = false\n";
+        place.run(&job).ended(0);
+        Welch::of_means(&sums(&assigned, &rows, "b"), &sums(&assigned, &rows, "a"))
+            .is(place.effects().only(&[("estimator", "ttest")]));
+    }
+}
+
+/// Rows that are dated by day count on the day of the allocation, whatever its time.
+#[test]
+fn days_count_from_the_day_of_an_allocation() {
+    let (assigned, rows) = assigned_and_rows();
+    let place = Place::new();
+    let at: String =
+        assigned.iter().map(|(unit, arm)| format!("{unit},{arm},2026-03-02T14:00:00\n")).collect();
+    place.write("assigned.csv", &format!("unit,arm,at\n{at}"));
+    let dated: String = rows
+        .iter()
+        .flat_map(|(unit, y)| {
+            [format!("{unit},2026-03-02,{y}\n"), format!("{unit},2026-03-01,1000\n")]
+        })
+        .collect();
+    place.write("rows.csv", &format!("unit,day,y\n{dated}"));
+    let job = units_job("rows.csv", "assigned.csv")
+        .replace("arm  = \"arm\"", "arm  = \"arm\"\ntime = \"at\"")
+        .replacen("unit = \"unit\"", "unit = \"unit\"\ntime = \"day\"", 1);
+    place.run(&job).ended(0);
+    Welch::of_means(&sums(&assigned, &rows, "b"), &sums(&assigned, &rows, "a"))
+        .is(place.effects().only(&[("estimator", "ttest")]));
+}
+
+/// A source that no unit is in measures nothing: that is no effect of zero.
+#[test]
+fn a_source_without_a_row_of_any_unit_blocks() {
+    let (assigned, _) = assigned_and_rows();
+    let place = Place::new();
+    place.write("assigned.csv", &csv_of_assigned(&assigned));
+    place.write("rows.csv", "unit,y\n100001,1\n100002,2\n");
+    let told = place.run(&units_job("rows.csv", "assigned.csv")).ended(65).stderr;
+    assert!(
+        told.contains("units_without_rows of source") && told.contains("100 units have no row"),
+        "{told}"
+    );
 }

@@ -177,7 +177,8 @@ fn of_datafusion(error: &DataFusionError) -> EngineError {
 
 /// DataFusion has one variant for a full memory pool and a full spill directory.
 fn of_exhausted(text: &str) -> EngineError {
-    let text = text.trim().to_owned();
+    // The amount that was asked for stands behind the list of who holds the rest.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.contains("max_temp_directory_size") {
         EngineError::NoSpace(text)
     } else {

@@ -57,9 +57,13 @@ fn ending(path: &str) -> Option<(&str, Format, Option<&str>)> {
     Some((&name[stem.len()..], format, Some(last)))
 }
 
-/// Whether a table name is meant as a location: it has a separator, a pattern or the end of a file that can be read.
+/// Whether a table name is meant as a location: it has a separator, a pattern, the end of a file that can be read, or is
+/// the name of a folder here.
 fn is_location(name: &str) -> bool {
-    name.contains('/') || name.contains(GLOB) || ending(name).is_some()
+    name.contains('/')
+        || name.contains(GLOB)
+        || ending(name).is_some()
+        || std::path::Path::new(name).is_dir()
 }
 
 /// The table at a location.
@@ -128,18 +132,20 @@ async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<In
         return Ok(Input::Delta(table));
     }
     let mut files = url.list_all_files(state, store.as_ref(), "").await?;
-    let mut other = None;
+    let (mut first, mut other): (Option<ObjectMeta>, _) = (None, None);
     while let Some(file) =
         files.try_next().await.map_err(|error| EngineError::from(error).about(text))?
     {
-        if !is_data(&file) {
-            continue;
+        match (&first, ending(file.location.as_ref())) {
+            _ if !is_data(&file) => {}
+            (_, None) => other = other.or(Some(file)),
+            (None, Some(_)) => first = Some(file),
+            (Some(first), Some(_)) => same_ending(text, first, &file)?,
         }
-        if ending(file.location.as_ref()).is_some() {
-            drop(files);
-            return Ok(Input::Files { urls: vec![url], first: file });
-        }
-        other.get_or_insert(file);
+    }
+    drop(files);
+    if let Some(first) = first {
+        return Ok(Input::Files { urls: vec![url], first });
     }
     Err(match other {
         None => EngineError::MissingInput(format!("no file found at '{text}'")),
@@ -179,10 +185,9 @@ async fn matched(stores: &Stores, text: &str) -> Result<Input> {
     let Some(first) = files.first().cloned() else {
         return Err(EngineError::MissingInput(format!("no file found at '{text}'")));
     };
-    let extension = ending(first.location.as_ref()).map(|(extension, ..)| extension);
+    files.iter().try_for_each(|file| same_ending(text, &first, file))?;
     let urls = files
         .iter()
-        .filter(|file| ending(file.location.as_ref()).map(|(e, ..)| e) == extension)
         .map(|file| {
             let mut url = base.clone();
             url.set_path(&format!("/{}", file.location));
@@ -190,6 +195,21 @@ async fn matched(stores: &Stores, text: &str) -> Result<Input> {
         })
         .collect::<Result<_>>()?;
     Ok(Input::Files { urls, first })
+}
+
+/// A table is of one format: the files of another would be left out silently.
+fn same_ending(text: &str, first: &ObjectMeta, file: &ObjectMeta) -> Result<()> {
+    let end = |file: &ObjectMeta| {
+        ending(file.location.as_ref()).map(|(end, ..)| end.to_owned()).unwrap_or_default()
+    };
+    if end(first) == end(file) {
+        return Ok(());
+    }
+    Err(EngineError::BadData(format!(
+        "expected files of one format at '{text}', found '{}' and '{}'",
+        first.location.filename().unwrap_or_default(),
+        file.location.filename().unwrap_or_default()
+    )))
 }
 
 /// The folder in front of a pattern, and the pattern.

@@ -210,3 +210,17 @@ async fn a_query_beyond_its_memory_spills_or_names_the_holder() {
     let error = number(&small(100 << 10), sql).await.unwrap_err();
     assert!(matches!(error, EngineError::MemoryLimit(_)), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_table_is_of_one_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().display();
+    let engine = engine();
+    write(&directory.path().join("mixed/a.csv"), "n\n1\n");
+    write(&directory.path().join("mixed/b.json"), "{\"n\": 2}\n");
+    for place in ["mixed", "mixed/*"] {
+        let found = number(&engine, &format!("SELECT sum(n) FROM '{root}/{place}'")).await;
+        let Err(EngineError::BadData(text)) = found else { panic!("{place}: {found:?}") };
+        assert!(text.contains("files of one format") && text.contains("b.json"), "{text}");
+    }
+}

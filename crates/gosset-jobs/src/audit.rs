@@ -20,7 +20,7 @@ pub enum AuditKind {
     DuplicateUnits,
     /// Rows of the assignments without a unit or without an arm: counted.
     Unassigned,
-    /// Units without a row in a source: counted.
+    /// The share of units without a row in a source.
     UnitsWithoutRows,
     /// The share of units whose value is missing.
     Missing,
@@ -83,6 +83,7 @@ impl AuditKind {
             (Self::MultipleArms, section.multiple_arms, 0.01),
             (Self::DuplicateUnits, section.duplicate_units, 0.0),
             (Self::Missing, section.missing, 1.0),
+            (Self::UnitsWithoutRows, section.units_without_rows, 1.0),
             (Self::NonFinite, section.non_finite, 0.0),
         ]
         .into_iter()
@@ -94,11 +95,16 @@ impl AuditKind {
     fn is_p_value(self) -> bool {
         matches!(self, Self::SampleRatio | Self::SampleRatioAnalysed)
     }
+
+    /// Whether it is a share of units of which all are too many, whatever the threshold: then nothing is measured.
+    fn is_of_all_units(self) -> bool {
+        matches!(self, Self::Missing | Self::UnitsWithoutRows)
+    }
 }
 
 fn rule(kind: AuditKind, section: AuditSection, default: f64) -> Result<Rule> {
     let threshold = section.threshold.unwrap_or(default);
-    let share = kind.is_p_value() || matches!(kind, AuditKind::MultipleArms | AuditKind::Missing);
+    let share = kind.is_p_value() || kind == AuditKind::MultipleArms || kind.is_of_all_units();
     if threshold.is_nan() || threshold < 0.0 || (share && threshold > 1.0) {
         let range = if share { "from 0 to 1" } else { "at least 0" };
         return Err(JobError::File(format!(
@@ -114,6 +120,7 @@ impl Audit {
     pub(crate) fn new(kind: AuditKind, rule: Option<&Rule>, value: Option<f64>) -> Self {
         let failed = match (rule, value) {
             (Some(rule), Some(value)) if kind.is_p_value() => value < rule.threshold,
+            (Some(_), Some(value)) if kind.is_of_all_units() && value >= 1.0 => true,
             (Some(rule), Some(value)) => value > rule.threshold,
             _ => false,
         };

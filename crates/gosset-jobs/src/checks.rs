@@ -72,6 +72,7 @@ pub(crate) fn audits(
             )
         )));
     }
+    let analysed: u64 = summaries.analysed.values().sum();
     for (source, counts) in &summaries.sources {
         let own = job.assignments.source.as_deref() == Some(source.as_str());
         if job.sources[source].is_units() {
@@ -84,14 +85,15 @@ pub(crate) fn audits(
         }
         if !own {
             let text = plural(counts.without_rows, "unit has", "units have");
+            let share =
+                if analysed == 0 { 0.0 } else { counts.without_rows as f64 / analysed as f64 };
             audits.push(
-                new(AuditKind::UnitsWithoutRows, counts.without_rows as f64)
+                new(AuditKind::UnitsWithoutRows, share)
                     .of_source(source)
                     .noted(format!("{text} no row")),
             );
         }
     }
-    let analysed: u64 = summaries.analysed.values().sum();
     for (metric, counts) in experiment.metrics.iter().zip(&summaries.metrics) {
         let share = if analysed == 0 { 0.0 } else { counts.missing as f64 / analysed as f64 };
         let text = plural(counts.missing, "unit has", "units have");

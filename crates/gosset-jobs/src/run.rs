@@ -198,7 +198,10 @@ impl Runner {
             let name = results.experiment;
             let told = warnings.iter().map(|audit| (name.clone(), audit.shown()));
             outcome.warnings.extend(told);
-            if results.blocked.is_empty() {
+            if outcome.version.is_none() && results.blocked.is_empty() {
+                // Another run was faster.
+                outcome.up_to_date.push(name);
+            } else if results.blocked.is_empty() {
                 outcome.published.push((name, results.rows as usize));
             } else {
                 outcome.blocked.push((name, results.blocked));

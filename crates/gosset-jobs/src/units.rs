@@ -191,7 +191,9 @@ impl Builder<'_> {
                 ));
             };
             let order = vec![ident(time).sort(true, false), arm.clone().sort(true, false)];
-            let first = first_value(arm.clone(), order).filter(arm.is_not_null()).build()?;
+            // An order that is given to `first_value` itself is lost to the filter's builder.
+            let first = first_value(arm.clone(), vec![]).order_by(order);
+            let first = first.filter(arm.is_not_null()).build()?;
             aggregates.push(first.alias("first_arm"));
         }
         aggregates.extend(once.aggregates());
@@ -358,7 +360,13 @@ impl Builder<'_> {
         let allocated =
             assigned.clone().select(vec![ident(UNIT).alias(key), ident(ALLOCATED).alias(since)])?;
         let joined = frame.join_on(allocated, JoinType::Inner, [ident(unit).eq(ident(key))])?;
-        Ok(joined.filter(ident(time).gt_eq(ident(since)))?.select(columns)?)
+        // Rows that are dated by day belong to the allocation's day as a whole.
+        let since = if matches!(mine, DataType::Date32 | DataType::Date64) {
+            cast(cast(ident(since), DataType::Date32), mine)
+        } else {
+            ident(since)
+        };
+        Ok(joined.filter(ident(time).gt_eq(since))?.select(columns)?)
     }
 
     /// The columns that summaries are made of.

@@ -79,7 +79,7 @@ pub(crate) enum Command {
 )]
 pub(crate) struct SqlArgs {
     /// Statements to run; may be given several times
-    #[arg(short, long, value_name = "SQL", conflicts_with = "file")]
+    #[arg(short, long, value_name = "SQL", conflicts_with = "file", allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
     /// A file of statements to run, or - for standard input; may be given several times
     #[arg(short, long, value_name = "FILE")]

@@ -75,6 +75,7 @@ impl App {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    quiet_workers();
     let format = cli.shared.log_format;
     let progress = Progress::new();
     logging::start(format, &progress);
@@ -91,6 +92,18 @@ fn main() -> ExitCode {
         Err(_) => Exit::Bug,
     };
     exit.into()
+}
+
+/// What panics in a task is told by whoever waits for the task; the panic's own message would come beside it.
+fn quiet_workers() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some("tokio-rt-worker") {
+            tracing::debug!("{panic}");
+        } else {
+            told(panic);
+        }
+    }));
 }
 
 fn run(app: &App, command: &Command) -> Result<Exit, Failure> {

@@ -4,6 +4,9 @@ use std::future::Future;
 
 use crate::exit::{Exit, Failure};
 
+/// How long work that was told to stop may go on. More than what the runtime is given to end its tasks.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
+
 /// A request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -57,6 +60,12 @@ fn listen(mut told: tokio::sync::oneshot::Sender<Stop>) {
     if let Some(stop) = stop {
         // Whoever waited may be gone by now.
         let _ = told.send(stop);
+        // Work that never looks up, such as a long computation, is ended here: nothing of it is visible.
+        std::thread::sleep(PATIENCE);
+        std::process::exit(match stop {
+            Stop::Interrupt => Exit::Interrupted as i32,
+            Stop::Terminate => Exit::Terminated as i32,
+        });
     }
 }
 

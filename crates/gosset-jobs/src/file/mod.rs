@@ -4,6 +4,7 @@
 //! has elsewhere or will have one day: nothing is ignored.
 
 pub(crate) mod explain;
+mod shape;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -319,9 +320,12 @@ pub struct AuditsSection {
     /// The share of units that are in more than one arm is at most the threshold (0.01).
     #[serde(default)]
     pub multiple_arms: AuditSection,
-    /// The share of units whose value is missing is at most the threshold (1: it is counted).
+    /// The share of units whose value is missing is at most the threshold (1), and not all of them.
     #[serde(default)]
     pub missing: AuditSection,
+    /// The share of units without a row in a source is at most the threshold (1), and not all of them.
+    #[serde(default)]
+    pub units_without_rows: AuditSection,
     /// The number of NaN and infinite values that the policy `error` finds is at most the threshold (0).
     #[serde(default)]
     pub non_finite: AuditSection,
@@ -446,7 +450,10 @@ impl JobFile {
     /// # Errors
     /// [`JobError::File`] with the place and the reason.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| JobError::File(explain::explain(&error, text, name)))
+        let file = toml::from_str(text)
+            .map_err(|error| JobError::File(explain::explain(&error, text, name)))?;
+        shape::check(text).map_err(|what| JobError::File(format!("{name}: {what}")))?;
+        Ok(file)
     }
 
     /// The JSON Schema of job files, for editors.

@@ -11,11 +11,6 @@
 //!
 //! [`portable`] says what that means and is what the vector forms, chosen when the weights are made, are compared with.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "tiles are for the replicate sums, which come next")
-)]
-
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod portable;

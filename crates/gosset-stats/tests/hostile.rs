@@ -5,8 +5,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gosset_stats::compare::{
-    BootstrapOptions, LinVcov, ProportionMethod, Variance, bootstrap, clustered_ttest, cuped, lin,
-    proportion_test, ratio_test, srm, ttest,
+    BootstrapOptions, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
+    bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm, ttest,
 };
 use gosset_stats::exact::ExactSum;
 use gosset_stats::summary::{
@@ -121,7 +121,8 @@ fn use_all(summary: &AnySummary) {
             let _ = bootstrap(t, c, &inference, &options);
             let _ = (c.sum(), c.rows(), c.dropped(), c.units());
         }
-        (AnySummary::Replicates(t), _) => {
+        (AnySummary::Replicates(t), AnySummary::Replicates(c)) => {
+            let _ = bootstrap_replicates(t, c, &inference, Interval::Basic);
             let _ = (t.sum(), t.rows(), t.dropped(), t.units(), t.totals());
         }
         (AnySummary::Counts(t), _) => drop(srm(t, None)),

@@ -9,7 +9,7 @@
 //! replicates `16p` to `16p + 15`; a draw picks one of 16 columns of an alias table by its top 4 bits and decides between
 //! the two values of the column by the other 12.
 //!
-//! [`portable`] says what that means and is what the vector forms, chosen when the weights are made, are compared with.
+//! The module `portable` says what that means and is what the vector forms, chosen when the weights are made, are compared with.
 
 #[cfg(target_arch = "aarch64")]
 mod arm;

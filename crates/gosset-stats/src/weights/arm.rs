@@ -5,9 +5,8 @@
 )]
 
 use std::arch::aarch64::{
-    uint8x16_t, vaddq_u8, vaeseq_u8, vaesmcq_u8, vandq_u8, vceqq_u8, vcgeq_u8, vcgtq_u8,
-    vdupq_n_u8, veorq_u8, vld1q_u8, vorrq_u8, vqtbl1q_u8, vshrq_n_u8, vst1q_u8, vzip1q_u8,
-    vzip2q_u8,
+    uint8x16_t, vaddq_u8, vaeseq_u8, vaesmcq_u8, vandq_u8, vcgeq_u8, vcgtq_u8, vdupq_n_u8,
+    veorq_u8, vld1q_u8, vqtbl1q_u8, vshrq_n_u8, vst1q_u8, vsubq_u8, vzip1q_u8, vzip2q_u8,
 };
 use std::arch::is_aarch64_feature_detected;
 
@@ -98,11 +97,11 @@ fn alias(high: uint8x16_t, low: uint8x16_t) -> uint8x16_t {
     let high = vandq_u8(high, vdupq_n_u8(15));
     let high_threshold = vqtbl1q_u8(load(&BYTES.high), column);
     let low_threshold = vqtbl1q_u8(load(&BYTES.low), column);
-    let above = vcgtq_u8(high, high_threshold);
-    let level = vandq_u8(vceqq_u8(high, high_threshold), vcgeq_u8(low, low_threshold));
+    // One more for a low byte that is at its threshold or above.
+    let above = vcgtq_u8(vsubq_u8(high, vcgeq_u8(low, low_threshold)), high_threshold);
     let delta = vqtbl1q_u8(load(&BYTES.delta), column);
     let base = vqtbl1q_u8(load(&BYTES.base), column);
-    vaddq_u8(base, vandq_u8(vorrq_u8(above, level), delta))
+    vaddq_u8(base, vandq_u8(above, delta))
 }
 
 #[target_feature(enable = "neon,aes")]

@@ -7,13 +7,13 @@
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi8, _mm_aesenc_si128, _mm_and_si128, _mm_cmpeq_epi8,
-    _mm_cmpgt_epi8, _mm_cvtsi64_si128, _mm_loadu_si128, _mm_max_epu8, _mm_or_si128, _mm_set_epi64x,
-    _mm_set1_epi8, _mm_shuffle_epi8, _mm_srli_epi16, _mm_storeu_si128, _mm_unpackhi_epi8,
-    _mm_unpacklo_epi8, _mm_xor_si128, _mm256_add_epi8, _mm256_aesenc_epi128, _mm256_and_si256,
-    _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_max_epu8,
-    _mm256_or_si256, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi64x, _mm256_shuffle_epi8,
-    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
-    _mm256_xor_si256,
+    _mm_cmpgt_epi8, _mm_cvtsi64_si128, _mm_loadu_si128, _mm_max_epu8, _mm_set_epi64x,
+    _mm_set1_epi8, _mm_shuffle_epi8, _mm_srli_epi16, _mm_storeu_si128, _mm_sub_epi8,
+    _mm_unpackhi_epi8, _mm_unpacklo_epi8, _mm_xor_si128, _mm256_add_epi8, _mm256_aesenc_epi128,
+    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8,
+    _mm256_max_epu8, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi64x, _mm256_shuffle_epi8,
+    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_sub_epi8, _mm256_unpackhi_epi8,
+    _mm256_unpacklo_epi8, _mm256_xor_si256,
 };
 
 use super::{BYTES, ROUND_KEYS, TILE_REPLICATES};
@@ -123,10 +123,10 @@ fn aes_alias(high: __m128i, low: __m128i) -> __m128i {
     let high = _mm_and_si128(high, nibble);
     let high_threshold = _mm_shuffle_epi8(load(&BYTES.high), column);
     let low_threshold = _mm_shuffle_epi8(load(&BYTES.low), column);
-    let above = _mm_cmpgt_epi8(high, high_threshold);
-    let level = _mm_cmpeq_epi8(high, high_threshold);
+    // Both bytes are at the threshold or above where the high one is above it, or would be with one more for a low one
+    // that is.
     let low_above = _mm_cmpeq_epi8(_mm_max_epu8(low, low_threshold), low);
-    let alias = _mm_or_si128(above, _mm_and_si128(level, low_above));
+    let alias = _mm_cmpgt_epi8(_mm_sub_epi8(high, low_above), high_threshold);
     let delta = _mm_shuffle_epi8(load(&BYTES.delta), column);
     _mm_add_epi8(_mm_shuffle_epi8(load(&BYTES.base), column), _mm_and_si128(alias, delta))
 }
@@ -221,10 +221,8 @@ fn vaes_alias(high: __m256i, low: __m256i) -> __m256i {
     let high = _mm256_and_si256(high, nibble);
     let high_threshold = _mm256_shuffle_epi8(both(&BYTES.high), column);
     let low_threshold = _mm256_shuffle_epi8(both(&BYTES.low), column);
-    let above = _mm256_cmpgt_epi8(high, high_threshold);
-    let level = _mm256_cmpeq_epi8(high, high_threshold);
     let low_above = _mm256_cmpeq_epi8(_mm256_max_epu8(low, low_threshold), low);
-    let alias = _mm256_or_si256(above, _mm256_and_si256(level, low_above));
+    let alias = _mm256_cmpgt_epi8(_mm256_sub_epi8(high, low_above), high_threshold);
     let delta = _mm256_shuffle_epi8(both(&BYTES.delta), column);
     let base = _mm256_shuffle_epi8(both(&BYTES.base), column);
     _mm256_add_epi8(base, _mm256_and_si256(alias, delta))

@@ -51,16 +51,19 @@ impl Multiply {
 fn add(rows: &[Row], pairs: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLICATES]]) {
     for (k, sums) in sums.iter_mut().enumerate() {
         let pairs = &pairs[k * stride..][..rows.len()];
-        // 32 pairs times 2 · 8 · 64 are just as many as 16 bits hold, as digits are never above 63.
-        let mut narrow = [0i16; TILE_REPLICATES];
+        // 32 pairs times 2 · 8 · 64 are just as many as 16 bits hold with a sign, as digits are never above 63; sums modulo
+        // 2^16 are what vectors of any processor have.
+        let mut narrow = [0u16; TILE_REPLICATES];
         for (row, pair) in rows.iter().zip(pairs) {
-            let [first, second, ..] = pair.to_le_bytes().map(|digit| i16::from(digit as i8));
-            for (sum, [a, b]) in narrow.iter_mut().zip(row.as_chunks::<2>().0) {
-                *sum += i16::from(*a) * first + i16::from(*b) * second;
+            let [first, second, ..] = pair.to_le_bytes().map(|digit| digit as i8 as u16);
+            for (sum, weights) in narrow.iter_mut().zip(row.as_chunks::<2>().0) {
+                let weights = u16::from_le_bytes(*weights);
+                let (a, b) = (weights & 255, weights >> 8);
+                *sum = sum.wrapping_add(a.wrapping_mul(first)).wrapping_add(b.wrapping_mul(second));
             }
         }
         for (narrow, &replicate) in narrow.into_iter().zip(&TILE_ORDER) {
-            sums[usize::from(replicate)] += i32::from(narrow);
+            sums[usize::from(replicate)] += i32::from(narrow as i16);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Content, Replicates, Resampling, Terms, check_same};
 use crate::Result;
-use crate::exact::ExactSum;
+use crate::exact::{ExactSum, Sums};
 use crate::resample::BlockColumn;
 use crate::summary::{Columns, Rows, Table};
 use crate::weights::key_of;
@@ -17,8 +17,8 @@ const MAX_WAITING_ROWS: u64 = 1 << 20;
 /// Bits of a row's value on the grid of its column.
 const WAITING_BITS: i32 = 96;
 
-/// Bits of those above the largest of the first rows.
-const HEADROOM: i32 = 6;
+/// Rows of totals that may wait with the others, so that no count of rows overflows.
+const MAX_MERGED_ROWS: u64 = 1 << 40;
 
 const NONE: u32 = u32::MAX;
 
@@ -165,6 +165,36 @@ impl Pending {
         }
     }
 
+    /// Adds the totals of a unit as if they were one row, if they are like those of one; `false` if not, and nothing is
+    /// done.
+    fn add_sums(&mut self, slot: u32, unit: u128, sums: &Sums) -> bool {
+        if sums.n > MAX_MERGED_ROWS {
+            return false;
+        }
+        let mut values = Vec::with_capacity(self.sums.len());
+        for ((grid, _), sum) in self.sums.iter_mut().zip(&sums.sums) {
+            let small = sum.to_small().filter(|_| sum.is_finite());
+            let Some((value, exponent)) = small else { return false };
+            if value == 0 {
+                values.push(0);
+                continue;
+            }
+            let top = exponent + 128 - value.unsigned_abs().leading_zeros() as i32;
+            let grid = *grid.get_or_insert(top + headroom(1) - WAITING_BITS);
+            if exponent < grid || top - grid > WAITING_BITS {
+                return false;
+            }
+            values.push(value << (exponent - grid));
+        }
+        let entry = self.entry(slot, unit);
+        self.rows[entry] += sums.n;
+        self.waiting_rows += 1;
+        for ((_, sums), value) in self.sums.iter_mut().zip(values) {
+            sums[entry] += value;
+        }
+        true
+    }
+
     /// Adds what waits for a slot to its content.
     fn add_to(&self, slot: usize, content: &mut Content, resampling: &Resampling) {
         let columns = self.sums.len();
@@ -262,7 +292,12 @@ fn grid_of(values: &[f64]) -> Option<i32> {
     tops.sort_unstable();
     // Unless the largest is far from the others.
     let top = (*tops.last()?).min(tops[tops.len() / 2] + 24);
-    Some(top + HEADROOM - WAITING_BITS)
+    Some(top + headroom(tops.len()) - WAITING_BITS)
+}
+
+/// Bits of the grid above the largest of the first values: a few of them say little about those to come.
+fn headroom(values: usize) -> i32 {
+    if values < 16 { 20 } else { 6 }
 }
 
 /// `|x| = mantissa · 2^exponent`, for finite `x`.
@@ -328,6 +363,13 @@ impl ReplicatesTable {
         self.dropped[slot] += rows;
     }
 
+    fn merge_content(&mut self, slot: usize, other: &Content) {
+        let content = &mut self.contents[slot];
+        let before = content.heap_size();
+        content.merge(other, self.columns.len(), &self.resampling);
+        self.held = self.held - before + content.heap_size();
+    }
+
     /// Weights all that waits.
     fn flush(&mut self) {
         for (slot, content) in self.contents.iter_mut().enumerate() {
@@ -366,10 +408,19 @@ impl Table for ReplicatesTable {
     fn merge(&mut self, slot: usize, summary: &Replicates) -> Result<()> {
         check_same((&self.columns, &self.resampling), (&summary.columns, &summary.resampling))?;
         self.dropped[slot] += summary.dropped;
-        let content = &mut self.contents[slot];
-        let before = content.heap_size();
-        content.merge(&summary.content, self.columns.len(), &self.resampling);
-        self.held = self.held - before + content.heap_size();
+        let Content::Units(units) = &summary.content else {
+            self.merge_content(slot, &summary.content);
+            return Ok(());
+        };
+        // Many summaries of a unit or a few are weighted together.
+        for (&unit, sums) in units {
+            if !self.pending.add_sums(slot as u32, unit, sums) {
+                self.merge_content(slot, &Content::Units([(unit, sums.clone())].into()));
+            }
+            if self.pending.is_full() {
+                self.flush();
+            }
+        }
         Ok(())
     }
 

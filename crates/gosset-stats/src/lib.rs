@@ -14,6 +14,7 @@ pub mod dist;
 mod error;
 pub mod exact;
 mod linalg;
+mod resample;
 pub mod summary;
 pub mod units;
 pub mod weights;

@@ -5,12 +5,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gosset_stats::compare::{
-    BootstrapOptions, LinVcov, ProportionMethod, Variance, bootstrap, clustered_ttest, cuped, lin,
-    proportion_test, ratio_test, srm, ttest,
+    BootstrapOptions, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
+    bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm, ttest,
 };
 use gosset_stats::exact::ExactSum;
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Moments, MomentsTable, Rows, Table, Totals,
+    AnySummary, BucketTable, Buckets, Columns, Counts, Moments, MomentsTable, Replicates,
+    ReplicatesTable, Resampling, Rows, Table, Totals,
 };
 use gosset_stats::{Inference, Summary, units};
 
@@ -41,7 +42,8 @@ fn table<T: Table>(mut table: T, columns: usize, rows: usize) -> T::Summary {
     let columns: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
     let missing: Vec<Option<&[bool]>> =
         masks.iter().map(|m| m.contains(&true).then_some(m.as_slice())).collect();
-    let units: Vec<u128> = (0..rows).map(|r| units::integer(r as i128 % 40)).collect();
+    let units: Vec<u128> =
+        (0..rows).map(|r| units::integer(r as i128 % (rows as i128 * 2 / 3))).collect();
     table.update(Rows {
         slots: &vec![0; rows],
         columns: &columns,
@@ -63,6 +65,12 @@ fn buckets(names: &[&str], outcomes: usize, buckets: u32) -> Buckets {
     table(BucketTable::new(columns(names, outcomes), buckets).unwrap(), names.len(), 60)
 }
 
+fn replicates(names: &[&str], outcomes: usize, rows: usize) -> Replicates {
+    let resampling = Resampling { replicates: 3, seed: 300, ..Resampling::default() };
+    let table = ReplicatesTable::new(columns(names, outcomes), resampling).unwrap();
+    self::table(table, names.len(), rows)
+}
+
 /// Summaries of every kind and form.
 fn summaries() -> Vec<Vec<u8>> {
     let mut counts = Counts::default();
@@ -79,6 +87,8 @@ fn summaries() -> Vec<Vec<u8>> {
         buckets(&["num", "den"], 2, 64).encode(),
         buckets(&["y"], 1, 4096).encode(),
         counts.encode(),
+        replicates(&["y"], 1, 9).encode(),
+        replicates(&["num", "den"], 2, 100).encode(),
         totals.encode(),
         Moments::new(columns(&["y"], 1)).encode(),
         Totals::default().encode(),
@@ -110,6 +120,10 @@ fn use_all(summary: &AnySummary) {
             let options = BootstrapOptions { replicates: 10, ..BootstrapOptions::default() };
             let _ = bootstrap(t, c, &inference, &options);
             let _ = (c.sum(), c.rows(), c.dropped(), c.units());
+        }
+        (AnySummary::Replicates(t), AnySummary::Replicates(c)) => {
+            let _ = bootstrap_replicates(t, c, &inference, Interval::Basic);
+            let _ = (t.sum(), t.rows(), t.dropped(), t.units(), t.totals());
         }
         (AnySummary::Counts(t), _) => drop(srm(t, None)),
         (AnySummary::Totals(t), _) => drop((t.sum(), t.mean())),

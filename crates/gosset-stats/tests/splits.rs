@@ -8,7 +8,8 @@ use std::fmt::Debug;
 
 use gosset_stats::exact::ExactSum;
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Moments, MomentsTable, Rows, Table, Totals,
+    AnySummary, BucketTable, Buckets, Columns, Counts, Moments, MomentsTable, Replicates,
+    ReplicatesTable, Resampling, Rows, Table, Totals,
 };
 use gosset_stats::{Summary, units};
 use proptest::collection::vec;
@@ -54,15 +55,22 @@ fn double() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn row() -> impl Strategy<Value = Row> {
+fn row(units: i64) -> impl Strategy<Value = Row> {
     let covariate = || option::weighted(0.8, double());
-    (double(), [covariate(), covariate()], -15i64..15, any::<Index>())
+    (double(), [covariate(), covariate()], -units..units, any::<Index>())
         .prop_map(|(y, x, unit, part)| Row { y, x, unit, part })
 }
 
 /// Rows, in how many parts they are, and which pairs of parts are merged.
 fn tables() -> impl Strategy<Value = (Vec<Row>, usize, Vec<(Index, Index)>)> {
-    (vec(row(), 0..60), 1usize..6).prop_flat_map(|(rows, parts)| {
+    tables_of(60, 15)
+}
+
+fn tables_of(
+    rows: usize,
+    units: i64,
+) -> impl Strategy<Value = (Vec<Row>, usize, Vec<(Index, Index)>)> {
+    (vec(row(units), 0..rows), 1usize..6).prop_flat_map(|(rows, parts)| {
         let pairs = vec((any::<Index>(), any::<Index>()), parts - 1);
         (Just(rows), Just(parts), pairs)
     })
@@ -160,6 +168,11 @@ fn buckets(rows: &[Row], slots: usize, batch: usize) -> Buckets {
     of_table(BucketTable::new(columns(), 64).unwrap(), slots, rows, batch)
 }
 
+fn replicates(rows: &[Row], slots: usize, batch: usize) -> Replicates {
+    let resampling = Resampling { replicates: 35, seed: 3, ..Resampling::default() };
+    of_table(ReplicatesTable::new(columns(), resampling).unwrap(), slots, rows, batch)
+}
+
 fn totals(rows: &[Row]) -> Totals {
     let mut totals = Totals { n: rows.len() as u64, sum: ExactSum::new() };
     rows.iter().for_each(|row| totals.sum.add(row.y));
@@ -191,6 +204,24 @@ proptest! {
         check(&rows, count, &pairs, |rows| buckets(rows, slots, batch))?;
         let alone = buckets(&rows, 1, 1000).encode();
         same(&buckets(&rows, slots, batch).encode(), &alone, "a table of several slots")?;
+    }
+
+    /// A hundred units beside a limit of sixty-four: lists, replicates, and both merged.
+    #[test]
+    fn of_replicates(
+        (rows, count, pairs) in tables_of(300, 50), slots in 1usize..4, batch in 1usize..80,
+    ) {
+        check(&rows, count, &pairs, |rows| replicates(rows, slots, batch))?;
+        let alone = replicates(&rows, 1, 1000).encode();
+        same(&replicates(&rows, slots, batch).encode(), &alone, "a table of several slots")?;
+        let resampling = Resampling { replicates: 35, seed: 3, ..Resampling::default() };
+        let mut table = ReplicatesTable::new(columns(), resampling).unwrap();
+        table.resize(2);
+        for rows in parts(&rows, count) {
+            feed(&mut table, 1, &rows[..rows.len() / 2], batch);
+            table.merge(1, &replicates(&rows[rows.len() / 2..], 1, batch)).unwrap();
+        }
+        same(&table.get(1).encode(), &alone, "a table of rows and merges")?;
     }
 
     #[test]

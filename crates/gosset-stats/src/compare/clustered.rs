@@ -2,7 +2,7 @@
 
 use super::dyadic::Dyadic;
 use super::effect::{Effect, Inference};
-use super::infer::{Difference, Variance};
+use super::infer::{Difference, Variance, check_mean_or_ratio};
 use super::ratio::Ratio;
 use crate::exact::{ExactSum, Sums};
 use crate::summary::Buckets;
@@ -84,25 +84,12 @@ impl Effect {
         inference: &Inference,
         method: &str,
     ) -> Result<Self> {
-        if t.columns() != c.columns() {
-            return Err(Error::Mismatch(format!(
-                "expected two summaries of the same columns, found {} for treatment and {} for control",
-                t.columns(),
-                c.columns()
-            )));
-        }
+        check_mean_or_ratio(t.columns(), c.columns())?;
         if t.buckets() != c.buckets() {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same bucket count, found {} for treatment and {} for control",
                 t.buckets(),
                 c.buckets()
-            )));
-        }
-        let outcomes = t.columns().outcomes();
-        if outcomes > 2 {
-            return Err(Error::Invalid(format!(
-                "expected a summary of one outcome, or of numerator and denominator, \
-                 found {outcomes} outcomes"
             )));
         }
         Ok(Self {

@@ -4,7 +4,7 @@
 use crate::compare::effect::{Alternative, Effect, Inference};
 use crate::compare::relative;
 use crate::dist::{t_isf, t_sf, t_two_sided};
-use crate::summary::Moments;
+use crate::summary::{Columns, Moments};
 use crate::{Error, Result};
 
 /// A difference, treatment − control, with all that is known of its distribution.
@@ -146,11 +146,23 @@ impl Effect {
 
     /// Says so and gives `true` where an arm has too few units for a standard error.
     pub(super) fn lacks_units(&mut self, (t, c): (u64, u64), least: u64) -> bool {
-        let few = t < least || c < least;
+        self.lacks_known_units((Some(t), Some(c)), least)
+    }
+
+    /// The same where an arm may have many units that are not counted.
+    pub(super) fn lacks_known_units(
+        &mut self,
+        (t, c): (Option<u64>, Option<u64>),
+        least: u64,
+    ) -> bool {
+        let few = t.is_some_and(|t| t < least) || c.is_some_and(|c| c < least);
         if few {
+            let text = |n: Option<u64>| n.map_or_else(|| "many".to_owned(), |n| n.to_string());
             self.remark(format!(
                 "too few units: a standard error needs at least {least} in each arm, \
-                 found {t} in treatment and {c} in control"
+                 found {} in treatment and {} in control",
+                text(t),
+                text(c)
             ));
         }
         few
@@ -241,6 +253,23 @@ impl Effect {
         }
         self.remark("values are NaN, infinite or too large to square");
     }
+}
+
+/// Checks that two arms have the same columns, with one outcome or with numerator and denominator.
+pub(super) fn check_mean_or_ratio(t: &Columns, c: &Columns) -> Result<()> {
+    if t != c {
+        return Err(Error::Mismatch(format!(
+            "expected two summaries of the same columns, found {t} for treatment and {c} for control"
+        )));
+    }
+    let outcomes = t.outcomes();
+    if outcomes > 2 {
+        return Err(Error::Invalid(format!(
+            "expected a summary of one outcome, or of numerator and denominator, \
+             found {outcomes} outcomes"
+        )));
+    }
+    Ok(())
 }
 
 /// Checks the number of outcomes of a summary.

@@ -19,7 +19,7 @@ mod resample;
 mod srm;
 mod ttest;
 
-pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap};
+pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_replicates};
 pub use clustered::clustered_ttest;
 pub use cuped::cuped;
 pub use effect::{Alternative, Effect, Inference, Relative};

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::summary::moments::Columns;
-use crate::summary::{BucketTable, Buckets, Counts, Moments, Rows, Table};
+use crate::summary::{
+    BucketTable, Buckets, Counts, Moments, Replicates, ReplicatesTable, Resampling, Rows, Table,
+};
 use crate::{Error, Result, units};
 
 /// A comparison of the rows of two arms: outcome and one covariate.
@@ -40,6 +42,34 @@ fn buckets(rows: &[Row], buckets: u32, outcomes: usize) -> Buckets {
     table.get(0)
 }
 
+fn replicates(rows: &[Row], outcomes: usize, (replicates, seed): (u32, u64)) -> Replicates {
+    let y: Vec<f64> = rows.iter().map(|r| r.y).collect();
+    let x: Vec<f64> = rows.iter().map(|r| r.x).collect();
+    let units: Vec<u128> = rows.iter().map(|r| units::integer(r.unit)).collect();
+    let names = ["y", "d"].into_iter().take(outcomes).map(String::from);
+    let columns = Columns::new(names, outcomes).expect("valid columns");
+    let resampling = Resampling { replicates, seed, ..Resampling::default() };
+    let mut table =
+        ReplicatesTable::new(columns, resampling).expect("a valid number of replicates");
+    table.resize(1);
+    table.update(Rows {
+        slots: &vec![0; rows.len()],
+        columns: &[&y[..], &x[..]][..outcomes],
+        missing: &vec![None; outcomes],
+        units: &units,
+    });
+    table.get(0)
+}
+
+fn run_replicates(
+    (t, c): (&[Row], &[Row]),
+    inference: &Inference,
+    interval: Interval,
+) -> Result<Effect> {
+    let [t, c] = [t, c].map(|arm| replicates(arm, 1, (199, 7)));
+    bootstrap_replicates(&t, &c, inference, interval)
+}
+
 fn run_bootstrap(
     (t, c): (&[Row], &[Row]),
     inference: &Inference,
@@ -50,7 +80,7 @@ fn run_bootstrap(
 }
 
 /// The comparisons of values.
-const OF_VALUES: [(&str, Comparison); 10] = [
+const OF_VALUES: [(&str, Comparison); 13] = [
     ("welch", |t, c, i| {
         ttest(&moments(&["y"], 1, t), &moments(&["y"], 1, c), i, Variance::Unequal)
     }),
@@ -69,6 +99,9 @@ const OF_VALUES: [(&str, Comparison); 10] = [
     ("percentile", |t, c, i| run_bootstrap((t, c), i, (4096, Interval::Percentile))),
     ("basic", |t, c, i| run_bootstrap((t, c), i, (4096, Interval::Basic))),
     ("normal", |t, c, i| run_bootstrap((t, c), i, (64, Interval::Normal))),
+    ("replicates percentile", |t, c, i| run_replicates((t, c), i, Interval::Percentile)),
+    ("replicates basic", |t, c, i| run_replicates((t, c), i, Interval::Basic)),
+    ("replicates normal", |t, c, i| run_replicates((t, c), i, Interval::Normal)),
 ];
 
 /// The comparisons of proportions; the outcome is whether `y` is positive.
@@ -179,7 +212,7 @@ proptest! {
             let (Some(low), Some(high)) = (e.relative_ci_lower, e.relative_ci_upper) else { continue };
             prop_assert!(low <= high, "{name}: {low} to {high}");
             // Score and Newcombe have no relative interval of their own.
-            if !["score", "newcombe", "basic"].contains(&name) {
+            if !["score", "newcombe", "basic", "replicates basic"].contains(&name) {
                 prop_assert_eq!(low > 0.0 || high < 0.0, excluded, "{}: {} to {}", name, low, high);
             }
         }
@@ -365,8 +398,9 @@ fn values_too_large_to_square_have_an_estimate() {
     let row = |unit, y| Row { unit, y, x: 1.0 + (unit % 3) as f64 };
     let t: Vec<Row> = (0..20).map(|i| row(i, if i < 10 { 1e300 } else { 1e-300 })).collect();
     let c: Vec<Row> = (0..20).map(|i| row(100 + i, if i < 10 { -1e300 } else { 3e300 })).collect();
-    for (name, compare) in
-        OF_VALUES.iter().filter(|(n, _)| ["welch", "clustered", "percentile"].contains(n))
+    for (name, compare) in OF_VALUES
+        .iter()
+        .filter(|(n, _)| ["welch", "clustered", "percentile", "replicates percentile"].contains(n))
     {
         let e = compare(&t, &c, &Inference::default()).expect("valid summaries");
         assert_eq!((e.estimate, e.relative), (Some(-5e299), Some(-0.5)), "{name}");
@@ -482,7 +516,9 @@ fn intervals_cover_the_true_effect() {
     for (count, (name, _)) in covered.iter().zip(OF_VALUES) {
         let coverage = f64::from(*count) / f64::from(experiments);
         // The bootstrap's intervals are a little short for 40 units.
-        let known = if ["percentile", "basic", "normal"].contains(&name) { 0.885 } else { 0.9 };
+        let bootstrap =
+            ["percentile", "basic", "normal"].iter().any(|interval| name.ends_with(interval));
+        let known = if bootstrap { 0.885 } else { 0.9 };
         assert!((coverage - known).abs() < band, "{name}: {coverage}");
     }
 }
@@ -522,6 +558,146 @@ fn bootstrap_and_analytic_standard_errors_agree() {
             let band = 4.0 / (2.0 * f64::from(options.replicates)).sqrt();
             assert!((ratio - 1.0).abs() < band, "{count} buckets: {ratio}");
         }
+    }
+}
+
+/// Rows that share the level of their unit: one to three of a unit, whose level is skewed.
+fn clusters(draws: &mut Draws, first: i128, n: i128, factor: f64) -> Vec<Row> {
+    (0..n)
+        .flat_map(|i| {
+            let level = factor * (0.8 * draws.normal()).exp();
+            (0..=i % 3)
+                .map(|k| Row { unit: first + i, y: level + draws.normal(), x: 1.0 + k as f64 })
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The same weights of the same units, with exact sums and with doubles.
+#[test]
+fn replicates_and_buckets_of_single_units_give_the_same_intervals() {
+    let mut draws = Draws(12);
+    for (n, m) in [(40, 30), (40, 700), (3000, 2500)] {
+        let (t, c) = (clusters(&mut draws, 0, n, 1.1), clusters(&mut draws, 100_000, m, 1.0));
+        for outcomes in [1, 2] {
+            for interval in [Interval::Percentile, Interval::Basic, Interval::Normal] {
+                let inference = Inference::default();
+                let options = BootstrapOptions { replicates: 333, seed: 5, interval };
+                let of_buckets = bootstrap(
+                    &buckets(&t, 65536, outcomes),
+                    &buckets(&c, 65536, outcomes),
+                    &inference,
+                    &options,
+                );
+                let [t, c] = [&t, &c].map(|arm| replicates(arm, outcomes, (333, 5)));
+                assert_eq!(t.units().is_some(), n <= 64);
+                let of_replicates = bootstrap_replicates(&t, &c, &inference, interval);
+                let (a, b) = (of_buckets.expect("valid"), of_replicates.expect("valid"));
+                assert_eq!((a.estimate, a.mean_control), (b.estimate, b.mean_control));
+                assert_eq!((a.rows_treatment, &a.method), (b.rows_treatment, &b.method));
+                for (i, (a, b)) in numbers(&a).into_iter().zip(numbers(&b)).enumerate() {
+                    let near = match (a, b) {
+                        (Some(a), Some(b)) => a == b || (a - b).abs() <= 1e-11 * a.abs().max(1e-2),
+                        (a, b) => a == b,
+                    };
+                    assert!(near, "{interval:?} {i}: {a:?} and {b:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn replicates_have_the_standard_error_of_clusters() {
+    let mut draws = Draws(13);
+    let (t, c) = (clusters(&mut draws, 0, 6000, 1.0), clusters(&mut draws, 100_000, 5000, 1.0));
+    let inference = Inference::default();
+    for outcomes in [1, 2] {
+        let of_units = [&t, &c].map(|arm| buckets(arm, 65536, outcomes));
+        let analytic = clustered_ttest(&of_units[0], &of_units[1], &inference).expect("valid");
+        let count = 2000;
+        let [t, c] = [&t, &c].map(|arm| replicates(arm, outcomes, (count, 17)));
+        let boot = bootstrap_replicates(&t, &c, &inference, Interval::Normal).expect("valid");
+        assert_eq!(boot.estimate, analytic.estimate);
+        for (b, a) in [
+            (boot.std_error, analytic.std_error),
+            (boot.relative_std_error, analytic.relative_std_error),
+        ] {
+            let ratio = b.expect("defined") / a.expect("defined");
+            let band = 5.0 / (2.0 * f64::from(count)).sqrt();
+            assert!((ratio - 1.0).abs() < band, "{ratio}");
+        }
+    }
+}
+
+/// Without an effect 5 of 100 tests find one, and rows that count as units would find more.
+#[test]
+fn replicates_find_no_effect_as_often_as_they_should() {
+    let (experiments, inference) = (1000, Inference::default());
+    let mut draws = Draws(14);
+    let mut found = [0; 2];
+    for _ in 0..experiments {
+        let mut arm = |first: i128| -> Vec<Row> {
+            (0..120)
+                .flat_map(|i| {
+                    let level = draws.normal();
+                    [0, 1, 2, 3].map(|_| Row {
+                        unit: first + i,
+                        y: level + 0.5 * draws.normal(),
+                        x: 1.0,
+                    })
+                })
+                .collect()
+        };
+        let [t, c] = [arm(0), arm(1000)].map(|arm| replicates(&arm, 1, (399, 3)));
+        for (found, interval) in found.iter_mut().zip([Interval::Percentile, Interval::Normal]) {
+            let e = bootstrap_replicates(&t, &c, &inference, interval).expect("valid");
+            *found += i32::from(e.p_value.expect("defined") < 0.05);
+        }
+    }
+    let band = 4.0 * (0.05 * 0.95 / f64::from(experiments)).sqrt();
+    for found in found {
+        let share = f64::from(found) / f64::from(experiments);
+        assert!((share - 0.05).abs() < band, "{share}");
+    }
+}
+
+/// Five units: e⁻⁵ of the replicates have none of them.
+#[test]
+fn replicates_that_are_empty_in_an_arm_are_left_out_and_counted() {
+    let mut draws = Draws(15);
+    let (few, many) = (draws.arm(0, 5, 1.0), draws.arm(100, 200, 1.0));
+    let [t, c] = [&few, &many].map(|arm| replicates(arm, 1, (2000, 1)));
+    let e = bootstrap_replicates(&t, &c, &Inference::default(), Interval::Percentile);
+    let e = e.expect("valid summaries");
+    let empty = t.totals().rows.iter().filter(|rows| rows.is_zero()).count();
+    assert!((1..40).contains(&empty), "{empty}");
+    let note = e.note.expect("a note");
+    assert!(note.contains(&format!("empty in an arm: {empty} of 2000 replicates")), "{note}");
+    assert!(note.contains("units are in replicates and not counted"), "{note}");
+    assert!(e.std_error.is_some_and(f64::is_finite) && e.ci_lower.is_some_and(f64::is_finite));
+    let fewer = replicates(&few[1..], 1, (2000, 1));
+    let e = bootstrap_replicates(&fewer, &c, &Inference::default(), Interval::Percentile);
+    let e = e.expect("valid summaries");
+    assert!(e.estimate.is_some() && e.std_error.is_none() && e.p_value.is_none());
+    assert!(e.note.expect("a note").contains("found 4 in treatment and many in control"));
+}
+
+#[test]
+fn arms_of_different_resampling_are_not_compared() {
+    let rows = Draws(16).arm(0, 20, 1.0);
+    let arm = replicates(&rows, 1, (100, 1));
+    for (other, error) in [
+        (
+            replicates(&rows, 1, (101, 1)),
+            "found 100 replicates (poisson, seed 1) for treatment and 101",
+        ),
+        (replicates(&rows, 1, (100, 2)), "and 100 replicates (poisson, seed 2) for control"),
+        (replicates(&rows, 2, (100, 1)), "found (y) for treatment and (y, d) for control"),
+    ] {
+        let found = bootstrap_replicates(&arm, &other, &Inference::default(), Interval::Basic);
+        let found = found.expect_err("different").to_string();
+        assert!(found.contains(error), "{found}");
     }
 }
 

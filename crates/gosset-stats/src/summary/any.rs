@@ -1,6 +1,6 @@
 //! A summary whose kind is known only when its bytes are read.
 
-use super::{Buckets, Counts, Kind, Moments, Summary, Totals, kind_of};
+use super::{Buckets, Counts, Kind, Moments, Replicates, Summary, Totals, kind_of};
 use crate::{Error, Result};
 
 /// A stored summary of any kind.
@@ -15,6 +15,8 @@ pub enum AnySummary {
     Counts(Counts),
     /// See [`Totals`].
     Totals(Totals),
+    /// See [`Replicates`].
+    Replicates(Replicates),
 }
 
 impl AnySummary {
@@ -28,6 +30,7 @@ impl AnySummary {
             Kind::Buckets => Self::Buckets(Buckets::decode(bytes)?),
             Kind::Counts => Self::Counts(Counts::decode(bytes)?),
             Kind::Totals => Self::Totals(Totals::decode(bytes)?),
+            Kind::Replicates => Self::Replicates(Replicates::decode(bytes)?),
         })
     }
 
@@ -38,6 +41,7 @@ impl AnySummary {
             Self::Buckets(s) => s.encode(),
             Self::Counts(s) => s.encode(),
             Self::Totals(s) => s.encode(),
+            Self::Replicates(s) => s.encode(),
         }
     }
 
@@ -48,6 +52,7 @@ impl AnySummary {
             Self::Buckets(_) => Kind::Buckets,
             Self::Counts(_) => Kind::Counts,
             Self::Totals(_) => Kind::Totals,
+            Self::Replicates(_) => Kind::Replicates,
         }
     }
 
@@ -61,6 +66,7 @@ impl AnySummary {
             (Self::Buckets(a), Self::Buckets(b)) => a.merge(b),
             (Self::Counts(a), Self::Counts(b)) => a.merge(b),
             (Self::Totals(a), Self::Totals(b)) => a.merge(b),
+            (Self::Replicates(a), Self::Replicates(b)) => a.merge(b),
             (a, b) => Err(Error::Mismatch(format!(
                 "summaries of different kinds do not merge: expected '{}', found '{}'",
                 a.kind().name(),
@@ -76,6 +82,7 @@ impl AnySummary {
             Self::Buckets(s) => s.heap_size(),
             Self::Counts(s) => s.heap_size(),
             Self::Totals(s) => s.sum.heap_size(),
+            Self::Replicates(s) => s.heap_size(),
         }
     }
 }

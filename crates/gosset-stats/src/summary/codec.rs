@@ -106,6 +106,7 @@ impl<'a> Reader<'a> {
             2 => Kind::Buckets,
             3 => Kind::Counts,
             4 => Kind::Totals,
+            5 => Kind::Replicates,
             other => {
                 return Err(Error::Mismatch(format!(
                     "summary kind {other} is not known to this version"

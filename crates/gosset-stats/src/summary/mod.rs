@@ -7,6 +7,7 @@ pub mod buckets;
 mod codec;
 pub mod counts;
 pub mod moments;
+pub mod replicates;
 mod totals;
 
 pub use any::AnySummary;
@@ -14,6 +15,7 @@ pub use buckets::{BucketTable, Buckets};
 pub use codec::{Reader, Writer};
 pub use counts::Counts;
 pub use moments::{Columns, Moments, MomentsTable};
+pub use replicates::{Law, ReplicateTotals, Replicates, ReplicatesTable, Resampling};
 pub use totals::Totals;
 
 use crate::{Error, Result};
@@ -30,6 +32,8 @@ pub enum Kind {
     Counts = 3,
     /// [`Totals`].
     Totals = 4,
+    /// [`Replicates`].
+    Replicates = 5,
 }
 
 impl Kind {
@@ -40,6 +44,7 @@ impl Kind {
             Self::Buckets => "buckets",
             Self::Counts => "counts",
             Self::Totals => "totals",
+            Self::Replicates => "replicates",
         }
     }
 }

@@ -1,0 +1,441 @@
+//! Exact weighted sums of every replicate.
+//!
+//! A value is an integer on a binary grid and is written in signed digits of base 128 at *absolute* places: digit `k`
+//! counts `2^(7k)`. A weight of at most 8 times a digit is a small integer, so that a vector unit multiplies and adds 32 of
+//! them an instruction (`planes`, `avx2`), and what comes out is added at its place. Every block of units takes the
+//! digits that its own values need; since nothing is ever rounded, blocks, orders and machines change no bit.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod planes;
+
+use crate::exact::ExactSum;
+use crate::summary::{Reader, Writer};
+use crate::weights::{PoissonWeights, TILE_REPLICATES, TILE_UNITS, Tile};
+use crate::{Error, Result};
+use planes::Multiply;
+
+/// Bits of a digit.
+const DIGIT_BITS: i32 = 7;
+
+/// Digits that are kept in one lane.
+const DIGITS_PER_LANE: i32 = 4;
+
+/// Bits between the units of two lanes.
+const LANE_BITS: i32 = DIGITS_PER_LANE * DIGIT_BITS;
+
+/// Bits that a value may have: with less than 7 more to come to its grid it has 18 digits at the most, 126 bits.
+pub(crate) const VALUE_BITS: u32 = 117;
+
+/// Units of a block. Its digits stay in the nearest cache, and the lanes are gone through once for all of its units.
+const BLOCK: usize = 1024;
+
+/// Values that may be added to a lane before carries are taken: each adds less than `2^30.1` to it.
+const MAX_TERMS: u64 = 1 << 32;
+
+/// The ends of the range of exponents and the width of the byte form, in bytes; wider than any sum.
+const EXPONENT_OFFSET: i32 = 300;
+const MAX_WIDTH: usize = 600;
+
+/// The exact sums `Σ w_b·x` for the replicates `b` of one column.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplicateSums {
+    replicates: usize,
+    /// The place of the first lane: it counts `2^(28·first)`.
+    first: i32,
+    /// A row of replicates (rounded up to whole tiles) for every lane.
+    lanes: Vec<i64>,
+    /// Bounds the lanes: none is beyond `terms · 2^30.1`.
+    terms: u64,
+}
+
+impl ReplicateSums {
+    pub(crate) fn new(replicates: usize) -> Self {
+        Self { replicates, first: 0, lanes: Vec::new(), terms: 0 }
+    }
+
+    /// Replicates in whole tiles.
+    fn width(&self) -> usize {
+        self.replicates.next_multiple_of(TILE_REPLICATES)
+    }
+
+    fn lane_count(&self) -> usize {
+        self.lanes.len() / self.width()
+    }
+
+    pub(crate) fn heap_size(&self) -> usize {
+        self.lanes.capacity() * size_of::<i64>()
+    }
+
+    /// Gives the lanes from `low` to `high` a place.
+    fn make_room(&mut self, low: i32, high: i32) {
+        let width = self.width();
+        if self.lanes.is_empty() {
+            self.first = low;
+        }
+        if low < self.first {
+            let missing = (self.first - low) as usize * width;
+            self.lanes.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = low;
+        }
+        let needed = (high - self.first + 1) as usize * width;
+        if needed > self.lanes.len() {
+            self.lanes.resize(needed, 0);
+        }
+    }
+
+    /// Makes sure that so many values may be added.
+    fn reserve(&mut self, terms: u64) {
+        if self.terms.saturating_add(terms) > MAX_TERMS {
+            self.carry();
+        }
+        self.terms = self.terms.saturating_add(terms);
+    }
+
+    /// Carries from lane to lane: all of them in `[−2^27, 2^27)` afterwards.
+    fn carry(&mut self) {
+        let width = self.width();
+        let mut carries = vec![0i64; width];
+        for lane in self.lanes.chunks_exact_mut(width) {
+            for (digit, carry) in lane.iter_mut().zip(&mut carries) {
+                (*digit, *carry) = split(*digit + *carry);
+            }
+        }
+        while carries.iter().any(|&carry| carry != 0) {
+            self.lanes.extend(carries.iter_mut().map(|carry| {
+                let (digit, above) = split(*carry);
+                *carry = above;
+                digit
+            }));
+        }
+        self.terms = 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if other.lanes.is_empty() {
+            return;
+        }
+        if other.terms > MAX_TERMS / 2 {
+            let mut other = other.clone();
+            other.carry();
+            return self.merge(&other);
+        }
+        self.reserve(other.terms);
+        self.make_room(other.first, other.first + other.lane_count() as i32 - 1);
+        let start = (other.first - self.first) as usize * self.width();
+        for (mine, theirs) in self.lanes[start..].iter_mut().zip(&other.lanes) {
+            *mine += theirs;
+        }
+    }
+
+    /// The sum of a replicate.
+    pub(crate) fn get(&self, replicate: usize) -> ExactSum {
+        let mut sum = ExactSum::new();
+        let digits = self.lanes.iter().skip(replicate).step_by(self.width());
+        for (place, &digit) in (self.first..).zip(digits) {
+            sum.add_scaled(digit.into(), LANE_BITS * place);
+        }
+        sum
+    }
+
+    /// Appends the byte form: the common exponent in units of 8 bits, and two's complement integers of the width that
+    /// the widest needs.
+    pub(crate) fn write(&self, out: &mut Writer) {
+        let mut encoded = Vec::new();
+        let mut places = Vec::with_capacity(self.replicates);
+        for b in 0..self.replicates {
+            let start = encoded.len();
+            self.get(b).encode(&mut encoded);
+            // The exponent, the length and the flags around the integer.
+            let exponent = i32::from(i16::from_le_bytes([encoded[start], encoded[start + 1]]));
+            places.push((exponent, start + 4..encoded.len() - 1));
+        }
+        let used = || places.iter().filter(|(_, range)| !range.is_empty());
+        let exponent = used().map(|(e, _)| *e).min().unwrap_or(0);
+        let end = used().map(|(e, range)| e + range.len() as i32).max().unwrap_or(0);
+        let width = (end - exponent) as usize;
+        let mut body = Vec::with_capacity(width * self.replicates);
+        for (e, range) in places {
+            let integer = &encoded[range];
+            let start = body.len();
+            let sign = if integer.last().is_some_and(|&byte| byte >= 128) { 255 } else { 0 };
+            if !integer.is_empty() {
+                body.resize(start + (e - exponent) as usize, 0);
+                body.extend_from_slice(integer);
+            }
+            body.resize(start + width, sign);
+        }
+        out.varint((exponent + EXPONENT_OFFSET) as u64);
+        out.blob(&body);
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    pub(crate) fn read(bytes: &mut Reader<'_>, replicates: usize) -> Result<Self> {
+        let damaged = |what: &str| Error::Damaged(format!("the sums of replicates {what}"));
+        let exponent = i32::try_from(bytes.varint()?).unwrap_or(i32::MAX);
+        if exponent > 2 * EXPONENT_OFFSET {
+            return Err(damaged("are out of range"));
+        }
+        let exponent = exponent - EXPONENT_OFFSET;
+        let body = bytes.blob()?;
+        let width = body.len() / replicates;
+        if width * replicates != body.len() || width > MAX_WIDTH {
+            return Err(damaged("have no common width"));
+        }
+        let mut sums = Self::new(replicates);
+        if width == 0 {
+            return if exponent == 0 { Ok(sums) } else { Err(damaged("have an exponent of zero")) };
+        }
+        let needs_first = |integer: &[u8]| integer[0] != 0;
+        let needs_last = |integer: &[u8]| match integer {
+            [.., before, last] => *last != if *before >= 128 { 255 } else { 0 },
+            other => other != [0],
+        };
+        let integers = || body.chunks_exact(width);
+        if !integers().any(needs_first) || !integers().any(needs_last) {
+            return Err(damaged("are not in their shortest form"));
+        }
+        let place = |i: usize| 8 * (exponent + i as i32);
+        sums.make_room(place(0).div_euclid(LANE_BITS), place(width - 1).div_euclid(LANE_BITS));
+        let row = sums.width();
+        for (b, integer) in integers().enumerate() {
+            for (i, &byte) in integer.iter().enumerate() {
+                let value = if i + 1 == width { i64::from(byte as i8) } else { i64::from(byte) };
+                let lane = (place(i).div_euclid(LANE_BITS) - sums.first) as usize;
+                sums.lanes[lane * row + b] += value << place(i).rem_euclid(LANE_BITS);
+            }
+        }
+        sums.carry();
+        Ok(sums)
+    }
+}
+
+/// The low 28 bits with a sign, and what is above.
+fn split(value: i64) -> (i64, i64) {
+    let low = value << (64 - LANE_BITS) >> (64 - LANE_BITS);
+    (low, (value - low) >> LANE_BITS)
+}
+
+/// The values of the units of a block in one column: `values[u] · 2^exponent`, each of at most [`VALUE_BITS`] bits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockColumn<'a> {
+    pub(crate) values: &'a [i128],
+    pub(crate) exponent: i32,
+    /// Which of the sums it is added to.
+    pub(crate) target: usize,
+}
+
+/// The digits that the values of a block need.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    target: usize,
+    /// The place of the first digit.
+    first: i32,
+    digits: usize,
+}
+
+/// Draws weights and adds weighted values.
+#[derive(Debug)]
+pub(crate) struct Accumulator {
+    weights: PoissonWeights,
+    multiply: Multiply,
+    tile: Box<Tile>,
+    /// By plane (a digit of a column) and pair of units, see [`planes`].
+    pairs: Vec<u32>,
+    /// By plane, the sums of 32 replicates.
+    sums: Vec<[i32; TILE_REPLICATES]>,
+}
+
+impl Accumulator {
+    pub(crate) fn new(weights: PoissonWeights) -> Self {
+        Self::with(weights, Multiply::detect())
+    }
+
+    fn with(weights: PoissonWeights, multiply: Multiply) -> Self {
+        let tile = Box::new(Tile::new());
+        Self { weights, multiply, tile, pairs: Vec::new(), sums: Vec::new() }
+    }
+
+    /// Adds the values of units, whose weights are those of `keys`, to the sums of their columns.
+    pub(crate) fn add(
+        &mut self,
+        keys: &[u64],
+        columns: &[BlockColumn<'_>],
+        out: &mut [ReplicateSums],
+    ) {
+        for (i, keys) in keys.chunks(BLOCK).enumerate() {
+            let start = i * BLOCK;
+            let columns = columns.iter().map(|column| BlockColumn {
+                values: &column.values[start..start + keys.len()],
+                ..*column
+            });
+            self.add_block(keys, columns, out);
+        }
+    }
+
+    fn add_block<'a>(
+        &mut self,
+        keys: &[u64],
+        columns: impl Iterator<Item = BlockColumn<'a>>,
+        out: &mut [ReplicateSums],
+    ) {
+        // Whole groups of four units: those that are added have no value.
+        let mut padded = [0; BLOCK];
+        padded[..keys.len()].copy_from_slice(keys);
+        let keys = &padded[..keys.len().next_multiple_of(4)];
+        let pairs = keys.len() / 2;
+        self.pairs.clear();
+        let mut ranges = Vec::new();
+        for column in columns {
+            let Some(range) = range_of(&column) else { continue };
+            let start = self.pairs.len();
+            self.pairs.resize(start + range.digits * pairs, 0);
+            let shift = column.exponent - DIGIT_BITS * range.first;
+            planes::write(column.values, shift, &mut self.pairs[start..], pairs, range.digits);
+            let sums = &mut out[range.target];
+            sums.reserve(keys.len() as u64);
+            let last = range.first + range.digits as i32 - 1;
+            let lane = |place: i32| place.div_euclid(DIGITS_PER_LANE);
+            sums.make_room(lane(range.first), lane(last));
+            ranges.push(range);
+        }
+        if ranges.is_empty() {
+            return;
+        }
+        let tiles = out[ranges[0].target].width() / TILE_REPLICATES;
+        self.sums.resize(ranges.iter().map(|range| range.digits).sum(), [0; TILE_REPLICATES]);
+        for t in 0..tiles {
+            self.sums.fill([0; TILE_REPLICATES]);
+            for (i, keys) in keys.chunks(TILE_UNITS).enumerate() {
+                self.weights.tile(keys, t as u64, &mut self.tile);
+                let rows = &self.tile.0[..keys.len() / 2];
+                let start = i * TILE_UNITS / 2;
+                self.multiply.add(rows, &self.pairs[start..], pairs, &mut self.sums);
+            }
+            let mut planes = self.sums.iter();
+            for range in &ranges {
+                let sums = &mut out[range.target];
+                let (first, row) = (sums.first, sums.width());
+                for (place, plane) in (range.first..).zip(planes.by_ref().take(range.digits)) {
+                    let lane = (place.div_euclid(DIGITS_PER_LANE) - first) as usize;
+                    let shift = DIGIT_BITS * place.rem_euclid(DIGITS_PER_LANE);
+                    let start = lane * row + t * TILE_REPLICATES;
+                    let lane = &mut sums.lanes[start..start + TILE_REPLICATES];
+                    for (sum, &digit) in lane.iter_mut().zip(plane) {
+                        *sum += i64::from(digit) << shift;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The digits of a column's values; `None` where all are zero.
+fn range_of(column: &BlockColumn<'_>) -> Option<Range> {
+    let low = column.values.iter().fold(0, |all, value| all | value).trailing_zeros();
+    let bits = column.values.iter().fold(0, |all, value| all | value.unsigned_abs());
+    if bits == 0 {
+        return None;
+    }
+    let high = 128 - bits.leading_zeros();
+    assert!(high <= VALUE_BITS, "a value has {high} bits");
+    let first = (column.exponent + low as i32).div_euclid(DIGIT_BITS);
+    // Digits from −64 to 63: what is below 2^(7n − 2) has n of them.
+    let above = column.exponent + high as i32 - DIGIT_BITS * first;
+    let digits = (above + DIGIT_BITS + 1) / DIGIT_BITS;
+    Some(Range { target: column.target, first, digits: digits as usize })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::units;
+    use crate::weights::key_of;
+
+    fn direct(seed: u64, keys: &[u128], values: &[i128], exponent: i32, b: usize) -> ExactSum {
+        let weights = PoissonWeights::new(seed);
+        let mut row = vec![0; b + 1];
+        let mut sum = ExactSum::new();
+        for (&unit, &value) in keys.iter().zip(values) {
+            weights.fill(unit, &mut row);
+            for _ in 0..row[b] {
+                sum.add_scaled(value, exponent);
+            }
+        }
+        sum
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_those_of_weights_times_values(
+            values in prop::collection::vec((any::<i128>(), 11u32..128), 1..200),
+            exponent in -1200i32..1000,
+            seed in any::<u64>(),
+            replicates in 2usize..70,
+        ) {
+            let values: Vec<i128> = values.into_iter().map(|(v, shift)| v >> shift).collect();
+            let units: Vec<u128> = (0..values.len() as i128).map(units::integer).collect();
+            let keys: Vec<u64> = units.iter().map(|&u| key_of(u)).collect();
+            let ones = vec![1; keys.len()];
+            let mut encoded = Vec::new();
+            for multiply in Multiply::available() {
+                let mut accumulator = Accumulator::with(PoissonWeights::new(seed), multiply);
+                let mut sums = vec![ReplicateSums::new(replicates); 2];
+                let columns = [
+                    BlockColumn { values: &values, exponent, target: 0 },
+                    BlockColumn { values: &ones, exponent: 0, target: 1 },
+                ];
+                accumulator.add(&keys, &columns, &mut sums);
+                for b in [0, replicates / 2, replicates - 1] {
+                    prop_assert_eq!(sums[0].get(b), direct(seed, &units, &values, exponent, b));
+                    prop_assert_eq!(sums[1].get(b), direct(seed, &units, &ones, 0, b));
+                }
+                let mut writer = Writer::default();
+                sums[0].write(&mut writer);
+                let bytes = writer.into_bytes();
+                let read = ReplicateSums::read(&mut Reader::new(&bytes), replicates).expect("own bytes");
+                for b in 0..replicates {
+                    prop_assert_eq!(read.get(b), sums[0].get(b));
+                }
+                sums[0].carry();
+                prop_assert_eq!(read.get(0), sums[0].get(0));
+                encoded.push(bytes);
+            }
+            encoded.dedup();
+            prop_assert_eq!(encoded.len(), 1);
+        }
+    }
+
+    /// The narrow sums of 64 units are as large as 16 bits hold.
+    #[test]
+    fn the_largest_weights_and_digits_fit() {
+        let rows = [[8; 2 * TILE_REPLICATES]; TILE_UNITS / 2];
+        for digit in [-64i32, 63] {
+            let byte = digit as u8;
+            let pairs = [u32::from_le_bytes([byte; 4]); 7 * TILE_UNITS / 2];
+            for multiply in Multiply::available() {
+                let mut sums = [[1; TILE_REPLICATES]; 7];
+                multiply.add(&rows, &pairs, TILE_UNITS / 2, &mut sums);
+                assert_eq!(sums, [[1 + 64 * 8 * digit; TILE_REPLICATES]; 7]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_values_fit() {
+        let keys: Vec<u64> = (0..BLOCK as u64).collect();
+        for value in [-64i128, 63, -(64 + 64 * 128), (1 << VALUE_BITS) - 1, 1 - (1 << VALUE_BITS)] {
+            let values = vec![value; BLOCK];
+            for multiply in Multiply::available() {
+                let mut accumulator = Accumulator::with(PoissonWeights::new(1), multiply);
+                let mut sums = vec![ReplicateSums::new(32)];
+                let column = BlockColumn { values: &values, exponent: 0, target: 0 };
+                accumulator.add(&keys, &[column], &mut sums);
+                let units: Vec<u128> = keys.iter().map(|&k| u128::from(k) << 64).collect();
+                assert_eq!(sums[0].get(31), direct(1, &units, &values, 0, 31));
+            }
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Replicates of many slots, fed a batch at a time.
+
+use super::{Content, Replicates, Resampling, Terms, check_same};
+use crate::Result;
+use crate::exact::{ExactSum, Sums};
+use crate::resample::BlockColumn;
+use crate::summary::{Columns, Rows, Table};
+use crate::weights::key_of;
+
+/// The most units of slots whose rows wait for the others.
+const MAX_PENDING: usize = 1 << 15;
+
+/// The most rows that are added up before they are weighted: with [`WAITING_BITS`] each they stay within the bits of a
+/// value.
+const MAX_WAITING_ROWS: u64 = 1 << 20;
+
+/// Bits of a row's value on the grid of its column.
+const WAITING_BITS: i32 = 96;
+
+/// Rows of totals that may wait with the others, so that no count of rows overflows.
+const MAX_MERGED_ROWS: u64 = 1 << 40;
+
+const NONE: u32 = u32::MAX;
+
+/// Rows added up by slot and unit, before they are weighted.
+#[derive(Debug)]
+struct Pending {
+    /// A hash table of entries, open and linear.
+    index: Vec<u32>,
+    slots: Vec<u32>,
+    units: Vec<u128>,
+    rows: Vec<u64>,
+    /// By column: its grid, once there is one, and the sum of each entry on it.
+    sums: Vec<(Option<i32>, Vec<i128>)>,
+    /// By slot its last entry, by entry the one before it in its slot.
+    last: Vec<u32>,
+    before: Vec<u32>,
+    /// Values that do not fit the grid, by entry a list of its own: column, value, the one before.
+    misfits: Vec<(u32, f64, u32)>,
+    last_misfit: Vec<u32>,
+    waiting_rows: u64,
+}
+
+impl Pending {
+    fn new(columns: usize) -> Self {
+        Self {
+            index: Vec::new(),
+            slots: Vec::new(),
+            units: Vec::new(),
+            rows: Vec::new(),
+            sums: vec![(None, Vec::new()); columns],
+            last: Vec::new(),
+            before: Vec::new(),
+            misfits: Vec::new(),
+            last_misfit: Vec::new(),
+            waiting_rows: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.units.len() >= MAX_PENDING
+            || self.misfits.len() >= MAX_PENDING
+            || self.waiting_rows >= MAX_WAITING_ROWS
+    }
+
+    fn clear(&mut self) {
+        self.index.fill(NONE);
+        self.slots.clear();
+        self.units.clear();
+        self.rows.clear();
+        for (grid, sums) in &mut self.sums {
+            *grid = None;
+            sums.clear();
+        }
+        self.last.fill(NONE);
+        self.before.clear();
+        self.misfits.clear();
+        self.last_misfit.clear();
+        self.waiting_rows = 0;
+    }
+
+    fn size(&self) -> usize {
+        let words = self.index.capacity()
+            + self.slots.capacity()
+            + self.last.capacity()
+            + self.before.capacity()
+            + self.last_misfit.capacity();
+        words * size_of::<u32>()
+            + self.units.capacity() * size_of::<u128>()
+            + self.rows.capacity() * size_of::<u64>()
+            + self.sums.iter().map(|(_, s)| s.capacity() * size_of::<i128>()).sum::<usize>()
+            + self.misfits.capacity() * size_of::<(u32, f64, u32)>()
+    }
+
+    /// The entry of a unit in a slot, which may be new.
+    fn entry(&mut self, slot: u32, unit: u128) -> usize {
+        if 2 * self.units.len() >= self.index.len() {
+            self.grow();
+        }
+        let mut at = self.start(slot, unit);
+        loop {
+            match self.index[at] {
+                NONE => break,
+                entry => {
+                    let entry = entry as usize;
+                    if self.units[entry] == unit && self.slots[entry] == slot {
+                        return entry;
+                    }
+                }
+            }
+            at = (at + 1) & (self.index.len() - 1);
+        }
+        let entry = self.units.len();
+        self.index[at] = entry as u32;
+        self.units.push(unit);
+        self.slots.push(slot);
+        self.rows.push(0);
+        self.sums.iter_mut().for_each(|(_, sums)| sums.push(0));
+        let last = std::mem::replace(&mut self.last[slot as usize], entry as u32);
+        self.before.push(last);
+        self.last_misfit.push(NONE);
+        entry
+    }
+
+    /// Where the search for a unit starts: its hash is one already.
+    fn start(&self, slot: u32, unit: u128) -> usize {
+        let hash =
+            (unit as u64) ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        hash as usize & (self.index.len() - 1)
+    }
+
+    fn grow(&mut self) {
+        self.index = vec![NONE; (2 * self.index.len()).max(64)];
+        for entry in 0..self.units.len() {
+            let mut at = self.start(self.slots[entry], self.units[entry]);
+            while self.index[at] != NONE {
+                at = (at + 1) & (self.index.len() - 1);
+            }
+            self.index[at] = entry as u32;
+        }
+    }
+
+    fn add(&mut self, slots: &[u32], units: &[u128], columns: &[&[f64]]) {
+        let entries: Vec<u32> =
+            slots.iter().zip(units).map(|(&slot, &unit)| self.entry(slot, unit) as u32).collect();
+        for &entry in &entries {
+            self.rows[entry as usize] += 1;
+        }
+        self.waiting_rows += slots.len() as u64;
+        for (c, values) in columns.iter().enumerate() {
+            let (grid, sums) = &mut self.sums[c];
+            *grid = grid.or_else(|| grid_of(values));
+            // Without a grid all are zero or not finite.
+            let grid = grid.unwrap_or(0);
+            for (&entry, &x) in entries.iter().zip(*values) {
+                match on_grid(x, grid) {
+                    Some(value) => sums[entry as usize] += value,
+                    None => {
+                        let last = self.misfits.len() as u32;
+                        let before = std::mem::replace(&mut self.last_misfit[entry as usize], last);
+                        self.misfits.push((c as u32, x, before));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the totals of a unit as if they were one row, if they are like those of one; `false` if not, and nothing is
+    /// done.
+    fn add_sums(&mut self, slot: u32, unit: u128, sums: &Sums) -> bool {
+        if sums.n > MAX_MERGED_ROWS {
+            return false;
+        }
+        let mut values = Vec::with_capacity(self.sums.len());
+        for ((grid, _), sum) in self.sums.iter_mut().zip(&sums.sums) {
+            let small = sum.to_small().filter(|_| sum.is_finite());
+            let Some((value, exponent)) = small else { return false };
+            if value == 0 {
+                values.push(0);
+                continue;
+            }
+            let top = exponent + 128 - value.unsigned_abs().leading_zeros() as i32;
+            let grid = *grid.get_or_insert(top + headroom(1) - WAITING_BITS);
+            if exponent < grid || top - grid > WAITING_BITS {
+                return false;
+            }
+            values.push(value << (exponent - grid));
+        }
+        let entry = self.entry(slot, unit);
+        self.rows[entry] += sums.n;
+        self.waiting_rows += 1;
+        for ((_, sums), value) in self.sums.iter_mut().zip(values) {
+            sums[entry] += value;
+        }
+        true
+    }
+
+    /// Adds what waits for a slot to its content.
+    fn add_to(&self, slot: usize, content: &mut Content, resampling: &Resampling) {
+        let columns = self.sums.len();
+        let mut entries = self.list(self.last[slot], |entry| self.before[entry]).peekable();
+        let grid = |c: usize| self.sums[c].0.unwrap_or(0);
+        while let Some(&entry) = entries.peek() {
+            let Some(sums) = content.unit(self.units[entry], columns) else { break };
+            sums.n += self.rows[entry];
+            for (c, (_, values)) in self.sums.iter().enumerate() {
+                sums.sums[c].add_scaled(values[entry], grid(c));
+            }
+            for at in self.misfits_of(entry) {
+                let (column, x, _) = self.misfits[at];
+                sums.sums[column as usize].add(x);
+            }
+            entries.next();
+        }
+        if entries.peek().is_none() {
+            return;
+        }
+        let dense = content.make_dense(columns, resampling);
+        let mut accumulator = resampling.accumulator();
+        let mut terms = Terms::default();
+        // A thousand values add up within the bits of an integer, and more than that are weighted in several blocks.
+        let mut keys = Vec::new();
+        let mut values: Vec<Vec<i128>> = vec![Vec::new(); columns + 1];
+        while entries.peek().is_some() {
+            keys.clear();
+            values.iter_mut().for_each(Vec::clear);
+            for entry in entries.by_ref().take(1024) {
+                let key = key_of(self.units[entry]);
+                keys.push(key);
+                for (c, (_, sums)) in self.sums.iter().enumerate() {
+                    values[c].push(sums[entry]);
+                }
+                values[columns].push(self.rows[entry].into());
+                dense.totals.n += self.rows[entry];
+                for at in self.misfits_of(entry) {
+                    let (column, x, _) = self.misfits[at];
+                    dense.totals.sums[column as usize].add(x);
+                    if x.is_finite() {
+                        let mut one = ExactSum::new();
+                        one.add(x);
+                        terms.push_sum(key, column as usize, &one);
+                    }
+                }
+            }
+            let blocks: Vec<BlockColumn<'_>> = values
+                .iter()
+                .enumerate()
+                .map(|(target, values)| BlockColumn {
+                    values,
+                    exponent: if target < columns { grid(target) } else { 0 },
+                    target,
+                })
+                .collect();
+            for block in &blocks[..columns] {
+                let total = block.values.iter().sum();
+                dense.totals.sums[block.target].add_scaled(total, block.exponent);
+            }
+            accumulator.add(&keys, &blocks, &mut dense.sums);
+        }
+        dense.add_terms(terms, &mut accumulator);
+    }
+
+    fn misfits_of(&self, entry: usize) -> impl Iterator<Item = usize> + '_ {
+        self.list(self.last_misfit[entry], |at| self.misfits[at].2)
+    }
+
+    /// The places of a linked list.
+    fn list<'a>(
+        &self,
+        last: u32,
+        before: impl Fn(usize) -> u32 + 'a,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let mut next = last;
+        std::iter::from_fn(move || {
+            let at = (next != NONE).then_some(next as usize)?;
+            next = before(at);
+            Some(at)
+        })
+    }
+}
+
+/// A grid for values like these; `None` where all are zero or not finite.
+fn grid_of(values: &[f64]) -> Option<i32> {
+    let step = values.len().div_ceil(256).max(1);
+    let top = |x: f64| 64 - mantissa(x).0.leading_zeros() as i32 + mantissa(x).1;
+    let sample = values.iter().step_by(step).copied();
+    let mut tops: Vec<i32> = sample
+        .chain(values.iter().copied().find(|&x| x.is_finite() && x != 0.0))
+        .filter(|&x| x.is_finite() && x != 0.0)
+        .map(top)
+        .collect();
+    tops.sort_unstable();
+    // Unless the largest is far from the others.
+    let top = (*tops.last()?).min(tops[tops.len() / 2] + 24);
+    Some(top + headroom(tops.len()) - WAITING_BITS)
+}
+
+/// Bits of the grid above the largest of the first values: a few of them say little about those to come.
+fn headroom(values: usize) -> i32 {
+    if values < 16 { 20 } else { 6 }
+}
+
+/// `|x| = mantissa · 2^exponent`, for finite `x`.
+fn mantissa(x: f64) -> (u64, i32) {
+    let biased = (x.to_bits() >> 52 & 0x7ff) as i32;
+    let fraction = x.to_bits() & ((1 << 52) - 1);
+    if biased == 0 { (fraction, -1074) } else { (fraction | 1 << 52, biased - 1075) }
+}
+
+/// The value in units of a grid, if it is finite, a multiple of them and has no more than [`WAITING_BITS`] bits.
+#[inline]
+fn on_grid(x: f64, grid: i32) -> Option<i128> {
+    let (magnitude, exponent) = mantissa(x);
+    let shift = exponent - grid;
+    let value = if (0..=WAITING_BITS - 53).contains(&shift) {
+        i128::from(magnitude) << shift
+    } else if magnitude == 0 {
+        0
+    } else {
+        let low = magnitude.trailing_zeros() as i32 + shift;
+        let high = 64 - magnitude.leading_zeros() as i32 + shift;
+        if low < 0 || high > WAITING_BITS {
+            return None;
+        }
+        i128::from(magnitude >> magnitude.trailing_zeros()) << low
+    };
+    // An exponent of all ones is that of what is not finite.
+    x.is_finite().then_some(if x < 0.0 { -value } else { value })
+}
+
+/// The replicates of many slots.
+#[derive(Debug)]
+pub struct ReplicatesTable {
+    columns: Columns,
+    resampling: Resampling,
+    pub(super) contents: Vec<Content>,
+    dropped: Vec<u64>,
+    pending: Pending,
+    /// Bytes on the heap of all contents.
+    pub(super) held: usize,
+}
+
+impl ReplicatesTable {
+    /// A table without slots.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) as [`Resampling::check`].
+    pub fn new(columns: Columns, resampling: Resampling) -> Result<Self> {
+        resampling.check()?;
+        let pending = Pending::new(columns.len());
+        Ok(Self {
+            columns,
+            resampling,
+            contents: Vec::new(),
+            dropped: Vec::new(),
+            pending,
+            held: 0,
+        })
+    }
+
+    /// Counts a row that was left out of a slot.
+    pub fn add_dropped(&mut self, slot: usize, rows: u64) {
+        self.dropped[slot] += rows;
+    }
+
+    fn merge_content(&mut self, slot: usize, other: &Content) {
+        let content = &mut self.contents[slot];
+        let before = content.heap_size();
+        content.merge(other, self.columns.len(), &self.resampling);
+        self.held = self.held - before + content.heap_size();
+    }
+
+    /// Weights all that waits.
+    fn flush(&mut self) {
+        for (slot, content) in self.contents.iter_mut().enumerate() {
+            if self.pending.last[slot] != NONE {
+                let before = content.heap_size();
+                self.pending.add_to(slot, content, &self.resampling);
+                self.held = self.held - before + content.heap_size();
+            }
+        }
+        self.pending.clear();
+    }
+}
+
+impl Table for ReplicatesTable {
+    type Summary = Replicates;
+
+    fn resize(&mut self, slots: usize) {
+        self.contents.resize_with(slots, Content::default);
+        self.dropped.resize(slots, 0);
+        self.pending.last.resize(slots, NONE);
+    }
+
+    fn update(&mut self, rows: Rows<'_>) {
+        // Rows at a time that leave the limits where they are.
+        const ROWS: usize = 4096;
+        for start in (0..rows.slots.len()).step_by(ROWS) {
+            let range = start..rows.slots.len().min(start + ROWS);
+            let columns: Vec<&[f64]> = rows.columns.iter().map(|c| &c[range.clone()]).collect();
+            self.pending.add(&rows.slots[range.clone()], &rows.units[range], &columns);
+            if self.pending.is_full() {
+                self.flush();
+            }
+        }
+    }
+
+    fn merge(&mut self, slot: usize, summary: &Replicates) -> Result<()> {
+        check_same((&self.columns, &self.resampling), (&summary.columns, &summary.resampling))?;
+        self.dropped[slot] += summary.dropped;
+        let Content::Units(units) = &summary.content else {
+            self.merge_content(slot, &summary.content);
+            return Ok(());
+        };
+        // Many summaries of a unit or a few are weighted together.
+        for (&unit, sums) in units {
+            if !self.pending.add_sums(slot as u32, unit, sums) {
+                self.merge_content(slot, &Content::Units([(unit, sums.clone())].into()));
+            }
+            if self.pending.is_full() {
+                self.flush();
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, slot: usize) -> Replicates {
+        let mut content = self.contents[slot].clone();
+        self.pending.add_to(slot, &mut content, &self.resampling);
+        Replicates {
+            columns: self.columns.clone(),
+            resampling: self.resampling,
+            dropped: self.dropped[slot],
+            content,
+        }
+    }
+
+    fn drop_first(&mut self, n: usize) {
+        self.flush();
+        let dropped: usize = self.contents.drain(..n).map(|content| content.heap_size()).sum();
+        self.held -= dropped;
+        self.dropped.drain(..n);
+        self.pending.last.truncate(self.contents.len());
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.contents.capacity() * size_of::<Content>()
+            + self.dropped.capacity() * size_of::<u64>()
+            + self.held
+            + self.pending.size()
+    }
+}

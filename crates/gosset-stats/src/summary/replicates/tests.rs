@@ -1,0 +1,152 @@
+use super::*;
+use crate::summary::{Rows, Table};
+use crate::units;
+
+fn columns() -> Columns {
+    Columns::new(["y", "d"].map(String::from), 2).expect("valid columns")
+}
+
+fn resampling() -> Resampling {
+    Resampling { replicates: 50, seed: 9, ..Resampling::default() }
+}
+
+fn summary(unit_ids: &[i128], y: &[f64], d: &[f64], batch: usize) -> Replicates {
+    let mut table = ReplicatesTable::new(columns(), resampling()).expect("valid options");
+    table.resize(2);
+    for start in (0..y.len()).step_by(batch) {
+        let range = start..y.len().min(start + batch);
+        let hashes: Vec<u128> =
+            unit_ids[range.clone()].iter().map(|&u| units::integer(u)).collect();
+        let slots = vec![1; hashes.len()];
+        let columns = [&y[range.clone()], &d[range]];
+        let missing = [None, None];
+        table.update(Rows { slots: &slots, columns: &columns, missing: &missing, units: &hashes });
+    }
+    table.get(1)
+}
+
+/// Sums over rows, row by row.
+fn direct(unit_ids: &[i128], x: &[f64], b: usize) -> ExactSum {
+    let weights = PoissonWeights::new(resampling().seed);
+    let mut row = vec![0; b + 1];
+    let mut sum = ExactSum::new();
+    for (&unit, &x) in unit_ids.iter().zip(x) {
+        weights.fill(units::integer(unit), &mut row);
+        (0..row[b]).for_each(|_| sum.add(x));
+    }
+    sum
+}
+
+/// Doubles of a kind: counts, amounts, any exponent.
+fn values(kind: usize, n: usize) -> Vec<f64> {
+    let hash = |i: usize| (units::integer(i as i128) >> 64) as u64;
+    (0..n)
+        .map(|i| match kind {
+            0 => (hash(i) % 50) as f64,
+            1 => (hash(i) % 10_000) as f64 / 100.0 - 3.0,
+            2 if i % 97 == 5 => 1e300,
+            _ => {
+                let x = f64::from_bits(hash(i));
+                if x.is_finite() { x } else { 5e-324 }
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn replicates_are_the_sums_of_rows_one_by_one() {
+    for (n, units) in [(10, 7), (200, 64), (200, 65), (5000, 1500)] {
+        for kind in 0..3 {
+            let ids: Vec<i128> = (0..n as i128).map(|i| i * 11 % units).collect();
+            let (y, d) = (values(kind, n), values(0, n));
+            let found = summary(&ids, &y, &d, 999);
+            assert_eq!(found.units(), (units <= 64).then_some(units as u64));
+            assert_eq!(found.rows(), n as u64);
+            let totals = found.totals();
+            for b in [0, 17, 31, 32, 49] {
+                assert_eq!(totals.columns[0][b], direct(&ids, &y, b), "kind {kind}");
+                assert_eq!(totals.columns[1][b], direct(&ids, &d, b));
+                assert_eq!(totals.rows[b], direct(&ids, &vec![1.0; n], b));
+            }
+            assert_eq!(Replicates::decode(&found.encode()).expect("own bytes"), found);
+            assert_eq!(summary(&ids, &y, &d, 10_000).encode(), found.encode());
+        }
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_are_flagged_and_add_nothing() {
+    let ids: Vec<i128> = (0..300).collect();
+    let (mut y, d) = (values(1, 300), values(0, 300));
+    y[7] = f64::INFINITY;
+    let found = summary(&ids, &y, &d, 100);
+    let total = found.sum().sums[0].to_f64();
+    assert!(total.is_infinite() && total > 0.0);
+    y[7] = 0.0;
+    let finite = summary(&ids, &y, &d, 100);
+    assert_eq!(found.totals().columns, finite.totals().columns);
+    assert_eq!(found.sum().sums[1], finite.sum().sums[1]);
+}
+
+#[test]
+fn slots_have_rows_of_their_own_and_sizes_follow_them() {
+    let mut table = ReplicatesTable::new(columns(), resampling()).expect("valid options");
+    table.resize(300);
+    let n = 40_000;
+    let ids: Vec<i128> = (0..n as i128).map(|i| i % 20_000).collect();
+    let (y, d) = (values(1, n), values(0, n));
+    // The first slot has half of the rows, the others a few each.
+    let slots: Vec<u32> = (0..n as u32).map(|i| if i % 2 == 0 { 0 } else { i % 299 + 1 }).collect();
+    let hashes: Vec<u128> = ids.iter().map(|&u| units::integer(u)).collect();
+    let empty = table.size();
+    table.update(Rows {
+        slots: &slots,
+        columns: &[&y, &d],
+        missing: &[None, None],
+        units: &hashes,
+    });
+    assert!(table.size() > empty + 64 * 1024);
+    let only = |slot: u32| {
+        let rows: Vec<usize> = (0..n).filter(|&r| slots[r] == slot).collect();
+        let ids: Vec<i128> = rows.iter().map(|&r| ids[r]).collect();
+        let y: Vec<f64> = rows.iter().map(|&r| y[r]).collect();
+        let d: Vec<f64> = rows.iter().map(|&r| d[r]).collect();
+        summary(&ids, &y, &d, n)
+    };
+    let last = only(299);
+    for slot in [0, 1, 299] {
+        assert_eq!(table.get(slot as usize).encode(), only(slot).encode());
+    }
+    table.drop_first(299);
+    assert_eq!(table.get(0).encode(), last.encode());
+    let held: usize = table.contents.iter().map(Content::heap_size).sum();
+    assert_eq!(table.held, held);
+}
+
+#[test]
+fn different_resampling_does_not_merge() {
+    let new = |resampling| Replicates::new(columns(), resampling).expect("valid options");
+    let mut mine = new(resampling());
+    for (other, text) in [
+        (Resampling { replicates: 51, ..resampling() }, "found 51 replicates (poisson, seed 9)"),
+        (Resampling { seed: 10, ..resampling() }, "found 50 replicates (poisson, seed 10)"),
+    ] {
+        let error = mine.merge(&new(other)).expect_err("different").to_string();
+        assert!(error.contains("expected 50 replicates (poisson, seed 9)"), "{error}");
+        assert!(error.contains(text), "{error}");
+    }
+    let columns = Columns::new(["y", "e"].map(String::from), 2).expect("valid columns");
+    let other = Replicates::new(columns, resampling()).expect("valid options");
+    let error = mine.merge(&other).expect_err("different").to_string();
+    assert!(error.contains("(y, d)") && error.contains("(y, e)"), "{error}");
+}
+
+/// What is stored for years: another hash here is a change that breaks stored summaries or published numbers.
+#[test]
+fn the_bytes_stay_as_they_are() {
+    for (n, expected) in [(40, 0x73cd_0b0a_ebf2_d358), (1000, 0x8ece_502c_d0bc_8955)] {
+        let ids: Vec<i128> = (0..n as i128).collect();
+        let bytes = summary(&ids, &values(1, n), &values(0, n), n).encode();
+        assert_eq!(xxhash_rust::xxh3::xxh3_64(&bytes), expected, "{n} units");
+    }
+}

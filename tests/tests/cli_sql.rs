@@ -298,6 +298,28 @@ fn signals_stop_it() {
     }
 }
 
+/// Replicates are drawn without looking up: the process ends all the same.
+#[cfg(unix)]
+#[test]
+fn a_signal_stops_a_long_computation() {
+    let calls: Vec<String> = (0..100)
+        .map(|seed| {
+            format!(
+                "bootstrap_mean(i, i % 2 = 0, i, {{replicates: 100000, seed: {seed}}}) AS e{seed}"
+            )
+        })
+        .collect();
+    let heavy = format!("SELECT {} FROM generate_series(1, 50000) AS t (i)", calls.join(", "));
+    let child = spawned(&["sql", "-c", &heavy]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let sent = Instant::now();
+    let kill = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(kill.expect("kill runs").success());
+    let ended: Run = child.wait_with_output().expect("it ends").into();
+    assert_eq!((ended.status, ended.stdout.as_str()), (143, ""));
+    assert!(sent.elapsed() < Duration::from_secs(12), "{:?}", sent.elapsed());
+}
+
 #[test]
 fn functions_are_described() {
     let list = succeeded(run(&["functions"]));

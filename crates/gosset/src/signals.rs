@@ -1,10 +1,15 @@
 //! Ctrl-C and SIGTERM.
 
 use std::future::Future;
+#[cfg(unix)]
+use std::sync::Arc;
+#[cfg(unix)]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exit::{Exit, Failure};
 
 /// How long work that was told to stop may go on. More than what the runtime is given to end its tasks.
+#[cfg(unix)]
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// A request to stop.
@@ -31,7 +36,10 @@ impl From<Stop> for Failure {
 #[cfg(unix)]
 pub(crate) async fn stop() -> Stop {
     let (told, stop) = tokio::sync::oneshot::channel();
-    let listener = std::thread::Builder::new().name("signals".into()).spawn(move || listen(told));
+    let heard = Heard::default();
+    let flag = Arc::clone(&heard.0);
+    let listen = move || listen(told, &flag);
+    let listener = std::thread::Builder::new().name("signals".into()).spawn(listen);
     match (listener, stop.await) {
         (Ok(_), Ok(stop)) => stop,
         // Without a listener the system's own action stops the process.
@@ -39,9 +47,21 @@ pub(crate) async fn stop() -> Stop {
     }
 }
 
+/// Says that nobody waits for a signal any more: it was heard, or the work is done.
+#[cfg(unix)]
+#[derive(Debug, Default)]
+struct Heard(Arc<AtomicBool>);
+
+#[cfg(unix)]
+impl Drop for Heard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Tells of the first signal; ends without one when nobody waits any more.
 #[cfg(unix)]
-fn listen(mut told: tokio::sync::oneshot::Sender<Stop>) {
+fn listen(mut told: tokio::sync::oneshot::Sender<Stop>, heard: &AtomicBool) {
     use tokio::signal::unix::{SignalKind, signal};
 
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
@@ -62,10 +82,12 @@ fn listen(mut told: tokio::sync::oneshot::Sender<Stop>) {
         let _ = told.send(stop);
         // Work that never looks up, such as a long computation, is ended here: nothing of it is visible.
         std::thread::sleep(PATIENCE);
-        std::process::exit(match stop {
-            Stop::Interrupt => Exit::Interrupted as i32,
-            Stop::Terminate => Exit::Terminated as i32,
-        });
+        if !heard.load(Ordering::Relaxed) {
+            std::process::exit(match stop {
+                Stop::Interrupt => Exit::Interrupted as i32,
+                Stop::Terminate => Exit::Terminated as i32,
+            });
+        }
     }
 }
 

@@ -25,11 +25,6 @@ impl Totals {
         (self.n > 0).then(|| self.sum.to_f64())
     }
 
-    /// The mean: the rounded sum over the count; `None` without values.
-    pub fn mean(&self) -> Option<f64> {
-        self.sum().map(|sum| sum / self.n as f64)
-    }
-
     /// The value, if these are the bytes (without header) of the sum of one finite double.
     pub fn single(bytes: &[u8]) -> Option<f64> {
         match bytes {

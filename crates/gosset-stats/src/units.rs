@@ -34,6 +34,11 @@ pub fn binary(value: &[u8]) -> u128 {
     tagged(TAG_BINARY, value)
 }
 
+/// A pair of two crossed factors, such as a user and a title: the halves of their hashes that weights depend on.
+pub fn pair(first: u128, second: u128) -> u128 {
+    (first >> 64 << 64) | (second >> 64)
+}
+
 /// The key of a bucket where a bucket itself is resampled.
 pub fn bucket(index: u32) -> u128 {
     tagged(TAG_BUCKET, &index.to_le_bytes())

@@ -1,6 +1,7 @@
-"""Weights of the Poisson bootstrap: SHAKE-128 by hashlib, XXH3-128 by xxhash, AES rounds written from FIPS 197."""
+"""Weights of the bootstrap: SHAKE-128 by hashlib, XXH3-128 by xxhash, AES rounds written from FIPS 197."""
 
 import hashlib
+import math
 import sys
 from pathlib import Path
 
@@ -128,14 +129,14 @@ def five_rounds(state):
     return state
 
 
-def seed_key(seed):
-    """What a seed adds to every block."""
-    return five_rounds(add_round_key(block(seed, SEED_MARK), KEYS[0]))
+def seed_key(seed, mark=SEED_MARK):
+    """What a seed adds to every block; the mark tells laws and factors apart."""
+    return five_rounds(add_round_key(block(seed, mark), KEYS[0]))
 
 
-def draws(unit, counter, seed):
+def draws(unit, counter, seed, mark=SEED_MARK):
     """Sixteen random bytes of a unit."""
-    state = add_round_key(add_round_key(block(unit >> 64, counter), KEYS[0]), seed_key(seed))
+    state = add_round_key(add_round_key(block(unit >> 64, counter), KEYS[0]), seed_key(seed, mark))
     return five_rounds(state)
 
 
@@ -158,10 +159,15 @@ def alias_table():
 TABLE = alias_table()
 
 
-def weight(unit, replicate, seed):
-    """The weight of one unit in one replicate."""
+def sixteen_bits(unit, replicate, seed, mark):
+    """A draw of 16 bits as its high and its low byte."""
     counter, byte = 2 * (replicate // 16), replicate % 16
-    u, v = draws(unit, counter, seed)[byte], draws(unit, counter + 1, seed)[byte]
+    return draws(unit, counter, seed, mark)[byte], draws(unit, counter + 1, seed, mark)[byte]
+
+
+def weight(unit, replicate, seed, factor=0):
+    """The Poisson weight of one unit in one replicate."""
+    u, v = sixteen_bits(unit, replicate, seed, SEED_MARK | factor << 40)
     column, t = TABLE[u >> 4], (u & 15) << 8 | v
     return column["base"] if t < column["threshold"] else column["alias"]
 
@@ -175,6 +181,39 @@ def check_law():
     assert counted == LAW and sum(LAW) == 65536
     assert sum(w * n for w, n in enumerate(LAW)) == 65536
     assert sum(w * w * n for w, n in enumerate(LAW)) == 2 * 65536
+
+
+def exponential_law():
+    """Counts of the sixteenths of exponential weights: rounded quantiles, of which some are moved by one step."""
+    counts = [0] * 200
+    for u in range(65536):
+        counts[round(-math.log((u + 0.5) / 65536) * 16)] += 1
+    for k in range(16):
+        counts[k] -= 14
+        counts[k + 1] += 14
+    for k in (64, 66, 67, 69, 70, 72):
+        counts[k] -= 8
+        counts[k - 1] += 8
+    counts = counts[: max(k for k, n in enumerate(counts) if n) + 1]
+    assert sum(counts) == 65536 and min(counts) >= 0
+    assert sum(k * n for k, n in enumerate(counts)) == 16 * 65536
+    assert sum(k * k * n for k, n in enumerate(counts)) == 2 * 256 * 65536
+    return counts
+
+
+SIXTEENTHS = [k for k, n in enumerate(exponential_law()) for _ in range(n)]
+
+
+def double_or_nothing(unit, replicate, seed, factor):
+    """One bit of a block of 128."""
+    block_of_bits = draws(unit, replicate // 128, seed, SEED_MARK | 1 << 32 | factor << 40)
+    return 2 * (int.from_bytes(block_of_bits, "little") >> replicate % 128 & 1)
+
+
+def bayesian(unit, replicate, seed, factor):
+    """Sixteenths of an exponential weight."""
+    high, low = sixteen_bits(unit, replicate, seed, SEED_MARK | 2 << 32 | factor << 40)
+    return SIXTEENTHS[high << 8 | low]
 
 
 check_against_fips_197()
@@ -212,4 +251,16 @@ write_json(
         "cases": cases,
     },
 )
+LAWS = {"poisson": weight, "double_or_nothing": double_or_nothing, "bayesian": bayesian}
+laws = []
+for law, draw in LAWS.items():
+    for factor in [0, 1]:
+        for seed in [0, 2**64 - 1]:
+            for name in ["integer 0", "string user-1"]:
+                unit = xxhash.xxh3_128_intdigest(UNITS[name], seed=UNIT_SEED)
+                weights = [draw(unit, b, seed, factor) for b in range(300)]
+                case = {"law": law, "factor": factor, "unit": name, "hash": f"{unit:032x}", "seed": str(seed)}
+                laws.append(case | {"weights": weights})
+
+write_json(FOLDER / "laws.json", {"exponential": exponential_law(), "cases": laws})
 write_metadata(FOLDER, ["xxhash"], "equal", "FIPS 197 and FIPS 202 (hashlib); the rounds pass the vectors of FIPS 197")

@@ -1,19 +1,16 @@
 //! The Poisson bootstrap of units or of buckets of units.
 
-use super::dyadic::Dyadic;
-use super::effect::{Alternative, Effect, Inference};
-use super::infer::{Difference, check_mean_or_ratio};
-use super::ratio::Ratio;
-use super::relative;
+use super::clustered::{Arm, Clustered};
+use super::draws::{Draws, Ends};
+use super::effect::{Effect, Inference};
 use super::resample::weighted_sums;
-use crate::exact::ExactSum;
+use crate::Result;
 pub use crate::summary::replicates::MAX_REPLICATES;
-use crate::summary::{Buckets, Law, Replicates, Resampling};
-use crate::{Error, Result};
+use crate::summary::{Buckets, Resampling};
 
 /// The fewest units or non-empty buckets in an arm that are resampled. With fewer, a replicate too often repeats a unit
 /// or two, and no interval of replicates means anything.
-const LEAST_UNITS: u64 = 5;
+pub(super) const LEAST_UNITS: u64 = 5;
 
 /// How the replicates make an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,18 +18,25 @@ pub enum Interval {
     /// Order statistics of the replicates.
     #[default]
     Percentile,
-    /// Order statistics, mirrored at the estimate.
-    Basic,
     /// The estimate and normal quantiles of the standard error.
     Normal,
+    /// Order statistics of `(θ* − θ)/se*`, with a standard error for every replicate.
+    Studentized,
+    /// Order statistics, mirrored at the estimate.
+    Basic,
+    /// Bias-corrected and accelerated: order statistics that are moved for bias and skewness.
+    Bca,
 }
 
 impl Interval {
-    fn method(self) -> &'static str {
+    /// Its name in SQL and in `method`.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Percentile => "bootstrap percentile",
-            Self::Basic => "bootstrap basic",
-            Self::Normal => "bootstrap normal",
+            Self::Percentile => "percentile",
+            Self::Normal => "normal",
+            Self::Studentized => "studentized",
+            Self::Basic => "basic",
+            Self::Bca => "bca",
         }
     }
 }
@@ -58,9 +62,10 @@ impl BootstrapOptions {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `replicates` is not from 2 to [`MAX_REPLICATES`].
+    /// [`Error::Invalid`](crate::Error::Invalid) if `replicates` is not from 2 to [`MAX_REPLICATES`].
     pub fn check(&self) -> Result<()> {
-        Resampling { law: Law::Poisson, replicates: self.replicates, seed: self.seed }.check()
+        let Self { replicates, seed, .. } = *self;
+        Resampling { replicates, seed, ..Resampling::default() }.check()
     }
 }
 
@@ -77,28 +82,38 @@ impl BootstrapOptions {
 /// * percentile: the `k`-th smallest to the `k`-th largest replicate;
 ///   `p = min(1, 2·min(1 + #{θ* ≤ 0}, 1 + #{θ* ≥ 0})/(B + 1))`, one-sided `(1 + #{θ* ≤ 0})/(B + 1)` or its mirror;
 /// * basic: these ends mirrored at the estimate, and `p` likewise from the counts at twice the estimate;
-/// * normal: `estimate ± z·std_error` and its p-value.
+/// * normal: `estimate ± z·std_error` and its p-value;
+/// * studentized: `estimate − t*·se` for the `k`-th largest and smallest `t*_b = (θ*_b − estimate)/se*_b`, where `se` is
+///   the standard error of [`clustered_ttest`](super::clustered_ttest) and `se*_b` the same of the resampled clusters:
+///   `V* = Σ w_k (y_k − R*·d_k)²/D*²` times `f·(G − 1)/G · G*/(G* − 1)`, with the factor `f` of the arm and the numbers
+///   `G` and `G* = Σ w_k` of clusters; `statistic` is `estimate/se`. Replicates whose `se*` is 0 are left out and counted;
+/// * bca: the replicates at `Φ(z₀ + (z₀ + z)/(1 − a(z₀ + z)))` for the normal quantiles `z`, with the bias
+///   `z₀ = Φ⁻¹((#{θ* < estimate} + #{θ* ≤ estimate})/2B)` and the acceleration
+///   `a = Σ_a Σ_k u³/G_a³ / (6·(Σ_a Σ_k u²/G_a²)^{3/2})` from the jackknife `u_k = (G − 1)(θ_(·) − θ_(−k))` over units or
+///   non-empty buckets; between two replicates by interpolation of normal scores, and `p` by that backwards, never below
+///   `1/(B + 1)`.
 ///
-/// Order statistics are not interpolated, so that `p ≤ α` exactly where the interval excludes 0. Where `k` is 0 there
-/// are too few replicates for the level, and no interval. The relative interval is the percentile one of `θ*/|R*_c|`
-/// for percentile and basic (a basic interval of a ratio covers badly), and for normal as the options say.
+/// But for bca, order statistics are not interpolated, so that `p ≤ α` exactly where the interval excludes 0. Where `k`
+/// is 0 there are too few replicates for the level, and no interval. The relative interval is the percentile one of
+/// `θ*/|R*_c|` (others of a ratio cover badly), and for normal as the options say.
 ///
 /// Assumptions: units are independent and were randomised; sums of many units, no extremes. A percentile interval does
-/// not repair the skewness of the data: see the coverage of few units with heavy tails before trusting one.
+/// not repair the skewness of the data: see the coverage of few units with heavy tails before trusting one. On a
+/// difference of two arms bca covers worst of all.
 ///
 /// Small samples: without rows, or with a denominator that sums to 0, in an arm there is no estimate; with fewer than 5
 /// units (or non-empty buckets) in an arm, or no variance in both, there is no test and no interval, and `note` says
 /// why. NaN or infinite values give NaN.
 ///
 /// # Errors
-/// [`Error::Mismatch`] for summaries of different columns or bucket counts, [`Error::Invalid`] for options out of range
-/// and for more than two outcomes.
+/// [`Error::Mismatch`](crate::Error::Mismatch) for summaries of different columns or bucket counts,
+/// [`Error::Invalid`](crate::Error::Invalid) for options out of range and for more than two outcomes.
 ///
 /// # References
 /// Chamandy, Muralidharan, Najmi and Naidu (2012), Estimating uncertainty for massive data streams, Google technical
 /// report 43157. Davison and Hinkley (1997), Bootstrap methods and their application, chapter 5,
-/// doi:10.1017/CBO9780511802843. Efron (1979), Bootstrap methods: another look at the jackknife, Annals of Statistics
-/// 7(1), 1–26, doi:10.1214/aos/1176344552.
+/// doi:10.1017/CBO9780511802843. Efron (1987), Better bootstrap confidence intervals, Journal of the American
+/// Statistical Association 82(397), 171–185, doi:10.1080/01621459.1987.10478410.
 pub fn bootstrap(
     t: &Buckets,
     c: &Buckets,
@@ -106,305 +121,117 @@ pub fn bootstrap(
     options: &BootstrapOptions,
 ) -> Result<Effect> {
     options.check()?;
-    let mut effect = Effect::of_buckets((t, c), inference, options.interval.method())?;
-    let Some(clustered) = effect.cluster(t, c, LEAST_UNITS) else { return Ok(effect) };
-    let count = options.replicates as usize;
-    let sums_t = weighted_sums(t, clustered.t.totals(), count, options.seed);
-    let sums_c = weighted_sums(c, clustered.c.totals(), count, options.seed);
-    let shifts = sums_t.ratios().zip(sums_c.ratios());
-    effect.infer_draws(
-        inference,
-        options.interval,
-        Draws::new(clustered.estimate, clustered.c.mean, shifts),
-    );
+    let method = format!("bootstrap {}", options.interval.name());
+    let mut effect = Effect::of_buckets((t, c), inference, &method)?;
+    if let Some(clustered) = effect.cluster(t, c, LEAST_UNITS) {
+        effect.infer_clusters((t, c), &clustered, inference, options);
+    }
     Ok(effect)
 }
 
-/// The bootstrap of a difference of means per row, or of ratios of two sums, from stored replicates of units.
+/// The bootstrap of the difference of means per row, adjusted for covariates from before the experiment (CUPED), with
+/// units as clusters of rows.
 ///
-/// Formula: with one outcome an arm's mean is `R = Σy/N` over the `N` rows, with two it is `R = Σy/Σd`. Replicate `b`
-/// is `θ*_b = R*_t − R*_c` with the weighted sums `R* = Y*_b/D*_b` of the summaries, computed as
-/// `R + (D·Y*_b − Y·D*_b)/(D·D*_b)`, whose second part is formed exactly and rounded once. Everything else (the replicates
-/// that are left out, standard error, intervals, p-values and relative intervals) is as in [`bootstrap`], which gives the
-/// same numbers up to rounding while its buckets hold single units. `n_*` are units where they are known and NULL once the
-/// summary has more than 64.
+/// Formula: as [`bootstrap`] of `y − θ'x`, with `θ = (Σ_a Σ_k e_x e_x')⁻¹ Σ_a Σ_k e_x e_y` from the residuals of the
+/// totals of units (or buckets) within the arms, which is that of [`cuped`](super::cuped) where rows are units and are
+/// kept one by one. θ is estimated once and is the same in every replicate: its own noise is of order `1/n`, and from `K`
+/// buckets it costs `p/2K` of the variance. `relative` is over the adjusted mean of control. `variance_reduction`
+/// compares the standard errors of [`clustered_ttest`](super::clustered_ttest) with and without the covariates. `mean_*`
+/// are not adjusted.
 ///
-/// Assumptions: units are independent and were randomised, and the unit of the summary is that unit; sums of many
-/// units, no extremes. A percentile interval does not repair the skewness of the data.
+/// Columns that are constant within both arms, or depend on those before them, are left out, and `note` names them.
 ///
-/// Small samples: as [`bootstrap`]: no estimate without rows or with a denominator that sums to 0; no test and no
-/// interval with fewer than 5 units in an arm or without variance in both; `note` says why. NaN or infinite values give
-/// NaN.
+/// Assumptions: those of [`bootstrap`]; covariates are not affected by the treatment; many more units than covariates.
+///
+/// Small samples: as [`bootstrap`].
 ///
 /// # Errors
-/// [`Error::Mismatch`] for summaries of different columns or of different resampling, [`Error::Invalid`] for more than
-/// two outcomes and for a confidence outside of (0, 1).
+/// [`Error::Mismatch`](crate::Error::Mismatch) for summaries of different columns or bucket counts,
+/// [`Error::Invalid`](crate::Error::Invalid) for options out of range, for more than one outcome and without covariates.
 ///
 /// # References
-/// Chamandy, Muralidharan, Najmi and Naidu (2012), Estimating uncertainty for massive data streams, Google technical
-/// report 43157. Davison and Hinkley (1997), Bootstrap methods and their application, chapter 5,
-/// doi:10.1017/CBO9780511802843.
-pub fn bootstrap_replicates(
-    t: &Replicates,
-    c: &Replicates,
+/// Deng, Xu, Kohavi and Walker (2013), Improving the sensitivity of online controlled experiments by utilizing
+/// pre-experiment data, WSDM '13, 123–132, doi:10.1145/2433396.2433413.
+pub fn bootstrap_cuped(
+    t: &Buckets,
+    c: &Buckets,
     inference: &Inference,
-    interval: Interval,
+    options: &BootstrapOptions,
 ) -> Result<Effect> {
-    let mut effect = Effect::of_replicates((t, c), inference, interval.method())?;
-    let [arm_t, arm_c] = [t, c].map(Arm::of);
-    if !effect.set_ratios(&arm_t.ratio, &arm_c.ratio) {
-        return Ok(effect);
+    options.check()?;
+    let method = format!("bootstrap {} cuped", options.interval.name());
+    let mut effect = Effect::of_buckets((t, c), inference, &method)?;
+    if let Some(adjusted) = effect.cluster_adjusted(t, c, LEAST_UNITS)? {
+        effect.infer_clusters((t, c), &adjusted.clustered, inference, options);
+        effect.remark_adjustment(&adjusted);
     }
-    let estimate = arm_t.ratio.minus(&arm_c.ratio);
-    if effect.lacks_known_units((t.units(), c.units()), LEAST_UNITS) {
-        effect.set_estimate(estimate, effect.mean_control.unwrap_or(f64::NAN));
-        return Ok(effect);
-    }
-    let (Some(shifts_t), Some(shifts_c)) = (arm_t.shifts(t), arm_c.shifts(c)) else {
-        effect.set_not_finite();
-        return Ok(effect);
-    };
-    let control = arm_c.ratio.value.unwrap_or(f64::NAN);
-    let shifts = shifts_t.into_iter().zip(shifts_c);
-    effect.infer_draws(inference, interval, Draws::new(estimate, control, shifts));
     Ok(effect)
-}
-
-/// The totals of an arm.
-#[derive(Debug)]
-struct Arm {
-    y: ExactSum,
-    d: ExactSum,
-    ratio: Ratio,
-}
-
-impl Arm {
-    fn of(arm: &Replicates) -> Self {
-        let sum = arm.sum();
-        let (y, d) = match &sum.sums[..arm.columns().outcomes()] {
-            [y, d] => (y.clone(), d.clone()),
-            sums => (sums[0].clone(), ExactSum::from_integer(sum.n.into())),
-        };
-        let ratio = Ratio::of(&y, &d);
-        Self { y, d, ratio }
-    }
-
-    /// `R* − R` of every replicate, `None` over 0; `None` altogether where a value is not finite.
-    fn shifts(&self, arm: &Replicates) -> Option<Vec<Option<f64>>> {
-        let (y, d) = (Dyadic::of(&self.y)?, Dyadic::of(&self.d)?);
-        let totals = arm.totals();
-        let ratio = arm.columns().outcomes() == 2;
-        let sizes = if ratio { &totals.columns[1] } else { &totals.rows };
-        let pairs = totals.columns[0].iter().zip(sizes);
-        pairs
-            .map(|(y_b, d_b)| {
-                let (y_b, d_b) = (Dyadic::of(y_b)?, Dyadic::of(d_b)?);
-                let shift = || d.times(&y_b).minus(&y.times(&d_b)).over(&d.times(&d_b));
-                Some((!d_b.is_zero()).then(shift))
-            })
-            .collect()
-    }
-}
-
-/// The replicates that have both means.
-#[derive(Debug)]
-struct Draws {
-    /// The difference of the means or ratios, and that of control.
-    estimate: f64,
-    control: f64,
-    /// `θ*`.
-    effects: Vec<f64>,
-    /// `R*_c`.
-    controls: Vec<f64>,
-    /// Replicates that are empty in an arm.
-    empty: usize,
-}
-
-impl Draws {
-    /// From `R* − R` of treatment and control in every replicate.
-    fn new(
-        estimate: f64,
-        control: f64,
-        shifts: impl Iterator<Item = (Option<f64>, Option<f64>)>,
-    ) -> Self {
-        let mut draws =
-            Self { estimate, control, effects: Vec::new(), controls: Vec::new(), empty: 0 };
-        for shifts in shifts {
-            let (Some(shift_t), Some(shift_c)) = shifts else {
-                draws.empty += 1;
-                continue;
-            };
-            draws.effects.push(estimate + (shift_t - shift_c));
-            draws.controls.push(control + shift_c);
-        }
-        draws
-    }
-
-    /// The estimate with the variances of the replicates, under the normal law.
-    fn difference(&self) -> Difference {
-        Difference {
-            estimate: self.estimate,
-            variance: covariance(&self.effects, &self.effects),
-            df: f64::INFINITY,
-            control: self.control,
-            control_variance: covariance(&self.controls, &self.controls),
-            covariance: covariance(&self.effects, &self.controls),
-        }
-    }
-
-    /// The replicates of the relative effect; `None` where some mean of control has the other sign, or is 0.
-    fn relative(&self) -> Option<Vec<f64>> {
-        let pairs = self.effects.iter().zip(&self.controls);
-        pairs.map(|(e, c)| (c * self.control.signum() > 0.0).then(|| e / c.abs())).collect()
-    }
 }
 
 impl Effect {
-    /// An effect between replicates, with the counts of their units and rows.
-    fn of_replicates(
-        (t, c): (&Replicates, &Replicates),
+    /// Sets the inference from resampled clusters.
+    fn infer_clusters(
+        &mut self,
+        (t, c): (&Buckets, &Buckets),
+        clustered: &Clustered,
         inference: &Inference,
-        method: &str,
-    ) -> Result<Self> {
-        check_mean_or_ratio(t.columns(), c.columns())?;
-        if t.resampling() != c.resampling() {
-            return Err(Error::Mismatch(format!(
-                "expected two summaries of the same resampling, found {} for treatment and {} for control",
-                t.resampling(),
-                c.resampling()
-            )));
-        }
-        let mut effect = Self {
-            n_control: c.units(),
-            n_treatment: t.units(),
-            rows_control: c.rows(),
-            rows_treatment: t.rows(),
-            n_dropped: t.dropped() + c.dropped(),
-            ..Self::new(inference, method)?
-        };
-        if t.units().is_none() || c.units().is_none() {
-            effect.remark("units are in replicates and not counted");
-        }
-        Ok(effect)
-    }
-
-    /// Sets the inference from replicates.
-    fn infer_draws(&mut self, inference: &Inference, interval: Interval, draws: Draws) {
-        if draws.empty > 0 {
-            let replicates = draws.empty + draws.effects.len();
-            self.remark(format!(
-                "left out, empty in an arm: {} of {replicates} replicates",
-                draws.empty
-            ));
-        }
-        if interval == Interval::Normal {
-            self.infer(inference, &draws.difference());
-        } else {
-            self.infer_order_statistics(inference, interval, draws);
-        }
-    }
-
-    /// Sets the inference of intervals that are made of order statistics.
-    fn infer_order_statistics(&mut self, inference: &Inference, interval: Interval, draws: Draws) {
-        let difference = draws.difference();
-        let estimate = draws.estimate;
-        self.set_estimate(estimate, draws.control);
-        let std_error = difference.std_error();
-        self.std_error = Some(std_error);
-        if self.lacks_finiteness(&difference) || self.lacks_variance(std_error) {
-            return;
-        }
-        self.statistic = Some(estimate / std_error);
-        let relative = draws.relative();
-        let effects = Sorted::new(draws.effects);
-        let basic = interval == Interval::Basic;
-        // The basic interval excludes 0 where the percentile one excludes twice the estimate, on the other side.
-        self.p_value = Some(if basic {
-            effects.p_value(inference.alternative.mirrored(), 2.0 * estimate)
-        } else {
-            effects.p_value(inference.alternative, 0.0)
+        options: &BootstrapOptions,
+    ) {
+        let arms = [(t, &clustered.t), (c, &clustered.c)];
+        let count = options.replicates as usize;
+        let [sums_t, sums_c] = arms.map(|(buckets, arm)| {
+            weighted_sums(buckets, (&arm.residuals, &arm.sizes), count, options.seed)
         });
-        let mirrored =
-            |(lower, upper): (f64, f64)| (2.0 * estimate - upper, 2.0 * estimate - lower);
-        let ends = if basic {
-            let alternative = inference.alternative.mirrored();
-            effects.interval(&Inference { alternative, ..*inference }).map(mirrored)
-        } else {
-            effects.interval(inference)
-        };
-        let Some((lower, upper)) = ends else {
-            return self.remark("no interval: too few replicates for this confidence");
-        };
-        (self.ci_lower, self.ci_upper) = (Some(lower), Some(upper));
-        if self.relative.is_none() {
-            return;
-        }
-        self.relative_std_error = Some(relative::std_error(&difference));
-        match relative.and_then(|relative| Sorted::new(relative).interval(inference)) {
-            Some((lower, upper)) => {
-                (self.relative_ci_lower, self.relative_ci_upper) = (Some(lower), Some(upper));
+        let shifts = sums_t.ratios().zip(sums_c.ratios());
+        let draws = Draws::new(clustered.estimate, clustered.c.mean, shifts);
+        let ends = match options.interval {
+            Interval::Studentized => {
+                let [v_t, v_c] = arms
+                    .map(|(buckets, arm)| arm.resampled_variances(buckets, count, options.seed));
+                draws.studentized(clustered.difference().variance, |b| v_t[b] + v_c[b])
             }
-            None => self.remark("no relative interval: replicates of control change their sign"),
-        }
+            Interval::Bca => Ends::Bca(clustered.acceleration()),
+            Interval::Percentile => Ends::Percentile,
+            Interval::Basic => Ends::Basic,
+            Interval::Normal => Ends::Normal,
+        };
+        self.infer_draws(inference, &ends, draws);
     }
 }
 
-impl Alternative {
-    fn mirrored(self) -> Self {
-        match self {
-            Self::TwoSided => Self::TwoSided,
-            Self::Greater => Self::Less,
-            Self::Less => Self::Greater,
+impl Clustered {
+    /// The acceleration of a difference: the skewness of the influence of the clusters on it.
+    pub(super) fn acceleration(&self) -> f64 {
+        let (mut squares, mut cubes) = (0.0, 0.0);
+        for (arm, sign) in [(&self.t, 1.0), (&self.c, -1.0)] {
+            let influence = arm.jackknife();
+            let n = influence.len() as f64;
+            squares += influence.iter().map(|u| (u / n).powi(2)).sum::<f64>();
+            cubes += sign * influence.iter().map(|u| (u / n).powi(3)).sum::<f64>();
         }
+        if squares > 0.0 { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 }
     }
 }
 
-/// Replicates in ascending order.
-#[derive(Debug)]
-struct Sorted(Vec<f64>);
-
-impl Sorted {
-    fn new(mut values: Vec<f64>) -> Self {
-        values.sort_unstable_by(f64::total_cmp);
-        Self(values)
+impl Arm {
+    /// The variance of the mean of every replicate, from its own clusters.
+    fn resampled_variances(&self, buckets: &Buckets, count: usize, seed: u64) -> Vec<f64> {
+        let pairs = || self.residuals.iter().zip(&self.sizes);
+        let (e2, ed): (Vec<f64>, Vec<f64>) = pairs().map(|(e, d)| (e * e, e * d)).unzip();
+        let d2: Vec<f64> = self.sizes.iter().map(|d| d * d).collect();
+        let ones = vec![1.0; d2.len()];
+        let of = |a: &[f64], b: &[f64]| weighted_sums(buckets, (a, b), count, seed);
+        let (e_d, e2_ed, d2_g) = (of(&self.residuals, &self.sizes), of(&e2, &ed), of(&d2, &ones));
+        let clusters = ones.len() as f64;
+        let factor = self.factor * (clusters - 1.0) / clusters;
+        let replicates = e_d.pairs().zip(e2_ed.pairs()).zip(d2_g.pairs());
+        replicates
+            .map(|(((e, d), (e2, ed)), (d2, g))| {
+                let shift = e / d;
+                // Σ w (e − shift·d)².
+                let squares = e2 - shift * (2.0 * ed - shift * d2);
+                squares.max(0.0) / (d * d) * factor * g / (g - 1.0)
+            })
+            .collect()
     }
-
-    /// From the `k`-th smallest to the `k`-th largest; `None` where `k` is 0.
-    fn interval(&self, inference: &Inference) -> Option<(f64, f64)> {
-        let alpha = 1.0 - inference.confidence;
-        let two_sided = inference.alternative == Alternative::TwoSided;
-        let share = if two_sided { alpha / 2.0 } else { alpha };
-        // 1 − 0.9 is a little less than 0.1, and 1000 times it a little less than 100.
-        let k = (share * (self.0.len() as f64 + 1.0) + 1e-9) as usize;
-        if k == 0 {
-            return None;
-        }
-        let (smallest, largest) = (self.0[k - 1], self.0[self.0.len() - k]);
-        Some(match inference.alternative {
-            Alternative::TwoSided => (smallest, largest),
-            Alternative::Greater => (smallest, f64::INFINITY),
-            Alternative::Less => (f64::NEG_INFINITY, largest),
-        })
-    }
-
-    /// The p-value of a null that is `at`; never 0.
-    fn p_value(&self, alternative: Alternative, at: f64) -> f64 {
-        let total = self.0.len() as f64 + 1.0;
-        let below = 1.0 + self.0.partition_point(|&x| x <= at) as f64;
-        let above = total - self.0.partition_point(|&x| x < at) as f64;
-        match alternative {
-            Alternative::TwoSided => (2.0 * below.min(above) / total).min(1.0),
-            Alternative::Greater => below / total,
-            Alternative::Less => above / total,
-        }
-    }
-}
-
-/// The sample covariance with divisor `n − 1`, in two passes; NaN for fewer than two values.
-fn covariance(x: &[f64], y: &[f64]) -> f64 {
-    let n = x.len() as f64;
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
-    let (mean_x, mean_y) = (mean(x), mean(y));
-    let products = x.iter().zip(y).map(|(x, y)| (x - mean_x) * (y - mean_y));
-    if x.len() < 2 { f64::NAN } else { products.sum::<f64>() / (n - 1.0) }
 }

@@ -52,28 +52,42 @@ pub(super) struct Clustered {
 }
 
 /// An arm as clusters: units, or buckets of units.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Arm {
     /// The mean or ratio `Y/D`.
     pub(super) mean: f64,
     /// `y_k − (Y/D)·d_k` of every cluster.
-    residuals: Vec<f64>,
+    pub(super) residuals: Vec<f64>,
     /// `d_k` of every cluster.
-    sizes: Vec<f64>,
-    variance: Variance,
+    pub(super) sizes: Vec<f64>,
+    /// `D`.
+    total: f64,
+    /// What makes the sum of squares of few clusters unbiased.
+    pub(super) factor: f64,
 }
 
 impl Arm {
-    /// Residuals and sizes, in the order of the summary's totals.
-    pub(super) fn totals(&self) -> (&[f64], &[f64]) {
-        (&self.residuals, &self.sizes)
+    /// The variance of the mean.
+    pub(super) fn variance(&self) -> Variance {
+        let squares: f64 = self.residuals.iter().map(|e| (e / self.total) * (e / self.total)).sum();
+        Variance { value: squares * self.factor, df: self.residuals.len() as f64 - 1.0 }
+    }
+
+    /// `(G − 1)·(R_(·) − R_(−k))` of every cluster: the influence of a cluster on the mean by the jackknife, where
+    /// `R_(−k)` is the mean without the cluster and `R_(·)` the mean of those.
+    pub(super) fn jackknife(&self) -> Vec<f64> {
+        let clusters = self.residuals.len() as f64;
+        let without: Vec<f64> =
+            self.residuals.iter().zip(&self.sizes).map(|(e, d)| -e / (self.total - d)).collect();
+        let mean = without.iter().sum::<f64>() / clusters;
+        without.iter().map(|shift| (clusters - 1.0) * (mean - shift)).collect()
     }
 }
 
 impl Clustered {
     /// The difference with its analytic standard error.
     pub(super) fn difference(&self) -> Difference {
-        Difference::welch(self.estimate, self.c.mean, self.t.variance, self.c.variance)
+        Difference::welch(self.estimate, self.c.mean, self.t.variance(), self.c.variance())
     }
 }
 
@@ -92,23 +106,24 @@ impl Effect {
                 c.buckets()
             )));
         }
-        Ok(Self {
+        let mut effect = Self {
             n_control: c.units(),
             n_treatment: t.units(),
             rows_control: c.rows(),
             rows_treatment: t.rows(),
             n_dropped: t.dropped() + c.dropped(),
             ..Self::new(inference, method)?
-        })
+        };
+        if effect.n_treatment.is_none() || effect.n_control.is_none() {
+            effect.remark("units are in buckets and not counted");
+        }
+        Ok(effect)
     }
 
     /// The two arms as clusters, after setting the means. Where there is no more than an estimate to give, because of
     /// fewer than `least` clusters or of values that are not finite, sets it and gives `None`.
     pub(super) fn cluster(&mut self, t: &Buckets, c: &Buckets, least: u64) -> Option<Clustered> {
-        if t.units().is_none() || c.units().is_none() {
-            self.remark("units are in buckets and not counted");
-        }
-        let [totals_t, totals_c] = [t, c].map(Totals::of);
+        let [totals_t, totals_c] = [t, c].map(|arm| Totals::of(arm, 0));
         if !self.set_ratios(&totals_t.ratio, &totals_c.ratio) {
             return None;
         }
@@ -125,46 +140,49 @@ impl Effect {
     }
 }
 
-/// The totals `Y` and `D` of an arm.
+/// The totals `Y` and `D` of an arm, where `Y` is that of a column.
 #[derive(Debug)]
-struct Totals {
+pub(super) struct Totals {
+    column: usize,
     y: Option<Dyadic>,
     d: Option<Dyadic>,
     ratio: Ratio,
 }
 
 impl Totals {
-    fn of(arm: &Buckets) -> Self {
+    pub(super) fn of(arm: &Buckets, column: usize) -> Self {
         let sum = arm.sum();
         let ratio = match &sum.sums[..arm.columns().outcomes()] {
             [y, d] => Ratio::of(y, d),
-            sums => Ratio::of(&sums[0], &ExactSum::from_integer(sum.n.into())),
+            _ => Ratio::of(&sum.sums[column], &ExactSum::from_integer(sum.n.into())),
         };
-        Self { y: Dyadic::of(&sum.sums[0]), d: denominator(arm, &sum), ratio }
+        Self { column, y: Dyadic::of(&sum.sums[column]), d: denominator(arm, &sum), ratio }
+    }
+
+    /// The difference of the two means or ratios.
+    pub(super) fn minus(&self, other: &Self) -> f64 {
+        self.ratio.minus(&other.ratio)
     }
 
     /// The arm's clusters; `None` where a value is not finite.
-    fn arm(&self, arm: &Buckets) -> Option<Arm> {
+    pub(super) fn arm(&self, arm: &Buckets) -> Option<Arm> {
         let (y, d) = (self.y.as_ref()?, self.d.as_ref()?);
         let total = d.to_f64();
         let (mut residuals, mut sizes) = (Vec::new(), Vec::new());
         let (mut rows, mut squared_rows) = (0u128, 0u128);
         for (_, sums) in arm.totals() {
-            let (y_k, d_k) = (Dyadic::of(&sums.sums[0])?, denominator(arm, sums)?);
+            let (y_k, d_k) = (Dyadic::of(&sums.sums[self.column])?, denominator(arm, sums)?);
             // Formed exactly: an offset of all values leaves no trace in what is squared.
             residuals.push(d.times(&y_k).minus(&y.times(&d_k)).to_f64() / total);
             sizes.push(d_k.to_f64());
             rows += u128::from(sums.n);
             squared_rows += u128::from(sums.n) * u128::from(sums.n);
         }
-        // What makes the sum of squares of few clusters unbiased.
         let factor = match arm.units() {
             Some(units) => units as f64 / (units as f64 - 1.0),
             None => (rows * rows) as f64 / (rows * rows - squared_rows) as f64,
         };
-        let squares: f64 = residuals.iter().map(|e| (e / total) * (e / total)).sum();
-        let variance = Variance { value: squares * factor, df: residuals.len() as f64 - 1.0 };
-        Some(Arm { mean: y.over(d), residuals, sizes, variance })
+        Some(Arm { mean: y.over(d), residuals, sizes, total, factor })
     }
 }
 

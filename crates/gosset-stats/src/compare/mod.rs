@@ -5,12 +5,15 @@
 //! summaries and rounded once.
 
 mod bootstrap;
+mod cluster_adjusted;
 mod clustered;
 mod covariates;
 mod cuped;
+mod draws;
 mod dyadic;
 pub mod effect;
 mod infer;
+mod keyed;
 mod lin;
 mod proportion;
 mod ratio;
@@ -19,10 +22,11 @@ mod resample;
 mod srm;
 mod ttest;
 
-pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_replicates};
+pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_cuped};
 pub use clustered::clustered_ttest;
 pub use cuped::cuped;
 pub use effect::{Alternative, Effect, Inference, Relative};
+pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinVcov, lin};
 pub use proportion::{ProportionMethod, proportion_test};
 pub use ratio::ratio_test;

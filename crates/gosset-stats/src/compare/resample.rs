@@ -71,6 +71,11 @@ impl WeightedSums {
         self.residuals.iter().zip(&self.sizes).map(|(e, &d)| (d != 0.0).then(|| e / d))
     }
 
+    /// Both sums of every replicate.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.residuals.iter().copied().zip(self.sizes.iter().copied())
+    }
+
     /// Adds clusters with their rows of weights, in their order.
     fn add(&mut self, rows: &[&[u8]], residuals: &[f64], sizes: &[f64]) {
         if let ([w0, w1, w2, w3], [e0, e1, e2, e3], [d0, d1, d2, d3]) = (rows, residuals, sizes) {

@@ -4,15 +4,18 @@
 //! counts `2^(7k)`. A weight of at most 8 times a digit is a small integer, so that a vector unit multiplies and adds 32 of
 //! them an instruction (`planes`, `avx2`), and what comes out is added at its place. Every block of units takes the
 //! digits that its own values need; since nothing is ever rounded, blocks, orders and machines change no bit.
+//! Larger weights are taken apart into their four-bit parts (`draw`).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod draw;
 mod planes;
 
 use crate::exact::ExactSum;
 use crate::summary::{Reader, Writer};
-use crate::weights::{PoissonWeights, TILE_REPLICATES, TILE_UNITS, Tile};
+use crate::weights::{TILE_REPLICATES, TILE_UNITS};
 use crate::{Error, Result};
+pub(crate) use draw::Draw;
 use planes::Multiply;
 
 /// Bits of a digit.
@@ -237,53 +240,50 @@ struct Range {
 /// Draws weights and adds weighted values.
 #[derive(Debug)]
 pub(crate) struct Accumulator {
-    weights: PoissonWeights,
+    draw: Draw,
     multiply: Multiply,
-    tile: Box<Tile>,
     /// By plane (a digit of a column) and pair of units, see [`planes`].
     pairs: Vec<u32>,
-    /// By plane, the sums of 32 replicates.
+    /// By part of the weights and plane, the sums of 32 replicates.
     sums: Vec<[i32; TILE_REPLICATES]>,
 }
 
 impl Accumulator {
-    pub(crate) fn new(weights: PoissonWeights) -> Self {
-        Self::with(weights, Multiply::detect())
+    pub(crate) fn new(draw: Draw) -> Self {
+        Self::with(draw, Multiply::detect())
     }
 
-    fn with(weights: PoissonWeights, multiply: Multiply) -> Self {
-        let tile = Box::new(Tile::new());
-        Self { weights, multiply, tile, pairs: Vec::new(), sums: Vec::new() }
+    fn with(draw: Draw, multiply: Multiply) -> Self {
+        Self { draw, multiply, pairs: Vec::new(), sums: Vec::new() }
     }
 
-    /// Adds the values of units, whose weights are those of `keys`, to the sums of their columns.
+    /// Adds the values of units to the sums of their columns.
     pub(crate) fn add(
         &mut self,
-        keys: &[u64],
+        units: &[u128],
         columns: &[BlockColumn<'_>],
         out: &mut [ReplicateSums],
     ) {
-        for (i, keys) in keys.chunks(BLOCK).enumerate() {
+        for (i, units) in units.chunks(BLOCK).enumerate() {
             let start = i * BLOCK;
             let columns = columns.iter().map(|column| BlockColumn {
-                values: &column.values[start..start + keys.len()],
+                values: &column.values[start..start + units.len()],
+                exponent: column.exponent - self.draw.scale(),
                 ..*column
             });
-            self.add_block(keys, columns, out);
+            self.add_block(units, columns.collect(), out);
         }
     }
 
-    fn add_block<'a>(
+    fn add_block(
         &mut self,
-        keys: &[u64],
-        columns: impl Iterator<Item = BlockColumn<'a>>,
+        units: &[u128],
+        columns: Vec<BlockColumn<'_>>,
         out: &mut [ReplicateSums],
     ) {
-        // Whole groups of four units: those that are added have no value.
-        let mut padded = [0; BLOCK];
-        padded[..keys.len()].copy_from_slice(keys);
-        let keys = &padded[..keys.len().next_multiple_of(4)];
-        let pairs = keys.len() / 2;
+        let padded = units.len().next_multiple_of(4);
+        let pairs = padded / 2;
+        let parts = self.draw.parts();
         self.pairs.clear();
         let mut ranges = Vec::new();
         for column in columns {
@@ -293,7 +293,7 @@ impl Accumulator {
             let shift = column.exponent - DIGIT_BITS * range.first;
             planes::write(column.values, shift, &mut self.pairs[start..], pairs, range.digits);
             let sums = &mut out[range.target];
-            sums.reserve(keys.len() as u64);
+            sums.reserve((units.len() as u64) << self.draw.headroom());
             let last = range.first + range.digits as i32 - 1;
             let lane = |place: i32| place.div_euclid(DIGITS_PER_LANE);
             sums.make_room(lane(range.first), lane(last));
@@ -302,27 +302,39 @@ impl Accumulator {
         if ranges.is_empty() {
             return;
         }
+        self.draw.set_units(units);
         let tiles = out[ranges[0].target].width() / TILE_REPLICATES;
-        self.sums.resize(ranges.iter().map(|range| range.digits).sum(), [0; TILE_REPLICATES]);
+        let planes: usize = ranges.iter().map(|range| range.digits).sum();
+        self.sums.resize(parts * planes, [0; TILE_REPLICATES]);
         for t in 0..tiles {
             self.sums.fill([0; TILE_REPLICATES]);
-            for (i, keys) in keys.chunks(TILE_UNITS).enumerate() {
-                self.weights.tile(keys, t as u64, &mut self.tile);
-                let rows = &self.tile.0[..keys.len() / 2];
-                let start = i * TILE_UNITS / 2;
-                self.multiply.add(rows, &self.pairs[start..], pairs, &mut self.sums);
+            for start in (0..padded).step_by(TILE_UNITS) {
+                let end = padded.min(start + TILE_UNITS);
+                let drawn = self.draw.tiles(start..end, t as u64);
+                for (tile, sums) in drawn.iter().zip(self.sums.chunks_mut(planes)) {
+                    // As many units at once as the narrow sums hold.
+                    let rows = tile.0[..(end - start) / 2].chunks(if parts == 1 { 32 } else { 16 });
+                    let mut at = start / 2;
+                    for rows in rows {
+                        self.multiply.add(rows, &self.pairs[at..], pairs, sums);
+                        at += rows.len();
+                    }
+                }
             }
-            let mut planes = self.sums.iter();
-            for range in &ranges {
-                let sums = &mut out[range.target];
-                let (first, row) = (sums.first, sums.width());
-                for (place, plane) in (range.first..).zip(planes.by_ref().take(range.digits)) {
-                    let lane = (place.div_euclid(DIGITS_PER_LANE) - first) as usize;
-                    let shift = DIGIT_BITS * place.rem_euclid(DIGITS_PER_LANE);
-                    let start = lane * row + t * TILE_REPLICATES;
-                    let lane = &mut sums.lanes[start..start + TILE_REPLICATES];
-                    for (sum, &digit) in lane.iter_mut().zip(plane) {
-                        *sum += i64::from(digit) << shift;
+            for (part, sums) in self.sums.chunks(planes).enumerate() {
+                let mut planes = sums.iter();
+                for range in &ranges {
+                    let sums = &mut out[range.target];
+                    let (first, row) = (sums.first, sums.width());
+                    for (place, plane) in (range.first..).zip(planes.by_ref().take(range.digits)) {
+                        let lane = (place.div_euclid(DIGITS_PER_LANE) - first) as usize;
+                        let shift =
+                            DIGIT_BITS * place.rem_euclid(DIGITS_PER_LANE) + 4 * part as i32;
+                        let start = lane * row + t * TILE_REPLICATES;
+                        let lane = &mut sums.lanes[start..start + TILE_REPLICATES];
+                        for (sum, &digit) in lane.iter_mut().zip(plane) {
+                            *sum += i64::from(digit) << shift;
+                        }
                     }
                 }
             }
@@ -352,16 +364,31 @@ mod tests {
 
     use super::*;
     use crate::units;
-    use crate::weights::key_of;
+    use crate::weights::{Law, Weights};
 
-    fn direct(seed: u64, keys: &[u128], values: &[i128], exponent: i32, b: usize) -> ExactSum {
-        let weights = PoissonWeights::new(seed);
+    /// The sum of one replicate, a unit at a time.
+    fn direct(
+        draw: (Law, u64, bool),
+        units: &[u128],
+        values: &[i128],
+        e: i32,
+        b: usize,
+    ) -> ExactSum {
+        let (law, seed, crossed) = draw;
         let mut row = vec![0; b + 1];
+        let mut weight = |factor: u8, unit: u128| {
+            Weights::of_factor(law, seed, factor).fill(unit, &mut row);
+            u32::from(row[b])
+        };
         let mut sum = ExactSum::new();
-        for (&unit, &value) in keys.iter().zip(values) {
-            weights.fill(unit, &mut row);
-            for _ in 0..row[b] {
-                sum.add_scaled(value, exponent);
+        for (&unit, &value) in units.iter().zip(values) {
+            let mut product = weight(0, unit);
+            if crossed {
+                product *= weight(1, unit << 64);
+            }
+            let scale = law.scale() as i32 * if crossed { 2 } else { 1 };
+            for _ in 0..product {
+                sum.add_scaled(value, e - scale);
             }
         }
         sum
@@ -374,23 +401,25 @@ mod tests {
             exponent in -1200i32..1000,
             seed in any::<u64>(),
             replicates in 2usize..70,
+            law in prop::sample::select(Law::ALL.as_slice()),
+            crossed in any::<bool>(),
         ) {
             let values: Vec<i128> = values.into_iter().map(|(v, shift)| v >> shift).collect();
             let units: Vec<u128> = (0..values.len() as i128).map(units::integer).collect();
-            let keys: Vec<u64> = units.iter().map(|&u| key_of(u)).collect();
-            let ones = vec![1; keys.len()];
+            let ones = vec![1; units.len()];
+            let drawn = (law, seed, crossed);
             let mut encoded = Vec::new();
             for multiply in Multiply::available() {
-                let mut accumulator = Accumulator::with(PoissonWeights::new(seed), multiply);
+                let mut accumulator = Accumulator::with(Draw::new(law, seed, crossed), multiply);
                 let mut sums = vec![ReplicateSums::new(replicates); 2];
                 let columns = [
                     BlockColumn { values: &values, exponent, target: 0 },
                     BlockColumn { values: &ones, exponent: 0, target: 1 },
                 ];
-                accumulator.add(&keys, &columns, &mut sums);
+                accumulator.add(&units, &columns, &mut sums);
                 for b in [0, replicates / 2, replicates - 1] {
-                    prop_assert_eq!(sums[0].get(b), direct(seed, &units, &values, exponent, b));
-                    prop_assert_eq!(sums[1].get(b), direct(seed, &units, &ones, 0, b));
+                    prop_assert_eq!(sums[0].get(b), direct(drawn, &units, &values, exponent, b));
+                    prop_assert_eq!(sums[1].get(b), direct(drawn, &units, &ones, 0, b));
                 }
                 let mut writer = Writer::default();
                 sums[0].write(&mut writer);
@@ -423,18 +452,33 @@ mod tests {
         }
     }
 
+    /// As [`the_largest_weights_and_digits_fit`], for the four-bit parts of 32 units.
+    #[test]
+    fn the_largest_parts_fit() {
+        let rows = [[15; 2 * TILE_REPLICATES]; TILE_UNITS / 4];
+        for digit in [-64i32, 63] {
+            let pairs = [u32::from_le_bytes([digit as u8; 4]); TILE_UNITS / 4];
+            for multiply in Multiply::available() {
+                let mut sums = [[0; TILE_REPLICATES]];
+                multiply.add(&rows, &pairs, TILE_UNITS / 4, &mut sums);
+                assert_eq!(sums, [[32 * 15 * digit; TILE_REPLICATES]]);
+            }
+        }
+    }
+
     #[test]
     fn the_largest_values_fit() {
-        let keys: Vec<u64> = (0..BLOCK as u64).collect();
+        let units: Vec<u128> = (0..BLOCK as u128).map(|k| k << 64).collect();
         for value in [-64i128, 63, -(64 + 64 * 128), (1 << VALUE_BITS) - 1, 1 - (1 << VALUE_BITS)] {
             let values = vec![value; BLOCK];
             for multiply in Multiply::available() {
-                let mut accumulator = Accumulator::with(PoissonWeights::new(1), multiply);
+                let draw = Draw::new(Law::Poisson, 1, false);
+                let mut accumulator = Accumulator::with(draw, multiply);
                 let mut sums = vec![ReplicateSums::new(32)];
                 let column = BlockColumn { values: &values, exponent: 0, target: 0 };
-                accumulator.add(&keys, &[column], &mut sums);
-                let units: Vec<u128> = keys.iter().map(|&k| u128::from(k) << 64).collect();
-                assert_eq!(sums[0].get(31), direct(1, &units, &values, 0, 31));
+                accumulator.add(&units, &[column], &mut sums);
+                let expected = direct((Law::Poisson, 1, false), &units, &values, 0, 31);
+                assert_eq!(sums[0].get(31), expected);
             }
         }
     }

@@ -13,9 +13,12 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+mod laws;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use laws::{Law, Weights};
 
 /// Counts out of 65536 of the weights 0 to 8.
 const LAW: [u32; 9] = [24109, 24110, 12055, 4017, 1005, 201, 34, 4, 1];
@@ -23,7 +26,7 @@ const LAW: [u32; 9] = [24109, 24110, 12055, 4017, 1005, 201, 34, 4, 1];
 /// Constants of the rounds: SHAKE-128 of "gosset bootstrap weights v1".
 const ROUND_KEYS: [[u8; 16]; 6] = include!("keys.in");
 
-/// What marks the block that a seed's key is made of.
+/// What marks the block that a seed's key is made of; above its 32 bits are the law and the factor.
 const SEED_MARK: u64 = 0x7365_6564;
 
 /// One column of the alias table: draws below the threshold give `base`, the others `alias`.
@@ -161,7 +164,12 @@ impl PoissonWeights {
     }
 
     fn with(seed: u64, engine: Engine) -> Self {
-        Self { whitening: portable::whitening(seed), engine }
+        Self { whitening: portable::whitening(seed, SEED_MARK), engine }
+    }
+
+    /// The weights of a seed under another mark.
+    fn marked(seed: u64, mark: u64) -> Self {
+        Self { whitening: portable::whitening(seed, mark), ..Self::new(seed) }
     }
 
     /// Writes the weights of replicates `0..out.len()` of the unit with this hash.

@@ -3,11 +3,11 @@
 use aes::Block;
 use aes::hazmat::cipher_round;
 
-use super::{ROUND_KEYS, SEED_MARK, TABLE, TILE_ORDER, TILE_REPLICATES};
+use super::{ROUND_KEYS, TABLE, TILE_ORDER, TILE_REPLICATES};
 
-/// The constant and the seed's key, which every block starts with.
-pub(super) fn whitening(seed: u64) -> [u8; 16] {
-    let key = rounds(xor(block(seed, SEED_MARK), ROUND_KEYS[0]));
+/// The constant and the seed's key, which every block starts with; the mark tells laws and factors apart.
+pub(super) fn whitening(seed: u64, mark: u64) -> [u8; 16] {
+    let key = rounds(xor(block(seed, mark), ROUND_KEYS[0]));
     xor(ROUND_KEYS[0], key)
 }
 

@@ -6,12 +6,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use super::buckets::check_buckets;
 use super::codec::check_rows;
 use super::moments::Columns;
-use super::{Kind, Reader, Summary, Writer};
+use super::{Buckets, Kind, Reader, Summary, Writer};
 use crate::exact::{ExactSum, Products, Sums};
-use crate::resample::{Accumulator, BlockColumn, ReplicateSums, VALUE_BITS};
-use crate::weights::{PoissonWeights, key_of};
+use crate::resample::{Accumulator, BlockColumn, Draw, ReplicateSums, VALUE_BITS};
+pub use crate::weights::Law;
 use crate::{Error, Result};
 
 pub use table::ReplicatesTable;
@@ -22,26 +23,7 @@ pub const MAX_REPLICATES: u32 = 100_000;
 /// The most distinct units that are kept one by one: beyond, their totals take more room than the replicates of few.
 const MAX_UNITS: usize = 64;
 
-/// The law of the weights. The numbers are part of the stored form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum Law {
-    /// Poisson with mean 1, to 16 bits: see [`weights`](crate::weights).
-    #[default]
-    Poisson = 1,
-}
-
-impl Law {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Poisson => "poisson",
-        }
-    }
-}
-
-/// How units are resampled.
+/// How units are resampled, and what is kept for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resampling {
     /// The law of the weights.
@@ -50,17 +32,30 @@ pub struct Resampling {
     pub replicates: u32,
     /// The seed of the weights.
     pub seed: u64,
+    /// Whether a unit is a pair of two crossed factors (see [`units::pair`](crate::units::pair)), whose weight is the
+    /// product of theirs.
+    pub crossed: bool,
+    /// How many buckets of hashed units are kept beside the replicates, for what needs units and not replicates: the
+    /// acceleration of BCa intervals and the adjustment for covariates. Not for crossed factors.
+    pub buckets: Option<u32>,
 }
 
 impl Default for Resampling {
     fn default() -> Self {
-        Self { law: Law::Poisson, replicates: 1000, seed: 0 }
+        Self { law: Law::Poisson, replicates: 1000, seed: 0, crossed: false, buckets: None }
     }
 }
 
 impl std::fmt::Display for Resampling {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} replicates ({}, seed {})", self.replicates, self.law.name(), self.seed)
+        write!(f, "{} replicates ({}, seed {}", self.replicates, self.law.name(), self.seed)?;
+        if self.crossed {
+            write!(f, ", crossed")?;
+        }
+        if let Some(buckets) = self.buckets {
+            write!(f, ", {buckets} buckets")?;
+        }
+        write!(f, ")")
     }
 }
 
@@ -68,28 +63,34 @@ impl Resampling {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `replicates` is not from 2 to [`MAX_REPLICATES`].
+    /// [`Error::Invalid`] if `replicates` is not from 2 to [`MAX_REPLICATES`], for a number of buckets as
+    /// [`check_buckets`], and for buckets of crossed factors.
     pub fn check(&self) -> Result<()> {
-        if (2..=MAX_REPLICATES).contains(&self.replicates) {
-            Ok(())
-        } else {
-            Err(Error::Invalid(format!(
+        if !(2..=MAX_REPLICATES).contains(&self.replicates) {
+            return Err(Error::Invalid(format!(
                 "replicates must be from 2 to {MAX_REPLICATES}; found {}",
                 self.replicates
-            )))
+            )));
         }
+        if self.crossed && self.buckets.is_some() {
+            return Err(Error::Invalid(
+                "expected units of one factor where there are buckets, found two crossed factors"
+                    .into(),
+            ));
+        }
+        self.buckets.map_or(Ok(()), check_buckets)
     }
 
     fn accumulator(&self) -> Accumulator {
-        Accumulator::new(PoissonWeights::new(self.seed))
+        Accumulator::new(Draw::new(self.law, self.seed, self.crossed))
     }
 }
 
 /// The sums of every bootstrap replicate, with units as what is resampled.
 ///
 /// Replicate `b` holds for each column `Σ w_b(unit)·x` over the rows, and `Σ w_b(unit)`, their weighted number. The
-/// weights are a pure function of seed, unit and replicate, so that the rows of a unit have the same weight wherever and
-/// whenever they are met: rows in any order, partition, file or day merge to the replicates of all of them. The sums
+/// weights are a pure function of law, seed, unit and replicate, so that the rows of a unit have the same weight wherever
+/// and whenever they are met: rows in any order, partition, file or day merge to the replicates of all of them. The sums
 /// are exact, and so are the unweighted ones beside them: every bit of a replicate is the same under any split.
 ///
 /// Up to 64 distinct units the summary is the list of their totals; beyond, it is the sums of the replicates, and units
@@ -101,6 +102,7 @@ pub struct Replicates {
     resampling: Resampling,
     dropped: u64,
     content: Content,
+    buckets: Option<Buckets>,
 }
 
 /// The sums of all replicates.
@@ -138,7 +140,8 @@ impl Replicates {
     /// [`Error::Invalid`] as [`Resampling::check`].
     pub fn new(columns: Columns, resampling: Resampling) -> Result<Self> {
         resampling.check()?;
-        Ok(Self { columns, resampling, dropped: 0, content: Content::default() })
+        let buckets = resampling.buckets.map(|k| Buckets::new(columns.clone(), k)).transpose()?;
+        Ok(Self { columns, resampling, dropped: 0, content: Content::default(), buckets })
     }
 
     /// Its columns.
@@ -164,11 +167,17 @@ impl Replicates {
         self.dropped
     }
 
-    /// The number of distinct units, where it is known: while there are at most 64.
+    /// The totals of hashed units beside the replicates, if they are kept.
+    pub fn buckets(&self) -> Option<&Buckets> {
+        self.buckets.as_ref()
+    }
+
+    /// The number of distinct units, where it is known: while there are at most 64, or as many as buckets beside the
+    /// replicates keep one by one.
     pub fn units(&self) -> Option<u64> {
         match &self.content {
             Content::Units(units) => Some(units.len() as u64),
-            Content::Dense(_) => None,
+            Content::Dense(_) => self.buckets.as_ref().and_then(Buckets::units),
         }
     }
 
@@ -199,7 +208,7 @@ impl Replicates {
 
     /// Bytes held on the heap, about.
     pub fn heap_size(&self) -> usize {
-        self.content.heap_size()
+        self.content.heap_size() + self.buckets.as_ref().map_or(0, Buckets::heap_size)
     }
 }
 
@@ -300,7 +309,7 @@ impl Dense {
 
     /// Adds the totals of units.
     fn add_units(&mut self, units: &BTreeMap<u128, Sums>, accumulator: &mut Accumulator) {
-        let keys: Vec<u64> = units.keys().map(|&unit| key_of(unit)).collect();
+        let ids: Vec<u128> = units.keys().copied().collect();
         let rows: Vec<i128> = units.values().map(|sums| sums.n.into()).collect();
         units.values().for_each(|sums| self.totals.merge(sums));
         let target = self.sums.len() - 1;
@@ -312,8 +321,8 @@ impl Dense {
                 Some((values, exponent)) => grids.push((values, exponent, column)),
                 None => {
                     let mut terms = Terms::default();
-                    for (&key, sums) in keys.iter().zip(units.values()) {
-                        terms.push_sum(key, column, &sums.sums[column]);
+                    for (&unit, sums) in units {
+                        terms.push_sum(unit, column, &sums.sums[column]);
                     }
                     self.add_terms(terms, accumulator);
                 }
@@ -327,13 +336,13 @@ impl Dense {
                 target: *target,
             })
             .collect();
-        accumulator.add(&keys, &columns, &mut self.sums);
+        accumulator.add(&ids, &columns, &mut self.sums);
     }
 
     fn add_terms(&mut self, terms: Terms, accumulator: &mut Accumulator) {
-        for ((window, target), (keys, values)) in terms.0 {
+        for ((window, target), (units, values)) in terms.0 {
             let column = BlockColumn { values: &values, exponent: WINDOW * window, target };
-            accumulator.add(&keys, &[column], &mut self.sums);
+            accumulator.add(&units, &[column], &mut self.sums);
         }
     }
 }
@@ -354,25 +363,25 @@ fn on_one_grid(values: &[(i128, i32)]) -> Option<(Vec<i128>, i32)> {
     used().all(fits).then(|| (values.iter().map(shifted).collect(), low))
 }
 
-/// Values of any exponent, by window and column: keys of units and the values on the grid of the window.
+/// Values of any exponent, by window and column: units and the values on the grid of the window.
 #[derive(Debug, Default)]
-struct Terms(BTreeMap<(i32, usize), (Vec<u64>, Vec<i128>)>);
+struct Terms(BTreeMap<(i32, usize), (Vec<u128>, Vec<i128>)>);
 
 impl Terms {
     /// A value of at most 64 bits.
-    fn push(&mut self, key: u64, column: usize, value: i128, exponent: i32) {
-        let (keys, values) = self.0.entry((exponent.div_euclid(WINDOW), column)).or_default();
-        keys.push(key);
+    fn push(&mut self, unit: u128, column: usize, value: i128, exponent: i32) {
+        let (units, values) = self.0.entry((exponent.div_euclid(WINDOW), column)).or_default();
+        units.push(unit);
         values.push(value << exponent.rem_euclid(WINDOW));
     }
 
     /// The finite part of a sum.
-    fn push_sum(&mut self, key: u64, column: usize, sum: &ExactSum) {
+    fn push_sum(&mut self, unit: u128, column: usize, sum: &ExactSum) {
         let (integer, exponent) = sum.to_integer();
         let sign = if integer.sign() == num_bigint::Sign::Minus { -1 } else { 1 };
         for (i, digit) in integer.iter_u64_digits().enumerate() {
             if digit != 0 {
-                self.push(key, column, sign * i128::from(digit), exponent + 64 * i as i32);
+                self.push(unit, column, sign * i128::from(digit), exponent + 64 * i as i32);
             }
         }
     }
@@ -393,7 +402,10 @@ impl Summary for Replicates {
         check_same((&self.columns, &self.resampling), (&other.columns, &other.resampling))?;
         self.dropped += other.dropped;
         self.content.merge(&other.content, self.columns.len(), &self.resampling);
-        Ok(())
+        match (&mut self.buckets, &other.buckets) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, out: &mut Writer) {
@@ -401,7 +413,12 @@ impl Summary for Replicates {
         out.u8(self.resampling.law as u8);
         out.varint(self.resampling.replicates.into());
         out.varint(self.resampling.seed);
+        out.u8(self.resampling.crossed.into());
+        out.varint(self.resampling.buckets.unwrap_or(0).into());
         out.varint(self.dropped);
+        if let Some(buckets) = &self.buckets {
+            out.blob(&buckets.encode());
+        }
         match &self.content {
             Content::Units(units) => {
                 out.u8(0);
@@ -422,19 +439,33 @@ impl Summary for Replicates {
     fn read(bytes: &mut Reader<'_>) -> Result<Self> {
         let damaged = |what: &str| Error::Damaged(what.into());
         let columns = Columns::read(bytes)?;
-        let law = match bytes.u8()? {
-            1 => Law::Poisson,
-            other => {
-                return Err(Error::Mismatch(format!(
-                    "law {other} of weights is not known to this version"
-                )));
-            }
-        };
+        let number = bytes.u8()?;
+        let law = Law::from_number(number).ok_or_else(|| {
+            Error::Mismatch(format!("law {number} of weights is not known to this version"))
+        })?;
         let replicates = u32::try_from(bytes.varint()?).unwrap_or(u32::MAX);
-        let resampling = Resampling { law, replicates, seed: bytes.varint()? };
+        let seed = bytes.varint()?;
+        let crossed = match bytes.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(damaged("the factors of units are not known")),
+        };
+        let buckets = match u32::try_from(bytes.varint()?).unwrap_or(u32::MAX) {
+            0 => None,
+            buckets => Some(buckets),
+        };
+        let resampling = Resampling { law, replicates, seed, crossed, buckets };
         let mut summary =
             Self::new(columns, resampling).map_err(|e| Error::Damaged(e.to_string()))?;
         summary.dropped = bytes.rows()?;
+        if let Some(empty) = &mut summary.buckets {
+            let buckets = Buckets::decode(bytes.blob()?)?;
+            let same = buckets.columns() == empty.columns() && buckets.buckets() == empty.buckets();
+            if !same || buckets.dropped() != 0 {
+                return Err(damaged("the buckets are not those of the replicates"));
+            }
+            *empty = buckets;
+        }
         let width = summary.columns.len();
         summary.content = match bytes.u8()? {
             0 => {
@@ -470,6 +501,9 @@ impl Summary for Replicates {
             }
             _ => return Err(damaged("the form of the replicates is not known")),
         };
+        if summary.buckets.as_ref().is_some_and(|buckets| buckets.rows() != summary.rows()) {
+            return Err(damaged("the buckets have other rows than the replicates"));
+        }
         Ok(summary)
     }
 }

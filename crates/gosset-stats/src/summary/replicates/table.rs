@@ -4,8 +4,7 @@ use super::{Content, Replicates, Resampling, Terms, check_same};
 use crate::Result;
 use crate::exact::{ExactSum, Sums};
 use crate::resample::BlockColumn;
-use crate::summary::{Columns, Rows, Table};
-use crate::weights::key_of;
+use crate::summary::{BucketTable, Columns, Rows, Table};
 
 /// The most units of slots whose rows wait for the others.
 const MAX_PENDING: usize = 1 << 15;
@@ -124,8 +123,9 @@ impl Pending {
 
     /// Where the search for a unit starts: its hash is one already.
     fn start(&self, slot: u32, unit: u128) -> usize {
-        let hash =
-            (unit as u64) ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        // Of a pair of factors either half may be that of many units.
+        let unit = (unit as u64).wrapping_add((unit >> 64) as u64);
+        let hash = unit ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
         hash as usize & (self.index.len() - 1)
     }
 
@@ -219,14 +219,14 @@ impl Pending {
         let mut accumulator = resampling.accumulator();
         let mut terms = Terms::default();
         // A thousand values add up within the bits of an integer, and more than that are weighted in several blocks.
-        let mut keys = Vec::new();
+        let mut units = Vec::new();
         let mut values: Vec<Vec<i128>> = vec![Vec::new(); columns + 1];
         while entries.peek().is_some() {
-            keys.clear();
+            units.clear();
             values.iter_mut().for_each(Vec::clear);
             for entry in entries.by_ref().take(1024) {
-                let key = key_of(self.units[entry]);
-                keys.push(key);
+                let unit = self.units[entry];
+                units.push(unit);
                 for (c, (_, sums)) in self.sums.iter().enumerate() {
                     values[c].push(sums[entry]);
                 }
@@ -238,7 +238,7 @@ impl Pending {
                     if x.is_finite() {
                         let mut one = ExactSum::new();
                         one.add(x);
-                        terms.push_sum(key, column as usize, &one);
+                        terms.push_sum(unit, column as usize, &one);
                     }
                 }
             }
@@ -255,7 +255,7 @@ impl Pending {
                 let total = block.values.iter().sum();
                 dense.totals.sums[block.target].add_scaled(total, block.exponent);
             }
-            accumulator.add(&keys, &blocks, &mut dense.sums);
+            accumulator.add(&units, &blocks, &mut dense.sums);
         }
         dense.add_terms(terms, &mut accumulator);
     }
@@ -336,6 +336,7 @@ pub struct ReplicatesTable {
     pub(super) contents: Vec<Content>,
     dropped: Vec<u64>,
     pending: Pending,
+    buckets: Option<BucketTable>,
     /// Bytes on the heap of all contents.
     pub(super) held: usize,
 }
@@ -348,12 +349,15 @@ impl ReplicatesTable {
     pub fn new(columns: Columns, resampling: Resampling) -> Result<Self> {
         resampling.check()?;
         let pending = Pending::new(columns.len());
+        let buckets =
+            resampling.buckets.map(|k| BucketTable::new(columns.clone(), k)).transpose()?;
         Ok(Self {
             columns,
             resampling,
             contents: Vec::new(),
             dropped: Vec::new(),
             pending,
+            buckets,
             held: 0,
         })
     }
@@ -390,9 +394,15 @@ impl Table for ReplicatesTable {
         self.contents.resize_with(slots, Content::default);
         self.dropped.resize(slots, 0);
         self.pending.last.resize(slots, NONE);
+        if let Some(buckets) = &mut self.buckets {
+            buckets.resize(slots);
+        }
     }
 
     fn update(&mut self, rows: Rows<'_>) {
+        if let Some(buckets) = &mut self.buckets {
+            buckets.update(rows);
+        }
         // Rows at a time that leave the limits where they are.
         const ROWS: usize = 4096;
         for start in (0..rows.slots.len()).step_by(ROWS) {
@@ -408,6 +418,9 @@ impl Table for ReplicatesTable {
     fn merge(&mut self, slot: usize, summary: &Replicates) -> Result<()> {
         check_same((&self.columns, &self.resampling), (&summary.columns, &summary.resampling))?;
         self.dropped[slot] += summary.dropped;
+        if let (Some(mine), Some(theirs)) = (&mut self.buckets, &summary.buckets) {
+            mine.merge(slot, theirs)?;
+        }
         let Content::Units(units) = &summary.content else {
             self.merge_content(slot, &summary.content);
             return Ok(());
@@ -432,6 +445,7 @@ impl Table for ReplicatesTable {
             resampling: self.resampling,
             dropped: self.dropped[slot],
             content,
+            buckets: self.buckets.as_ref().map(|buckets| buckets.get(slot)),
         }
     }
 
@@ -441,6 +455,9 @@ impl Table for ReplicatesTable {
         self.held -= dropped;
         self.dropped.drain(..n);
         self.pending.last.truncate(self.contents.len());
+        if let Some(buckets) = &mut self.buckets {
+            buckets.drop_first(n);
+        }
     }
 
     fn size(&self) -> usize {
@@ -449,5 +466,6 @@ impl Table for ReplicatesTable {
             + self.dropped.capacity() * size_of::<u64>()
             + self.held
             + self.pending.size()
+            + self.buckets.as_ref().map_or(0, BucketTable::size)
     }
 }

@@ -28,6 +28,33 @@ pub const CALLS: &[(&str, &str)] = &[
     ),
     ("bootstrap_mean", "bootstrap_mean(awkward, arm, name, {replicates: 50, buckets: 64})"),
     ("bootstrap_ratio", "bootstrap_ratio(y, den, arm, unit, {replicates: 50, interval: 'basic'})"),
+    ("bootstrap_mean", "bootstrap_mean(awkward, arm, unit, {replicates: 50, method: 'poisson'})"),
+    (
+        "bootstrap_mean",
+        "bootstrap_mean(y, arm, {unit: unit, day: day}, {replicates: 40, method: 'bayesian'})",
+    ),
+    (
+        "bootstrap_ratio",
+        "bootstrap_ratio(awkward, den, arm, name, {replicates: 33, method: 'double_or_nothing', interval: 'bca', buckets: 64})",
+    ),
+    (
+        "bootstrap_mean",
+        "bootstrap_mean(y, arm, unit, {replicates: 50, interval: 'studentized', buckets: 64})",
+    ),
+    (
+        "bootstrap_cuped",
+        "bootstrap_cuped(y, {x: x, gappy: gappy}, arm, unit, {replicates: 50, interval: 'bca'})",
+    ),
+    (
+        "bootstrap_cuped",
+        "bootstrap_cuped(y, [x, den], arm, unit, {replicates: 50, method: 'poisson', missing: 'drop'})",
+    ),
+    ("replicates", "replicates(unit, awkward, den, {replicates: 35})"),
+    (
+        "replicates",
+        "replicates({name: name, day: day}, {y: y}, gappy, {replicates: 35, method: 'bayesian'})",
+    ),
+    ("replicates", "replicates(name, y, {replicates: 35, seed: 9, buckets: 64})"),
     ("srm", "srm(cell, {expected: {a: 1, b: 1, c: 2}})"),
     ("moments", "moments({y: y, awkward: awkward}, gappy, [x, den])"),
     ("moments", "moments(CASE WHEN day = 3 THEN CAST('Infinity' AS DOUBLE) ELSE y END, gappy)"),

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use gosset_stats::compare::{
-    Effect, LinVcov, ProportionMethod, Variance, clustered_ttest, cuped, lin, proportion_test,
-    ratio_test, srm, ttest,
+    BootstrapOptions, Effect, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
+    bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm, ttest,
 };
 use gosset_stats::summary::moments::Columns;
-use gosset_stats::summary::{BucketTable, Buckets, Counts, Moments, MomentsTable, Rows, Table};
+use gosset_stats::summary::{
+    BucketTable, Buckets, Counts, Moments, MomentsTable, ReplicatesTable, Resampling, Rows, Table,
+};
 use gosset_stats::{Alternative, Inference, Relative, dist, units};
 use serde_json::Value;
 
@@ -302,6 +304,91 @@ fn buckets(values: &[f64], units: &[u128], buckets: u32) -> Buckets {
         units,
     });
     table.get(0)
+}
+
+/// Intervals of R's boot package from the same replicates, by buckets of single units and by replicates of units.
+#[test]
+fn bootstrap_intervals_are_those_of_r() {
+    let golden = expected("bootstrap");
+    let table = columns(&self::golden("lalonde", "lalonde.csv"));
+    let treated = evaluate(&table, "treat");
+    let (count, seed) = (golden["replicates"].as_u64().unwrap() as u32, 7);
+    assert_eq!(golden["seed"], seed.to_string());
+    let near = |found: Option<f64>, expected: f64, what: &str| {
+        let found = found.unwrap_or_else(|| panic!("{what} is NULL"));
+        assert!((found / expected - 1.0).abs() < 1e-10, "{what}: {found}, expected {expected}");
+    };
+    for case in golden["cases"].as_array().unwrap() {
+        let names: Vec<String> =
+            ["num", "den"].iter().filter_map(|k| case[k].as_str()).map(str::to_owned).collect();
+        let values: Vec<Vec<Option<f64>>> = names.iter().map(|n| evaluate(&table, n)).collect();
+        let fill = |arm: f64, table: &mut dyn FnMut(Rows<'_>)| {
+            let rows: Vec<usize> =
+                (0..treated.len()).filter(|&r| treated[r] == Some(arm)).collect();
+            let units: Vec<u128> = rows.iter().map(|&r| units::integer(r as i128)).collect();
+            let columns: Vec<Vec<f64>> =
+                values.iter().map(|v| rows.iter().map(|&r| v[r].unwrap()).collect()).collect();
+            let columns: Vec<&[f64]> = columns.iter().map(|c| &c[..]).collect();
+            let (slots, missing) = (vec![0; units.len()], vec![None; columns.len()]);
+            table(Rows { slots: &slots, columns: &columns, missing: &missing, units: &units });
+        };
+        let of_columns = || Columns::new(names.clone(), names.len()).unwrap();
+        let bucketed = |arm: f64| {
+            let mut table = BucketTable::new(of_columns(), 4096).unwrap();
+            table.resize(1);
+            fill(arm, &mut |rows| table.update(rows));
+            table.get(0)
+        };
+        let keyed = |arm: f64| {
+            let resampling = Resampling {
+                replicates: count,
+                seed,
+                buckets: Some(4096),
+                ..Resampling::default()
+            };
+            let mut table = ReplicatesTable::new(of_columns(), resampling).unwrap();
+            table.resize(1);
+            fill(arm, &mut |rows| table.update(rows));
+            table.get(0)
+        };
+        let (of_buckets, of_replicates) = ([1.0, 0.0].map(bucketed), [1.0, 0.0].map(keyed));
+        for (interval, name) in [
+            (Interval::Percentile, "percentile"),
+            (Interval::Basic, "basic"),
+            (Interval::Studentized, "studentized"),
+            (Interval::Bca, "bca"),
+        ] {
+            for level in [0.95, 0.9] {
+                let ends = &case["intervals"][name][level.to_string()];
+                let one_sided = 1.0 - (1.0 - level) / 2.0;
+                for (alternative, confidence, sides) in [
+                    (Alternative::TwoSided, level, (true, true)),
+                    (Alternative::Greater, one_sided, (true, false)),
+                    (Alternative::Less, one_sided, (false, true)),
+                ] {
+                    let inference = Inference { confidence, alternative, ..Inference::default() };
+                    let options = BootstrapOptions { replicates: count, seed, interval };
+                    let [t, c] = &of_buckets;
+                    let mut effects = vec![bootstrap(t, c, &inference, &options).unwrap()];
+                    if interval != Interval::Studentized {
+                        let [t, c] = &of_replicates;
+                        effects.push(bootstrap_replicates(t, c, &inference, interval).unwrap());
+                    }
+                    for e in effects {
+                        let what = format!("{name} {level} {alternative:?} {}", e.method);
+                        near(e.estimate, case["estimate"].as_f64().unwrap(), &what);
+                        near(e.std_error, case["std_error"].as_f64().unwrap(), &what);
+                        if sides.0 {
+                            near(e.ci_lower, ends[0].as_f64().unwrap(), &what);
+                        }
+                        if sides.1 {
+                            near(e.ci_upper, ends[1].as_f64().unwrap(), &what);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The moments of successes and failures, made by doubling so that millions are quick.

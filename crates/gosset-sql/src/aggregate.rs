@@ -11,13 +11,16 @@ use arrow::array::{Array, ArrayRef, BooleanArray, LargeBinaryBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{ScalarValue, exec_datafusion_err, internal_datafusion_err, plan_err};
 use datafusion::error::Result;
+use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, Signature, Volatility,
+    udaf_default_display_name, udaf_default_human_display,
 };
 
 use crate::call::Call;
+use crate::explain;
 use crate::function::{AggregateParts, Function, Implementation};
 use crate::input;
 
@@ -68,6 +71,14 @@ impl Aggregate {
         match &self.function.implementation {
             Implementation::Aggregate(parts) => parts,
             Implementation::Scalar(_) => unreachable!("only aggregates are registered as such"),
+        }
+    }
+
+    /// What EXPLAIN shows.
+    fn with_cost(&self, text: String, params: &AggregateFunctionParams) -> String {
+        match explain::cost(self.function, &params.args) {
+            Some(cost) => format!("{text} [{cost}]"),
+            None => text,
         }
     }
 
@@ -151,6 +162,14 @@ impl AggregateUDFImpl for Aggregate {
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::Insensitive
+    }
+
+    fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        Ok(self.with_cost(udaf_default_display_name(self, params)?, params))
+    }
+
+    fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
+        Ok(self.with_cost(udaf_default_human_display(self, params)?, params))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

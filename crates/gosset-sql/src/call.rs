@@ -9,6 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
+use gosset_stats::summary::{Law, Resampling};
 
 use crate::function::{Argument, ArgumentKind, Function};
 use crate::input;
@@ -70,7 +71,22 @@ impl Call {
         let arguments = bind(function, types)?;
         arguments.iter().try_for_each(|bound| input::check_columns(function, bound))?;
         check_arms(function, &arguments, &options)?;
+        check_units(function, &arguments, &options)?;
         Ok(Self { function, arguments, options })
+    }
+
+    /// How the options and the unit ask for units to be resampled.
+    pub(crate) fn resampling(&self, with_buckets: bool) -> Resampling {
+        let default = Resampling::default();
+        let law = Law::ALL.into_iter().find(|law| Some(law.name()) == self.options.word("method"));
+        let unit = self.arguments.iter().find(|b| b.argument.kind.is_unit());
+        Resampling {
+            law: law.unwrap_or(default.law),
+            replicates: self.options.replicates(),
+            seed: self.options.seed(),
+            crossed: unit.is_some_and(|unit| matches!(unit.data_type, DataType::Struct(_))),
+            buckets: with_buckets.then(|| self.options.buckets()),
+        }
     }
 }
 
@@ -135,6 +151,35 @@ fn check_arms(function: &Function, arguments: &[Bound], options: &Options) -> Re
             arm.argument.name
         ),
     }
+}
+
+/// Pairs of two crossed factors are resampled one by one: buckets of pairs are no sample of either factor.
+fn check_units(function: &Function, arguments: &[Bound], options: &Options) -> Result<()> {
+    let crossed = arguments
+        .iter()
+        .any(|b| b.argument.kind.is_unit() && matches!(b.data_type, DataType::Struct(_)));
+    let of_buckets = !Law::ALL.iter().any(|law| Some(law.name()) == options.word("method"));
+    let has_buckets = function.options().any(|o| o.name == "method" && o.default == "'buckets'");
+    if crossed && has_buckets && of_buckets {
+        return plan_err!(
+            "{}: a unit of two crossed factors needs method: 'poisson', 'double_or_nothing' or 'bayesian'; found 'buckets'",
+            function.name
+        );
+    }
+    let interval = options.word("interval");
+    if crossed && (interval == Some("bca") || options.integer("buckets").is_some()) {
+        return plan_err!(
+            "{}: a unit of two crossed factors has no buckets, which interval: 'bca' and the option 'buckets' need",
+            function.name
+        );
+    }
+    if has_buckets && !of_buckets && interval == Some("studentized") {
+        return plan_err!(
+            "{}: interval: 'studentized' needs method: 'buckets', since the standard error of a replicate takes the totals of its units",
+            function.name
+        );
+    }
+    Ok(())
 }
 
 fn is_constant(expr: &Arc<dyn PhysicalExpr>) -> bool {

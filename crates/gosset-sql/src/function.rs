@@ -99,8 +99,17 @@ pub enum ArgumentKind {
     Label,
     /// The unit: an integer, a string or binary.
     Unit,
+    /// The unit, or a struct of two of them: crossed factors.
+    CrossedUnit,
     /// A stored summary: binary.
     Summary,
+}
+
+impl ArgumentKind {
+    /// Whether it is the unit of each row.
+    pub(crate) fn is_unit(self) -> bool {
+        matches!(self, Self::Unit | Self::CrossedUnit)
+    }
 }
 
 /// How a function is computed.

@@ -10,6 +10,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type};
 use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::error::Result;
+use gosset_stats::summary::moments::INDICATOR;
 use gosset_stats::summary::{Columns, Rows};
 use gosset_stats::units;
 
@@ -43,10 +44,7 @@ pub(crate) fn coerce_or_leave(
 }
 
 fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
-    let found = match &bound.data_type {
-        DataType::Dictionary(_, values) => values.as_ref(),
-        other => other,
-    };
+    let found = unpacked(&bound.data_type);
     let coerced = match (bound.argument.kind, found) {
         (ArgumentKind::Outcome, t) if is_number(t) => Some(DataType::Float64),
         (ArgumentKind::Outcomes | ArgumentKind::Covariates | ArgumentKind::Columns, t) => {
@@ -54,11 +52,24 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
         }
         (ArgumentKind::Arm, DataType::Boolean | DataType::Null) => Some(DataType::Boolean),
         (ArgumentKind::Arm | ArgumentKind::Label, t) => coerce_label(t, bound.argument.kind),
-        (ArgumentKind::Unit, t) => coerce_unit(t),
+        (ArgumentKind::CrossedUnit, DataType::Struct(fields)) => {
+            let whole = fields.len() == 2
+                && fields.iter().all(|f| coerce_unit(unpacked(f.data_type())).is_some());
+            whole.then(|| found.clone())
+        }
+        (ArgumentKind::Unit | ArgumentKind::CrossedUnit, t) => coerce_unit(t),
         (ArgumentKind::Summary, t) if is_binary(t) || t.is_null() => Some(DataType::LargeBinary),
         _ => None,
     };
     coerced.map_or_else(|| wrong_type(function, bound), Ok)
+}
+
+/// The type of the values of a dictionary.
+fn unpacked(t: &DataType) -> &DataType {
+    match t {
+        DataType::Dictionary(_, values) => values,
+        other => other,
+    }
 }
 
 fn wrong_type<T>(function: &Function, bound: &Bound) -> Result<T> {
@@ -144,6 +155,9 @@ fn expected(kind: ArgumentKind) -> &'static str {
         ArgumentKind::Arm => "a boolean (true is treatment), a string or an integer",
         ArgumentKind::Label => "a string, an integer or a boolean",
         ArgumentKind::Unit => "an integer, a string or binary",
+        ArgumentKind::CrossedUnit => {
+            "an integer, a string or binary, or a struct of two of them, {user: u, title: t}"
+        }
         ArgumentKind::Summary => "a summary (binary)",
     }
 }
@@ -204,7 +218,21 @@ impl Values {
             };
             values.push(call, bound, array, outcome, slots)?;
         }
+        if indicators_are_columns(call) {
+            values.push_indicators();
+        }
         Ok(values)
+    }
+
+    /// Adds for every covariate a column of where it is missing.
+    fn push_indicators(&mut self) {
+        for i in self.outcomes..self.names.len() {
+            let array = &self.arrays[i];
+            let missing = (0..array.len()).map(|r| f64::from(u8::from(array.is_null(r))));
+            let column = Float64Array::from_iter_values(missing);
+            self.names.push(format!("{}{INDICATOR}", self.names[i]));
+            self.arrays.push(column);
+        }
     }
 
     /// The names that the columns have by type alone; `None` while the length of an array is not known.
@@ -304,6 +332,13 @@ impl Values {
     }
 }
 
+/// Whether the indicators of missing covariates are columns like others: where summaries of units are adjusted.
+fn indicators_are_columns(call: &Call) -> bool {
+    let has = call.function.options().any(|option| option.name == "missing");
+    let units = call.arguments.iter().any(|bound| bound.argument.kind.is_unit());
+    has && units && call.options.missing() == Missing::Indicator
+}
+
 /// The length of the arrays of an argument in the rows that are not left out.
 fn list_size(call: &Call, bound: &Bound, lists: &ListArray, slots: &[u32]) -> Result<i32> {
     let (function, argument) = (call.function.name, bound.argument.name);
@@ -349,8 +384,12 @@ impl Prepared {
         mut slots: Vec<u32>,
         mut dropped: impl FnMut(u32),
     ) -> Result<Self> {
-        let unit = call.arguments.iter().position(|b| b.argument.kind == ArgumentKind::Unit);
-        let indicator = call.options.missing() == Missing::Indicator && unit.is_none();
+        let unit = call.arguments.iter().position(|b| b.argument.kind.is_unit());
+        // Buckets take missing covariates with columns of their own, or not at all.
+        let indicator = match unit {
+            Some(_) => indicators_are_columns(call),
+            None => call.options.missing() == Missing::Indicator,
+        };
         for (i, array) in values.arrays.iter().enumerate() {
             let covariate = i >= values.outcomes;
             if array.null_count() == 0 || (covariate && indicator) {
@@ -371,8 +410,15 @@ impl Prepared {
         }
         let mut hashes = Vec::new();
         if let Some(unit) = unit {
-            leave_out(&mut slots, args[unit].logical_nulls().as_ref(), &mut dropped);
-            hashes = hash_units(&args[unit], &slots)?;
+            let factors = factors_of(&args[unit])?;
+            for factor in &factors {
+                leave_out(&mut slots, factor.logical_nulls().as_ref(), &mut dropped);
+            }
+            hashes = hash_units(&factors[0], &slots)?;
+            if let Some(second) = factors.get(1) {
+                let second = hash_units(second, &slots)?;
+                hashes.iter_mut().zip(second).for_each(|(unit, b)| *unit = units::pair(*unit, b));
+            }
         }
         let keep: Option<Vec<usize>> = slots
             .contains(&LEFT_OUT)
@@ -458,6 +504,23 @@ fn gather(array: Float64Array, keep: Option<&[usize]>) -> (Column, Option<Vec<bo
             (Column::Owned(values), mask)
         }
     }
+}
+
+/// The factors that units are made of, of types that have a hash.
+fn factors_of(array: &ArrayRef) -> Result<Vec<ArrayRef>> {
+    let DataType::Struct(_) = array.data_type() else { return Ok(vec![Arc::clone(array)]) };
+    let parts = array.as_struct();
+    parts
+        .columns()
+        .iter()
+        .map(|column| {
+            let column = with_parent_nulls(parts, column);
+            match coerce_unit(unpacked(column.data_type())) {
+                Some(t) => Ok(cast(&column, &t)?),
+                None => internal_err!("units were not coerced: found {}", column.data_type()),
+            }
+        })
+        .collect()
 }
 
 /// The hash of the unit of each row; 0 where the row is left out.

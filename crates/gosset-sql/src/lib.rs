@@ -11,6 +11,7 @@ mod aggregate;
 mod call;
 mod docs;
 mod effect;
+mod explain;
 mod function;
 mod functions;
 mod input;

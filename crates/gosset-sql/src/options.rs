@@ -6,6 +6,7 @@ use arrow::array::Array;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
+use gosset_stats::summary::Resampling;
 use gosset_stats::{Alternative, Inference, Relative};
 
 use crate::function::Function;
@@ -237,6 +238,14 @@ impl Options {
             Some("error") => Missing::Error,
             _ => Missing::Indicator,
         }
+    }
+
+    pub(crate) fn replicates(&self) -> u32 {
+        self.integer("replicates").map_or(Resampling::default().replicates, |b| b as u32)
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.integer("seed").map_or(Resampling::default().seed, |seed| seed as u64)
     }
 
     pub(crate) fn buckets(&self) -> u32 {

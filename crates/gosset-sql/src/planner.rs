@@ -71,6 +71,18 @@ pub(crate) fn check_options(function: &'static Function, args: &[Expr]) -> Resul
     }
 }
 
+/// The options of a call whose last argument is a literal of them; none where it is not.
+pub(crate) fn options_of(function: &'static Function, args: &[Expr]) -> Option<Options> {
+    let literals = match args.last()? {
+        Expr::Literal(scalar, _) => return Options::from_scalar(function, scalar).ok(),
+        other => struct_literal(other)?
+            .into_iter()
+            .map(|(name, value)| Some((name, literal(value)?)))
+            .collect::<Option<Vec<_>>>()?,
+    };
+    Options::parse(function, literals).ok()
+}
+
 /// The fields of `{name: value, ...}` as the SQL planner writes it: `named_struct('name', value, ...)`.
 fn struct_literal(expr: &Expr) -> Option<Vec<(String, &Expr)>> {
     let Expr::ScalarFunction(call) = expr else { return None };

@@ -56,7 +56,7 @@ struct One<S: SqlSummary> {
 
 impl<S: SqlSummary> One<S> {
     fn make_table(&mut self, columns: Columns) -> Result<()> {
-        let table = S::table(columns.clone(), &self.call.options);
+        let table = S::table(columns.clone(), &self.call);
         let mut table = table.map_err(|e| failed(self.call.function, e))?;
         table.resize(self.groups);
         (self.columns, self.table) = (Some(columns), Some(table));

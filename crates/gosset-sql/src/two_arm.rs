@@ -12,7 +12,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Effect;
 use gosset_stats::summary::{
-    BucketTable, Buckets, Columns, Moments, MomentsTable, Reader, Summary, Table, Writer,
+    BucketTable, Buckets, Columns, Moments, MomentsTable, Reader, Replicates, ReplicatesTable,
+    Summary, Table, Writer,
 };
 
 use crate::aggregate::States;
@@ -36,6 +37,34 @@ pub(crate) trait Comparison: Debug + Send + Sync + 'static {
         treatment: &Self::Summary,
         control: &Self::Summary,
     ) -> gosset_stats::Result<Effect>;
+
+    /// The empty table that a call of the one-call form asks for.
+    fn table(
+        columns: Columns,
+        call: &Call,
+    ) -> gosset_stats::Result<<Self::Summary as SqlSummary>::Table> {
+        Self::Summary::table(columns, call)
+    }
+}
+
+/// A comparison of two stored summaries, of one kind or of several.
+pub(crate) trait StoredComparison: Debug + Send + Sync + 'static {
+    /// The comparison that the options ask for.
+    fn new(options: &Options) -> Self;
+
+    /// The effect of treatment against control, from the bytes of their summaries.
+    fn compare(&self, treatment: &[u8], control: &[u8]) -> gosset_stats::Result<Effect>;
+}
+
+impl<C: Comparison> StoredComparison for C {
+    fn new(options: &Options) -> Self {
+        <C as Comparison>::new(options)
+    }
+
+    fn compare(&self, treatment: &[u8], control: &[u8]) -> gosset_stats::Result<Effect> {
+        let (t, c) = (C::Summary::decode(treatment)?, C::Summary::decode(control)?);
+        Comparison::compare(self, &t, &c)
+    }
 }
 
 /// A summary that is made of columns.
@@ -44,7 +73,7 @@ pub(crate) trait SqlSummary: Summary {
     type Table: Table<Summary = Self> + 'static;
 
     /// The empty table that a call asks for.
-    fn table(columns: Columns, options: &Options) -> gosset_stats::Result<Self::Table>;
+    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<Self::Table>;
     /// Its columns.
     fn columns(&self) -> &Columns;
     /// Rows of the arm, with those that were left out.
@@ -55,7 +84,7 @@ pub(crate) trait SqlSummary: Summary {
 
 impl SqlSummary for Moments {
     type Table = MomentsTable;
-    fn table(columns: Columns, _: &Options) -> gosset_stats::Result<MomentsTable> {
+    fn table(columns: Columns, _: &Call) -> gosset_stats::Result<MomentsTable> {
         Ok(MomentsTable::new(columns))
     }
     fn columns(&self) -> &Columns {
@@ -71,8 +100,8 @@ impl SqlSummary for Moments {
 
 impl SqlSummary for Buckets {
     type Table = BucketTable;
-    fn table(columns: Columns, options: &Options) -> gosset_stats::Result<BucketTable> {
-        BucketTable::new(columns, options.buckets())
+    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<BucketTable> {
+        BucketTable::new(columns, call.options.buckets())
     }
     fn columns(&self) -> &Columns {
         self.columns()
@@ -85,19 +114,35 @@ impl SqlSummary for Buckets {
     }
 }
 
+impl SqlSummary for Replicates {
+    type Table = ReplicatesTable;
+    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<ReplicatesTable> {
+        ReplicatesTable::new(columns, call.resampling(call.options.integer("buckets").is_some()))
+    }
+    fn columns(&self) -> &Columns {
+        self.columns()
+    }
+    fn seen(&self) -> u64 {
+        self.rows() + self.dropped()
+    }
+    fn add_dropped(table: &mut ReplicatesTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
 /// The one-call form of a comparison.
 pub(crate) const fn two_arm<C: Comparison>() -> Implementation {
     Implementation::Aggregate(AggregateParts { states: states::<C>, returns: effect_type })
 }
 
 /// The comparison of two stored summaries.
-pub(crate) const fn of_summaries<C: Comparison>() -> Implementation {
+pub(crate) const fn of_summaries<C: StoredComparison>() -> Implementation {
     Implementation::Scalar(ScalarParts { invoke: compare_stored::<C>, returns: effect_type })
 }
 
-fn states<C: Comparison>(call: &Call) -> Result<Box<dyn States>> {
+pub(crate) fn states<C: Comparison>(call: &Call) -> Result<Box<dyn States>> {
     let mut states = TwoArm::<C> {
-        comparison: C::new(&call.options),
+        comparison: <C as Comparison>::new(&call.options),
         call: call.clone(),
         columns: None,
         table: None,
@@ -151,7 +196,7 @@ impl Group {
 
 impl<C: Comparison> TwoArm<C> {
     fn make_table(&mut self, columns: Columns) -> Result<()> {
-        let table = C::Summary::table(columns.clone(), &self.call.options);
+        let table = C::table(columns.clone(), &self.call);
         let mut table = table.map_err(|e| self.failed(e))?;
         table.resize(2 * self.groups.len());
         (self.columns, self.table) = (Some(columns), Some(table));
@@ -214,15 +259,14 @@ impl<C: Comparison> TwoArm<C> {
             return Ok((table.get(2 * group), table.get(2 * group + 1)));
         }
         let columns = Values::columns_without_rows(&self.call)?;
-        let mut empty =
-            C::Summary::table(columns, &self.call.options).map_err(|e| self.failed(e))?;
+        let mut empty = C::table(columns, &self.call).map_err(|e| self.failed(e))?;
         empty.resize(2);
         Ok((empty.get(0), empty.get(1)))
     }
 
     fn effect(&self, group: usize) -> Result<Effect> {
         let (control, treatment) = self.arms(group)?;
-        let effect = self.comparison.compare(&treatment, &control);
+        let effect = Comparison::compare(&self.comparison, &treatment, &control);
         let mut effect = effect.map_err(|e| self.failed(e))?;
         effect.n_dropped += self.groups[group].without_arm;
         if let Some(missing) = self.missing_arm(group, &treatment, &control) {
@@ -373,7 +417,7 @@ impl<C: Comparison> States for TwoArm<C> {
     }
 }
 
-fn compare_stored<C: Comparison>(
+fn compare_stored<C: StoredComparison>(
     call: &Call,
     values: &[ColumnarValue],
     rows: usize,
@@ -394,10 +438,9 @@ fn compare_stored<C: Comparison>(
         .zip(control)
         .take(if scalar { 1 } else { rows })
         .map(|pair| match pair {
-            (Some(t), Some(c)) => C::Summary::decode(t)
-                .and_then(|t| comparison.compare(&t, &C::Summary::decode(c)?))
-                .map(Some)
-                .map_err(|e| failed(call.function, e)),
+            (Some(t), Some(c)) => {
+                comparison.compare(t, c).map(Some).map_err(|e| failed(call.function, e))
+            }
             _ => Ok(None),
         })
         .collect::<Result<Vec<_>>>()?;

@@ -219,48 +219,49 @@ def bayesian(unit, replicate, seed, factor):
 check_against_fips_197()
 check_law()
 
-UNITS = {
-    "integer 0": b"\x01" + bytes(16),
-    "integer 1": b"\x01" + (1).to_bytes(16, "little"),
-    "integer -1": b"\x01" + (-1).to_bytes(16, "little", signed=True),
-    "integer 42": b"\x01" + (42).to_bytes(16, "little"),
-    "string user-1": b"\x02user-1",
-    "string (empty)": b"\x02",
-    "binary user-1": b"\x03user-1",
-    "bucket 0": b"\x00" + bytes(4),
-    "bucket 1": b"\x00" + (1).to_bytes(4, "little"),
-    "bucket 4095": b"\x00" + (4095).to_bytes(4, "little"),
-}
-cases = []
-for seed in [0, 7, 20260101, 2**64 - 1]:
-    for name, canonical in UNITS.items():
-        unit = xxhash.xxh3_128_intdigest(canonical, seed=UNIT_SEED)
-        weights = [weight(unit, b, seed) for b in range(REPLICATES)]
-        # A replicate far out, so that its counter takes more than one byte.
-        far = {str(b): weight(unit, b, seed) for b in [999, 2047, 2048, 65535, 1000000]}
-        # The seed is text, as it does not fit into JSON's numbers.
-        cases.append({"unit": name, "hash": f"{unit:032x}", "seed": str(seed), "weights": weights, "far": far})
+if __name__ == "__main__":
+    UNITS = {
+        "integer 0": b"\x01" + bytes(16),
+        "integer 1": b"\x01" + (1).to_bytes(16, "little"),
+        "integer -1": b"\x01" + (-1).to_bytes(16, "little", signed=True),
+        "integer 42": b"\x01" + (42).to_bytes(16, "little"),
+        "string user-1": b"\x02user-1",
+        "string (empty)": b"\x02",
+        "binary user-1": b"\x03user-1",
+        "bucket 0": b"\x00" + bytes(4),
+        "bucket 1": b"\x00" + (1).to_bytes(4, "little"),
+        "bucket 4095": b"\x00" + (4095).to_bytes(4, "little"),
+    }
+    cases = []
+    for seed in [0, 7, 20260101, 2**64 - 1]:
+        for name, canonical in UNITS.items():
+            unit = xxhash.xxh3_128_intdigest(canonical, seed=UNIT_SEED)
+            weights = [weight(unit, b, seed) for b in range(REPLICATES)]
+            # A replicate far out, so that its counter takes more than one byte.
+            far = {str(b): weight(unit, b, seed) for b in [999, 2047, 2048, 65535, 1000000]}
+            # The seed is text, as it does not fit into JSON's numbers.
+            cases.append({"unit": name, "hash": f"{unit:032x}", "seed": str(seed), "weights": weights, "far": far})
 
-write_json(
-    FOLDER / "expected.json",
-    {
-        "round_keys": [key.hex() for key in KEYS],
-        "seed_keys": {str(seed): seed_key(seed).hex() for seed in [0, 7, 20260101, 2**64 - 1]},
-        "law": LAW,
-        "alias_table": TABLE,
-        "cases": cases,
-    },
-)
-LAWS = {"poisson": weight, "double_or_nothing": double_or_nothing, "bayesian": bayesian}
-laws = []
-for law, draw in LAWS.items():
-    for factor in [0, 1]:
-        for seed in [0, 2**64 - 1]:
-            for name in ["integer 0", "string user-1"]:
-                unit = xxhash.xxh3_128_intdigest(UNITS[name], seed=UNIT_SEED)
-                weights = [draw(unit, b, seed, factor) for b in range(300)]
-                case = {"law": law, "factor": factor, "unit": name, "hash": f"{unit:032x}", "seed": str(seed)}
-                laws.append(case | {"weights": weights})
+    write_json(
+        FOLDER / "expected.json",
+        {
+            "round_keys": [key.hex() for key in KEYS],
+            "seed_keys": {str(seed): seed_key(seed).hex() for seed in [0, 7, 20260101, 2**64 - 1]},
+            "law": LAW,
+            "alias_table": TABLE,
+            "cases": cases,
+        },
+    )
+    LAWS = {"poisson": weight, "double_or_nothing": double_or_nothing, "bayesian": bayesian}
+    laws = []
+    for law, draw in LAWS.items():
+        for factor in [0, 1]:
+            for seed in [0, 2**64 - 1]:
+                for name in ["integer 0", "string user-1"]:
+                    unit = xxhash.xxh3_128_intdigest(UNITS[name], seed=UNIT_SEED)
+                    weights = [draw(unit, b, seed, factor) for b in range(300)]
+                    case = {"law": law, "factor": factor, "unit": name, "hash": f"{unit:032x}", "seed": str(seed)}
+                    laws.append(case | {"weights": weights})
 
-write_json(FOLDER / "laws.json", {"exponential": exponential_law(), "cases": laws})
-write_metadata(FOLDER, ["xxhash"], "equal", "FIPS 197 and FIPS 202 (hashlib); the rounds pass the vectors of FIPS 197")
+    write_json(FOLDER / "laws.json", {"exponential": exponential_law(), "cases": laws})
+    write_metadata(FOLDER, ["xxhash"], "equal", "FIPS 197 and FIPS 202 (hashlib); the rounds pass the vectors of FIPS 197")

@@ -1,15 +1,20 @@
 //! `bootstrap_mean`, `bootstrap_ratio` and `bootstrap_effect`.
 
-use gosset_stats::compare::{BootstrapOptions, Interval, bootstrap};
-use gosset_stats::summary::Buckets;
-use gosset_stats::{Effect, Inference, Result};
+use gosset_stats::compare::{BootstrapOptions, Interval, bootstrap, bootstrap_replicates};
+use gosset_stats::summary::{
+    Buckets, Columns, Kind, Replicates, ReplicatesTable, Resampling, Summary, kind_of,
+};
+use gosset_stats::{Effect, Error, Inference, Result};
 
-use super::arguments::{ARM, CONTROL, DEN, NUM, TREATMENT, UNIT, Y};
-use crate::function::{Example, Function, Section};
+use super::arguments::{ARM, CONTROL, CROSSED_UNIT, DEN, NUM, TREATMENT, Y};
+use crate::aggregate::States;
+use crate::call::Call;
+use crate::effect::effect_type;
+use crate::function::{AggregateParts, Example, Function, Implementation, Section};
 use crate::options::{ARMS, BUCKETS, INFERENCE, OptionSpec, OptionValues, Options};
-use crate::two_arm::{Comparison, of_summaries, two_arm};
+use crate::two_arm::{Comparison, StoredComparison, of_summaries, states};
 
-const REPLICATES: &[OptionSpec] = &[
+pub(super) const REPLICATES: &[OptionSpec] = &[
     OptionSpec {
         name: "replicates",
         values: OptionValues::Integer(2, 100_000),
@@ -22,46 +27,64 @@ const REPLICATES: &[OptionSpec] = &[
         default: "0",
         doc: "seed of the weights: the same seed gives the same replicates for ever",
     },
-    OptionSpec {
-        name: "interval",
-        values: OptionValues::OneOf(&["percentile", "basic", "normal"]),
-        default: "'percentile'",
-        doc: "how the interval is made of the replicates",
-    },
-    OptionSpec {
-        name: "method",
-        values: OptionValues::OneOf(&["buckets"]),
-        default: "'buckets'",
-        doc: "what is resampled: units while there are few, then buckets of hashed units",
-    },
 ];
 
-const DESCRIPTION: &str = "\
-Units are hashed into buckets and the totals of the buckets are resampled with Poisson(1) weights, so that the cost of the replicates does not depend on the number of rows. \
-The weights are a pure function of seed, bucket (or unit) and replicate: every machine, thread and day gives the same replicates. Up to a quarter as many units as buckets are kept and resampled one by one.
+pub(super) const METHOD: &[OptionSpec] = &[OptionSpec {
+    name: "method",
+    values: OptionValues::OneOf(&["buckets", "poisson", "double_or_nothing", "bayesian"]),
+    default: "'buckets'",
+    doc: "what is resampled: units while there are few, then buckets of hashed units; or every unit, with weights of this law",
+}];
+
+pub(super) const INTERVAL: &[OptionSpec] = &[OptionSpec {
+    name: "interval",
+    values: OptionValues::OneOf(&["percentile", "normal", "studentized", "basic", "bca"]),
+    default: "'percentile'",
+    doc: "how the interval is made of the replicates",
+}];
+
+pub(super) const DESCRIPTION: &str = "\
+`method: 'buckets'` hashes units into buckets and resamples the totals of the buckets with Poisson(1) weights, so that the cost of the replicates does not depend on the number of rows; \
+up to a quarter as many units as buckets are kept and resampled one by one. The other methods weight every unit for every replicate:
+
+| method | weights, all of mean 1 and variance 1 | |
+| --- | --- | --- |
+| `poisson` | 0 to 8, Poisson(1) to 16 bits | skewed as the estimate is: for all intervals |
+| `double_or_nothing` | 0 or 2 | for standard errors; percentile intervals do not follow the skewness of the data |
+| `bayesian` | exponential, in sixteenths | no unit is left out of a replicate but 3 % |
+
+The weights are a pure function of seed, unit (or bucket) and replicate, and the weighted sums are exact: every machine, thread, file and day gives the same replicates, to the bit. \
+Calls with one seed have joint replicates. With `unit` as a struct of two crossed factors, `{user: user, title: title}`, the weight of a row is the product of those of its two factors, which is right where \
+both are random samples, and somewhat conservative.
 
 ```text
-θ_b       = θ(Σ_k w_bk·total_k),  w_bk ~ Poisson(1)       replicate b, always normalised by its own weights
-std_error = standard deviation of the replicates
-percentile: from the k-th smallest to the k-th largest replicate, k = ⌊(B + 1)·α/2⌋;
-            p = min(1, 2·min((1 + #≤0), (1 + #≥0))/(B + 1))
-basic:      the same ends mirrored at the estimate
-normal:     θ̂ ± z·std_error
+θ_b         = R*_t − R*_c,  R* = Σ_k w_kb·y_k / Σ_k w_kb·d_k   replicate b, always normalised by its own weights
+std_error   = standard deviation of the replicates
+percentile:   from the k-th smallest to the k-th largest replicate, k = ⌊(B + 1)·α/2⌋;
+              p = min(1, 2·min((1 + #≤0), (1 + #≥0))/(B + 1))
+basic:        the same ends mirrored at the estimate
+normal:       θ̂ ± z·std_error
+studentized:  θ̂ − t·se for the k-th largest and smallest t_b = (θ_b − θ̂)/se_b, with the standard errors of clustered_ttest
+bca:          percentiles moved for bias and skewness, the acceleration from the jackknife over units or buckets
 ```
 
 The standard error has a Monte-Carlo error of 1/√(2·replicates) (2.2 % at 1000), and by buckets one of 1/(2√buckets). For the difference of two arms on skewed data \
-the t interval of `clustered_ttest` from the same summary covers better than any bootstrap interval.
+the t interval of `clustered_ttest` covers better than any bootstrap interval, and bca covers worst. The relative interval is the percentile one; of `normal`, the one that `relative` says.
 
 | input | result |
 | --- | --- |
 | a value, `arm` or `unit` NULL | the row is left out and counted in `n_dropped` |
 | NaN or ±∞ | NaN |
 | an arm without rows, or with too few units to resample | NULL where not defined, with a `note` |
-| a replicate in which an arm has no weight | left out of the replicates and counted in the `note` |";
+| a replicate in which an arm has no weight | left out of the replicates and counted in the `note` |
+| too few replicates for the confidence | no interval, with a `note` |
+| `interval: 'studentized'` with weights of units | an error: the standard error of a replicate takes the totals of its units, which buckets have |";
 
-const REFERENCES: &[&str] = &[
+pub(super) const REFERENCES: &[&str] = &[
     "Chamandy, N., Muralidharan, O., Najmi, A., Naidu, S. (2012). Estimating uncertainty for massive data streams. Google technical report.",
-    "Efron, B., Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.",
+    "Davison, A. C., Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University Press. doi:10.1017/CBO9780511802843",
+    "Owen, A. B., Eckles, D. (2012). Bootstrapping data arrays of arbitrary order. Annals of Applied Statistics 6(3), 895–927. doi:10.1214/12-AOAS547",
+    "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9(1), 130–134. doi:10.1214/aos/1176345338",
 ];
 
 pub(super) static BOOTSTRAP_MEAN: Function = Function {
@@ -70,19 +93,19 @@ pub(super) static BOOTSTRAP_MEAN: Function = Function {
     summary: "Bootstrap of a difference of means per row, with units as clusters.",
     description: DESCRIPTION,
     returns: "an effect",
-    arguments: &[Y, ARM, UNIT],
-    options: &[INFERENCE, ARMS, REPLICATES, BUCKETS],
+    arguments: &[Y, ARM, CROSSED_UNIT],
+    options: &[INFERENCE, ARMS, REPLICATES, INTERVAL, METHOD, BUCKETS],
     example: Example {
         sql: "\
 SELECT e['estimate'] AS estimate, e['std_error'] AS std_error, e['ci_lower'] AS ci_lower, e['ci_upper'] AS ci_upper
 FROM (
-  SELECT bootstrap_mean(i % 11, (i % 50) % 2 = 0, i % 50, {replicates: 2000, seed: 7}) AS e
+  SELECT bootstrap_mean(i % 11, (i % 50) % 2 = 0, i % 50, {replicates: 2000, seed: 7, method: 'poisson'}) AS e
   FROM generate_series(1, 1000) AS t (i)
 )",
     },
     references: REFERENCES,
     value_version: 1,
-    implementation: two_arm::<Bootstrap>(),
+    implementation: by_method::<OfBuckets, OfReplicates>(),
 };
 
 pub(super) static BOOTSTRAP_RATIO: Function = Function {
@@ -91,8 +114,8 @@ pub(super) static BOOTSTRAP_RATIO: Function = Function {
     summary: "Bootstrap of a difference of ratios, with units as clusters.",
     description: DESCRIPTION,
     returns: "an effect",
-    arguments: &[NUM, DEN, ARM, UNIT],
-    options: &[INFERENCE, ARMS, REPLICATES, BUCKETS],
+    arguments: &[NUM, DEN, ARM, CROSSED_UNIT],
+    options: &[INFERENCE, ARMS, REPLICATES, INTERVAL, METHOD, BUCKETS],
     example: Example {
         sql: "\
 SELECT e['mean_control'] AS mean_control, e['mean_treatment'] AS mean_treatment, e['p_value'] AS p_value
@@ -103,7 +126,7 @@ FROM (
     },
     references: REFERENCES,
     value_version: 1,
-    implementation: two_arm::<Bootstrap>(),
+    implementation: by_method::<OfBuckets, OfReplicates>(),
 };
 
 pub(super) static BOOTSTRAP_EFFECT: Function = Function {
@@ -111,10 +134,11 @@ pub(super) static BOOTSTRAP_EFFECT: Function = Function {
     section: Section::Comparisons,
     summary: "`bootstrap_mean` or `bootstrap_ratio` of two stored summaries.",
     description: "\
-The effect that `bootstrap_mean` (summaries of `buckets(unit, y)`) or `bootstrap_ratio` (of `buckets(unit, {num: num, den: den})`) gives for the same rows, to the bit.",
+The effect that `bootstrap_mean` (summaries of one column) or `bootstrap_ratio` (of two, `{num: num, den: den}`) gives for the same rows, to the bit: by `method: 'buckets'` from two summaries of `buckets`, \
+by the other methods from two of `replicates`. Method, replicates and seed of stored `replicates` are theirs; options that say otherwise are an error. `interval: 'bca'` of `replicates` needs those with the option `buckets`.",
     returns: "an effect",
     arguments: &[TREATMENT, CONTROL],
-    options: &[INFERENCE, REPLICATES],
+    options: &[INFERENCE, REPLICATES, INTERVAL, METHOD],
     example: Example {
         sql: "\
 WITH arms AS (
@@ -125,34 +149,131 @@ FROM (SELECT bootstrap_effect(t.s, c.s, {seed: 7}) AS e FROM arms t CROSS JOIN a
     },
     references: REFERENCES,
     value_version: 1,
-    implementation: of_summaries::<Bootstrap>(),
+    implementation: of_summaries::<OfAny<OfBuckets, OfReplicates>>(),
 };
 
+/// The one-call form: of buckets, or of replicates where the option `method` is a law of weights.
+pub(super) const fn by_method<B: Comparison, R: Comparison>() -> Implementation {
+    Implementation::Aggregate(AggregateParts { states: states_of::<B, R>, returns: effect_type })
+}
+
+fn states_of<B: Comparison, R: Comparison>(
+    call: &Call,
+) -> datafusion::error::Result<Box<dyn States>> {
+    match call.options.word("method") {
+        None | Some("buckets") => states::<B>(call),
+        Some(_) => states::<R>(call),
+    }
+}
+
+/// The comparison of stored summaries of either kind.
 #[derive(Debug)]
-struct Bootstrap {
+pub(super) struct OfAny<B, R> {
+    of_buckets: B,
+    of_replicates: R,
+    replicates: Option<u32>,
+    seed: Option<u64>,
+    method: Option<&'static str>,
+}
+
+impl<B, R> StoredComparison for OfAny<B, R>
+where
+    B: Comparison<Summary = Buckets>,
+    R: Comparison<Summary = Replicates>,
+{
+    fn new(options: &Options) -> Self {
+        Self {
+            of_buckets: <B as Comparison>::new(options),
+            of_replicates: <R as Comparison>::new(options),
+            replicates: options.integer("replicates").map(|b| b as u32),
+            seed: options.integer("seed").map(|s| s as u64),
+            method: options.word("method"),
+        }
+    }
+
+    fn compare(&self, treatment: &[u8], control: &[u8]) -> Result<Effect> {
+        let other = |found: &str| match self.method {
+            Some(method) if method != found => Err(Error::Mismatch(format!(
+                "expected summaries for method: '{method}', as the options say, found those for '{found}'"
+            ))),
+            _ => Ok(()),
+        };
+        if kind_of(treatment)? != Kind::Replicates {
+            other("buckets")?;
+            return StoredComparison::compare(&self.of_buckets, treatment, control);
+        }
+        let (t, c) = (Replicates::decode(treatment)?, Replicates::decode(control)?);
+        let Resampling { law, replicates, seed, .. } = t.resampling();
+        other(law.name())?;
+        let asked = (self.replicates.unwrap_or(replicates), self.seed.unwrap_or(seed));
+        if asked != (replicates, seed) {
+            return Err(Error::Mismatch(format!(
+                "expected summaries of {} replicates with seed {}, as the options say, found {}",
+                asked.0,
+                asked.1,
+                t.resampling()
+            )));
+        }
+        Comparison::compare(&self.of_replicates, &t, &c)
+    }
+}
+
+/// The interval that the options ask for.
+pub(super) fn interval(options: &Options) -> Interval {
+    match options.word("interval") {
+        Some("normal") => Interval::Normal,
+        Some("studentized") => Interval::Studentized,
+        Some("basic") => Interval::Basic,
+        Some("bca") => Interval::Bca,
+        _ => Interval::Percentile,
+    }
+}
+
+/// The bootstrap of buckets that the options ask for.
+pub(super) fn bootstrap_options(options: &Options) -> BootstrapOptions {
+    BootstrapOptions {
+        replicates: options.replicates(),
+        seed: options.seed(),
+        interval: interval(options),
+    }
+}
+
+#[derive(Debug)]
+struct OfBuckets {
     inference: Inference,
     options: BootstrapOptions,
 }
 
-impl Comparison for Bootstrap {
+impl Comparison for OfBuckets {
     type Summary = Buckets;
 
     fn new(options: &Options) -> Self {
-        let default = BootstrapOptions::default();
-        let interval = match options.word("interval") {
-            Some("basic") => Interval::Basic,
-            Some("normal") => Interval::Normal,
-            _ => Interval::Percentile,
-        };
-        let options_of = BootstrapOptions {
-            replicates: options.integer("replicates").map_or(default.replicates, |b| b as u32),
-            seed: options.integer("seed").map_or(default.seed, |s| s as u64),
-            interval,
-        };
-        Self { inference: options.inference(), options: options_of }
+        Self { inference: options.inference(), options: bootstrap_options(options) }
     }
 
     fn compare(&self, treatment: &Buckets, control: &Buckets) -> Result<Effect> {
         bootstrap(treatment, control, &self.inference, &self.options)
+    }
+}
+
+#[derive(Debug)]
+struct OfReplicates {
+    inference: Inference,
+    interval: Interval,
+}
+
+impl Comparison for OfReplicates {
+    type Summary = Replicates;
+
+    fn new(options: &Options) -> Self {
+        Self { inference: options.inference(), interval: interval(options) }
+    }
+
+    fn compare(&self, treatment: &Replicates, control: &Replicates) -> Result<Effect> {
+        bootstrap_replicates(treatment, control, &self.inference, self.interval)
+    }
+
+    fn table(columns: Columns, call: &Call) -> Result<ReplicatesTable> {
+        ReplicatesTable::new(columns, call.resampling(interval(&call.options) == Interval::Bca))
     }
 }

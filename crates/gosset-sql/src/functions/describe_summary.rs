@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
-use gosset_stats::summary::{AnySummary, Buckets, Moments};
+use gosset_stats::summary::{AnySummary, Buckets, Moments, Replicates};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -21,7 +21,7 @@ pub(super) static DESCRIBE_SUMMARY: Function = Function {
     section: Section::Summaries,
     summary: "What a stored summary holds, as JSON.",
     description: "\
-Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `srm`'s counts, the arms.
+Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `replicates`, how units are resampled, and the totals; for `srm`'s counts, the arms.
 
 | input | result |
 | --- | --- |
@@ -68,6 +68,7 @@ fn describe(summary: &AnySummary) -> String {
     let mut json = match summary {
         AnySummary::Moments(moments) => describe_moments(moments),
         AnySummary::Buckets(buckets) => describe_buckets(buckets),
+        AnySummary::Replicates(replicates) => describe_replicates(replicates),
         AnySummary::Counts(counts) => {
             json!({"n_dropped": counts.dropped(), "arms": counts.arms()})
         }
@@ -107,6 +108,29 @@ fn describe_buckets(buckets: &Buckets) -> Value {
         "n_dropped": buckets.dropped(),
         "buckets": buckets.buckets(),
         "units": buckets.units(),
+        "columns": columns,
+    })
+}
+
+fn describe_replicates(replicates: &Replicates) -> Value {
+    let totals = replicates.sum();
+    let columns: Vec<Value> = replicates
+        .columns()
+        .names()
+        .iter()
+        .zip(&totals.sums)
+        .map(|(name, sum)| json!({"name": name, "total": number(Some(sum.to_f64()))}))
+        .collect();
+    let resampling = replicates.resampling();
+    json!({
+        "rows": replicates.rows(),
+        "n_dropped": replicates.dropped(),
+        "replicates": resampling.replicates,
+        "method": resampling.law.name(),
+        "seed": resampling.seed,
+        "crossed": resampling.crossed,
+        "buckets": resampling.buckets,
+        "units": replicates.units(),
         "columns": columns,
     })
 }

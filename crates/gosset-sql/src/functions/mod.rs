@@ -1,6 +1,7 @@
 //! The registry: one file per function, one line here.
 
 mod bootstrap;
+mod bootstrap_cuped;
 mod buckets;
 mod clustered_ttest;
 mod cuped;
@@ -11,6 +12,7 @@ mod merge_summaries;
 mod moments;
 mod proportion_test;
 mod ratio_test;
+mod replicates;
 mod srm;
 mod ttest;
 
@@ -26,9 +28,11 @@ pub static FUNCTIONS: &[&Function] = &[
     &lin::LIN,
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
+    &bootstrap_cuped::BOOTSTRAP_CUPED,
     &srm::SRM,
     &moments::MOMENTS,
     &buckets::BUCKETS,
+    &replicates::REPLICATES,
     &merge_summaries::MERGE_SUMMARIES,
     &describe_summary::DESCRIBE_SUMMARY,
     &ttest::TTEST_EFFECT,
@@ -38,6 +42,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &cuped::CUPED_EFFECT,
     &lin::LIN_EFFECT,
     &bootstrap::BOOTSTRAP_EFFECT,
+    &bootstrap_cuped::BOOTSTRAP_CUPED_EFFECT,
     &exact_sum::EXACT_SUM,
     &exact_sum::EXACT_AVG,
 ];
@@ -75,6 +80,11 @@ mod arguments {
         name: "unit",
         kind: ArgumentKind::Unit,
         doc: "the unit of randomisation: an integer, a string or binary; rows where it is NULL are left out and counted",
+    };
+    pub(super) const CROSSED_UNIT: Argument = Argument {
+        name: "unit",
+        kind: ArgumentKind::CrossedUnit,
+        doc: "the unit of randomisation: an integer, a string or binary; or a struct of two crossed factors, `{user: user, title: title}`; rows where it is NULL are left out and counted",
     };
     pub(super) const TREATMENT: Argument = Argument {
         name: "treatment",

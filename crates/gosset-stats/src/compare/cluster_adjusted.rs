@@ -4,6 +4,7 @@ use super::clustered::{Arm, Clustered, Totals};
 use super::effect::Effect;
 use super::infer::{Difference, check_outcomes};
 use crate::linalg::Factor;
+use crate::summary::moments::INDICATOR;
 use crate::summary::{Buckets, Columns};
 use crate::{Error, Result};
 
@@ -16,6 +17,8 @@ pub(super) struct Adjusted {
     kept: Vec<usize>,
     left_out: Vec<usize>,
     theta: Vec<f64>,
+    /// Indicators of covariates that are missing somewhere, with the number of rows.
+    missing: Vec<(usize, f64)>,
 }
 
 impl Adjusted {
@@ -82,25 +85,40 @@ impl Effect {
         clustered.estimate += shift;
         // The mean of control at the covariates' mean over both arms: x̄_c − x̄ is −n_t/N of x̄_t − x̄_c.
         clustered.c.mean -= shift * t.rows() as f64 / (t.rows() + c.rows()) as f64;
-        Ok(Some(Adjusted {
-            clustered,
-            unadjusted,
-            columns: columns.clone(),
-            kept,
-            left_out,
-            theta,
-        }))
+        let sums = [t, c].map(|arm| arm.sum().sums);
+        let missing = (1..columns.len())
+            .filter(|&i| columns.names()[i].ends_with(INDICATOR))
+            .map(|i| (i, sums[0][i].to_f64() + sums[1][i].to_f64()))
+            .filter(|(_, rows)| *rows > 0.0)
+            .collect();
+        let columns = columns.clone();
+        Ok(Some(Adjusted { clustered, unadjusted, columns, kept, left_out, theta, missing }))
     }
 
-    /// Says what the adjustment bought and which covariates it left out.
+    /// Says what the adjustment bought, which covariates were missing and which it left out.
     pub(super) fn remark_adjustment(&mut self, adjusted: &Adjusted) {
         self.set_variance_reduction(&adjusted.clustered.difference(), &adjusted.unadjusted);
-        if !adjusted.left_out.is_empty() {
-            let names = adjusted.left_out.iter().map(|&i| &adjusted.columns.names()[i]);
-            let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
+        let names = adjusted.columns.names();
+        let listed = |columns: &[usize]| {
+            columns.iter().map(|&i| format!("'{}'", names[i])).collect::<Vec<_>>().join(", ")
+        };
+        let missing: Vec<usize> = adjusted.missing.iter().map(|(column, _)| *column).collect();
+        if !missing.is_empty() {
+            let rows: Vec<String> =
+                adjusted.missing.iter().map(|(_, rows)| rows.to_string()).collect();
+            self.remark(format!(
+                "missing covariates are 0 with an indicator: {} in {} rows",
+                listed(&missing),
+                rows.join(", ")
+            ));
+        }
+        // The indicator of a covariate that is missing nowhere says nothing.
+        let idle = |i: &usize| names[*i].ends_with(INDICATOR) && !missing.contains(i);
+        let left_out: Vec<usize> = adjusted.left_out.iter().copied().filter(|i| !idle(i)).collect();
+        if !left_out.is_empty() {
             self.remark(format!(
                 "left out, constant or dependent on the covariates before: {}",
-                names.join(", ")
+                listed(&left_out)
             ));
         }
         if adjusted.kept.is_empty() {

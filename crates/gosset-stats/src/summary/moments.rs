@@ -7,6 +7,9 @@ use crate::exact::ExactSum;
 use crate::exact::{Products, SumTable, Sums, cross};
 use crate::{Error, Result};
 
+/// What the name of the indicator of a missing covariate ends with.
+pub const INDICATOR: &str = " is missing";
+
 /// The columns of a summary: outcomes first, then covariates, each with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
@@ -168,7 +171,7 @@ impl Moments {
         let nth = i - self.columns.len();
         let covariate = (0..self.indicated.len()).filter(|&c| self.indicated[c]).nth(nth);
         let covariate = covariate.expect("an indicator belongs to a covariate");
-        format!("{} is missing", self.columns.names[self.columns.outcomes + covariate])
+        format!("{}{INDICATOR}", self.columns.names[self.columns.outcomes + covariate])
     }
 
     /// `Σ x_i`.

@@ -134,6 +134,22 @@ enum Engine {
 }
 
 impl Engine {
+    fn best() -> Self {
+        Self::available().last().unwrap_or(Self::Portable)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable code",
+            #[cfg(target_arch = "x86_64")]
+            Self::AesNi(_) => "AES-NI",
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes(_) => "VAES",
+            #[cfg(target_arch = "aarch64")]
+            Self::Arm(_) => "ARM AES",
+        }
+    }
+
     /// What this processor has, the best last.
     fn available() -> impl Iterator<Item = Self> {
         [
@@ -150,6 +166,11 @@ impl Engine {
     }
 }
 
+/// What draws Poisson weights on this processor.
+pub fn kernel() -> &'static str {
+    Engine::best().name()
+}
+
 /// The Poisson weights of one seed.
 #[derive(Debug, Clone, Copy)]
 pub struct PoissonWeights {
@@ -160,7 +181,7 @@ pub struct PoissonWeights {
 impl PoissonWeights {
     /// The weights of a seed.
     pub fn new(seed: u64) -> Self {
-        Self::with(seed, Engine::available().last().unwrap_or(Engine::Portable))
+        Self::with(seed, Engine::best())
     }
 
     fn with(seed: u64, engine: Engine) -> Self {

@@ -1,0 +1,42 @@
+//! What EXPLAIN says of a call that resamples: how much, of what, and what it takes.
+
+use datafusion::logical_expr::Expr;
+use gosset_stats::summary::Law;
+use gosset_stats::weights;
+
+use crate::function::{ArgumentKind, Function};
+use crate::planner;
+
+/// The cost of a call, if it resamples.
+pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String> {
+    function.options().find(|option| option.name == "replicates")?;
+    let options = planner::options_of(function, args).unwrap_or_default();
+    let replicates = options.replicates();
+    let default = function.options().find(|option| option.name == "method")?.default;
+    let law = options.word("method").unwrap_or(default.trim_matches('\''));
+    let outcomes = function.arguments.iter().filter(|a| a.kind == ArgumentKind::Outcome).count();
+    let arms = if function.arguments.iter().any(|a| a.kind == ArgumentKind::Arm) { 2 } else { 1 };
+    Some(if Law::ALL.iter().any(|known| known.name() == law) {
+        // Four words of a sum of doubles, one of a number of rows; a summary may have any number of columns.
+        let bytes = arms * 8 * replicates as usize * (4 * outcomes.max(1) + 1);
+        format!(
+            "{replicates} replicates, {law} weights of units by {}, about {} per group",
+            weights::kernel(),
+            size(bytes)
+        )
+    } else {
+        let buckets = options.buckets() as usize;
+        let bytes = arms * buckets * 24 * outcomes.max(1);
+        format!(
+            "{replicates} replicates of {buckets} buckets, up to about {} per group",
+            size(bytes)
+        )
+    })
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+    }
+}

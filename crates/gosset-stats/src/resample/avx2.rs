@@ -11,11 +11,11 @@ use std::arch::x86_64::{
 };
 
 use super::planes::Row;
-use crate::weights::TILE_REPLICATES;
+use crate::weights::{TILE_REPLICATES, Tile};
 
 /// The proof that this processor has AVX2.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Avx2(());
+pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
@@ -33,6 +33,18 @@ impl Avx2 {
         // SAFETY: `self` proves that the feature is there.
         unsafe { add(rows, pairs, stride, sums) }
     }
+
+    /// See [`Scatter::add`](super::scatter::Scatter::add).
+    pub(super) fn scatter(self, tile: &Tile, places: &[u32], sums: &mut [u16]) {
+        // SAFETY: `self` proves that the feature is there.
+        unsafe { scatter(tile, places, sums) }
+    }
+}
+
+/// The same code as everywhere, in wider vectors.
+#[target_feature(enable = "avx2")]
+fn scatter(tile: &Tile, places: &[u32], sums: &mut [u16]) {
+    super::scatter::add(tile, places, sums);
 }
 
 /// Planes share the loads of weights, as many as the registers hold sums of.

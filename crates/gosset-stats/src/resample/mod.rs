@@ -10,6 +10,7 @@
 mod avx2;
 mod draw;
 mod planes;
+mod scatter;
 
 use crate::exact::ExactSum;
 use crate::summary::{Reader, Writer};
@@ -17,6 +18,7 @@ use crate::weights::{TILE_REPLICATES, TILE_UNITS};
 use crate::{Error, Result};
 pub(crate) use draw::Draw;
 use planes::Multiply;
+pub(crate) use scatter::Scatter;
 
 /// Bits of a digit.
 const DIGIT_BITS: i32 = 7;

@@ -1,6 +1,6 @@
 //! A summary whose kind is known only when its bytes are read.
 
-use super::{Buckets, Counts, Kind, Moments, Replicates, Summary, Totals, kind_of};
+use super::{Buckets, Counts, Histogram, Kind, Moments, Replicates, Summary, Totals, kind_of};
 use crate::{Error, Result};
 
 /// A stored summary of any kind.
@@ -17,6 +17,8 @@ pub enum AnySummary {
     Totals(Totals),
     /// See [`Replicates`].
     Replicates(Replicates),
+    /// See [`Histogram`].
+    Histogram(Histogram),
 }
 
 impl AnySummary {
@@ -31,6 +33,7 @@ impl AnySummary {
             Kind::Counts => Self::Counts(Counts::decode(bytes)?),
             Kind::Totals => Self::Totals(Totals::decode(bytes)?),
             Kind::Replicates => Self::Replicates(Replicates::decode(bytes)?),
+            Kind::Histogram => Self::Histogram(Histogram::decode(bytes)?),
         })
     }
 
@@ -42,6 +45,7 @@ impl AnySummary {
             Self::Counts(s) => s.encode(),
             Self::Totals(s) => s.encode(),
             Self::Replicates(s) => s.encode(),
+            Self::Histogram(s) => s.encode(),
         }
     }
 
@@ -53,6 +57,7 @@ impl AnySummary {
             Self::Counts(_) => Kind::Counts,
             Self::Totals(_) => Kind::Totals,
             Self::Replicates(_) => Kind::Replicates,
+            Self::Histogram(_) => Kind::Histogram,
         }
     }
 
@@ -67,6 +72,7 @@ impl AnySummary {
             (Self::Counts(a), Self::Counts(b)) => a.merge(b),
             (Self::Totals(a), Self::Totals(b)) => a.merge(b),
             (Self::Replicates(a), Self::Replicates(b)) => a.merge(b),
+            (Self::Histogram(a), Self::Histogram(b)) => a.merge(b),
             (a, b) => Err(Error::Mismatch(format!(
                 "summaries of different kinds do not merge: expected '{}', found '{}'",
                 a.kind().name(),
@@ -83,6 +89,7 @@ impl AnySummary {
             Self::Counts(s) => s.heap_size(),
             Self::Totals(s) => s.sum.heap_size(),
             Self::Replicates(s) => s.heap_size(),
+            Self::Histogram(s) => s.heap_size(),
         }
     }
 }

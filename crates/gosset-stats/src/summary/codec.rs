@@ -107,6 +107,7 @@ impl<'a> Reader<'a> {
             3 => Kind::Counts,
             4 => Kind::Totals,
             5 => Kind::Replicates,
+            6 => Kind::Histogram,
             other => {
                 return Err(Error::Mismatch(format!(
                     "summary kind {other} is not known to this version"

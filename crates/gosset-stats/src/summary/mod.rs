@@ -6,6 +6,7 @@ mod any;
 pub mod buckets;
 mod codec;
 pub mod counts;
+pub mod histogram;
 pub mod moments;
 pub mod replicates;
 mod totals;
@@ -14,6 +15,7 @@ pub use any::AnySummary;
 pub use buckets::{BucketTable, Buckets};
 pub use codec::{Reader, Writer};
 pub use counts::Counts;
+pub use histogram::{Bin, Histogram, HistogramOptions, HistogramTable};
 pub use moments::{Columns, Moments, MomentsTable};
 pub use replicates::{Law, ReplicateTotals, Replicates, ReplicatesTable, Resampling};
 pub use totals::Totals;
@@ -34,6 +36,8 @@ pub enum Kind {
     Totals = 4,
     /// [`Replicates`].
     Replicates = 5,
+    /// [`Histogram`].
+    Histogram = 6,
 }
 
 impl Kind {
@@ -45,6 +49,7 @@ impl Kind {
             Self::Counts => "counts",
             Self::Totals => "totals",
             Self::Replicates => "replicates",
+            Self::Histogram => "histogram",
         }
     }
 }

@@ -1,0 +1,224 @@
+//! Bins whose rows are weighted for every replicate, unit by unit.
+
+use super::grid::Grid;
+use crate::resample::Scatter;
+use crate::summary::replicates::Resampling;
+use crate::summary::{Reader, Writer};
+use crate::weights::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Weights, key_of};
+use crate::{Error, Result};
+
+/// Rows that are weighted together.
+const BLOCK: usize = 4096;
+
+/// The weights of the bins of a grid.
+#[derive(Debug, Clone)]
+pub(super) struct Weighted {
+    pub(super) grid: Grid,
+    /// By 32 replicates: by bin, the sums of weights that were taken from `narrow`.
+    sums: Vec<Vec<u32>>,
+    /// As `sums`, in the order of a tile, where new weights are added.
+    narrow: Vec<Vec<u16>>,
+    /// By bin, rows in `narrow`.
+    waiting: Vec<u32>,
+}
+
+impl Weighted {
+    pub(super) fn new(precision: u32, resampling: &Resampling) -> Self {
+        let tiles = (resampling.replicates as usize).div_ceil(TILE_REPLICATES);
+        Self {
+            grid: Grid::new(precision),
+            sums: vec![Vec::new(); tiles],
+            narrow: vec![Vec::new(); tiles],
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(super) fn heap_size(&self) -> usize {
+        let sums: usize = self.sums.iter().map(|s| s.capacity() * size_of::<u32>()).sum();
+        let narrow: usize = self.narrow.iter().map(|s| s.capacity() * size_of::<u16>()).sum();
+        size_of::<Self>()
+            + self.grid.heap_size()
+            + sums
+            + narrow
+            + self.waiting.capacity() * size_of::<u32>()
+    }
+
+    /// Gives new bins a place.
+    fn make_room(&mut self) {
+        let bins = self.grid.bins().len();
+        if self.waiting.len() < bins {
+            self.waiting.resize(bins, 0);
+            self.sums.iter_mut().for_each(|s| s.resize(bins * TILE_REPLICATES, 0));
+            self.narrow.iter_mut().for_each(|s| s.resize(bins * TILE_REPLICATES, 0));
+        }
+    }
+
+    /// Takes the narrow sums of a bin.
+    fn flush(&mut self, bin: usize) {
+        let range = bin * TILE_REPLICATES..(bin + 1) * TILE_REPLICATES;
+        for (sums, narrow) in self.sums.iter_mut().zip(&mut self.narrow) {
+            let (sums, narrow) = (&mut sums[range.clone()], &mut narrow[range.clone()]);
+            for (narrow, &replicate) in narrow.iter_mut().zip(&TILE_ORDER) {
+                sums[usize::from(replicate)] += u32::from(std::mem::take(narrow));
+            }
+        }
+        self.waiting[bin] = 0;
+    }
+
+    fn flush_all(&mut self) {
+        for bin in 0..self.waiting.len() {
+            if self.waiting[bin] > 0 {
+                self.flush(bin);
+            }
+        }
+    }
+
+    /// Adds finite values of units.
+    pub(super) fn add(&mut self, rows: &[(u128, f64)], resampling: &Resampling) {
+        let weights = Weights::new(resampling.law, resampling.seed);
+        let most = u32::from(u16::MAX) / u32::from(resampling.law.largest());
+        let scatter = Scatter::detect();
+        let mut tile = Box::new(Tile::new());
+        for rows in rows.chunks(BLOCK.min(most as usize)) {
+            let mut places = Vec::with_capacity(rows.len());
+            for &(_, x) in rows {
+                let place = self.place(x, 1, &mut places);
+                places.push(place);
+            }
+            self.make_room();
+            for &place in &places {
+                self.waiting[place as usize] += 1;
+            }
+            for &place in &places {
+                if self.waiting[place as usize] > most {
+                    // What is there from blocks before is taken; the rows of this one fit.
+                    let block = places.iter().filter(|&&p| p == place).count() as u32;
+                    self.flush(place as usize);
+                    self.waiting[place as usize] = block;
+                }
+            }
+            let mut keys: Vec<u64> = rows.iter().map(|&(unit, _)| key_of(unit)).collect();
+            keys.resize(rows.len().next_multiple_of(4), 0);
+            for (t, narrow) in self.narrow.iter_mut().enumerate() {
+                for (keys, places) in keys.chunks(TILE_UNITS).zip(places.chunks(TILE_UNITS)) {
+                    weights.tile(keys, t as u64, &mut tile);
+                    scatter.add(&tile, places, narrow);
+                }
+            }
+        }
+    }
+
+    /// The bin of a value. Where all bins move, so do the places of the rows before.
+    fn place(&mut self, x: f64, rows: u64, places: &mut [u32]) -> u32 {
+        let mut moved = None;
+        let place = self.grid.add(x, rows, |to, bins| moved = Some((to.to_vec(), bins)));
+        if let Some((to, bins)) = moved {
+            places.iter_mut().for_each(|place| *place = to[*place as usize]);
+            self.move_bins(&to, bins);
+        }
+        place
+    }
+
+    /// Adds up the bins that have become one.
+    fn move_bins(&mut self, to: &[u32], bins: usize) {
+        self.flush_all();
+        for sums in &mut self.sums {
+            let old = std::mem::replace(sums, vec![0; bins * TILE_REPLICATES]);
+            for (row, &to) in old.chunks_exact(TILE_REPLICATES).zip(to) {
+                let start = to as usize * TILE_REPLICATES;
+                let target = &mut sums[start..start + TILE_REPLICATES];
+                target.iter_mut().zip(row).for_each(|(a, b)| *a += b);
+            }
+        }
+        self.narrow.iter_mut().for_each(|n| *n = vec![0; bins * TILE_REPLICATES]);
+        self.waiting = vec![0; bins];
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        let mut moves = Vec::new();
+        let places = self.grid.merge(&other.grid, |to, bins| moves.push((to.to_vec(), bins)));
+        for (to, bins) in moves {
+            // The last bin may be new: it has no weights yet.
+            let known = to.len().min(self.waiting.len());
+            self.move_bins(&to[..known], bins);
+        }
+        self.make_room();
+        let mut theirs = other.clone();
+        theirs.flush_all();
+        for (sums, theirs) in self.sums.iter_mut().zip(&theirs.sums) {
+            for (row, &to) in theirs.chunks_exact(TILE_REPLICATES).zip(&places) {
+                let start = to as usize * TILE_REPLICATES;
+                let target = &mut sums[start..start + TILE_REPLICATES];
+                target.iter_mut().zip(row).for_each(|(a, b)| *a += b);
+            }
+        }
+    }
+
+    /// Calls `f` with the place of every bin in ascending order and the weights of the replicates.
+    pub(super) fn for_each(&self, replicates: usize, mut f: impl FnMut(u32, &[u32])) {
+        let mut weights = vec![0; self.sums.len() * TILE_REPLICATES];
+        for place in self.grid.sorted() {
+            let start = place as usize * TILE_REPLICATES;
+            let range = start..start + TILE_REPLICATES;
+            let tiles = weights.chunks_exact_mut(TILE_REPLICATES);
+            for ((out, sums), narrow) in tiles.zip(&self.sums).zip(&self.narrow) {
+                out.copy_from_slice(&sums[range.clone()]);
+                for (&narrow, &replicate) in narrow[range.clone()].iter().zip(&TILE_ORDER) {
+                    out[usize::from(replicate)] += u32::from(narrow);
+                }
+            }
+            f(place, &weights[..replicates]);
+        }
+    }
+
+    /// Appends the bins and, for each, the weights in as many bytes as the largest needs.
+    pub(super) fn write(&self, replicates: usize, out: &mut Writer) {
+        self.grid.write(out);
+        let mut body = Vec::new();
+        self.for_each(replicates, |_, weights| {
+            let largest = weights.iter().copied().max().unwrap_or(0);
+            let width = (32 - largest.leading_zeros()).div_ceil(8) as usize;
+            body.push(width as u8);
+            for weight in weights {
+                body.extend_from_slice(&weight.to_le_bytes()[..width]);
+            }
+        });
+        out.blob(&body);
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    pub(super) fn read(
+        bytes: &mut Reader<'_>,
+        precision: u32,
+        resampling: &Resampling,
+    ) -> Result<Self> {
+        let damaged = || Error::Damaged("the weights of the bins are not whole".into());
+        let replicates = resampling.replicates as usize;
+        let mut weighted =
+            Self { grid: Grid::read(bytes, precision)?, ..Self::new(precision, resampling) };
+        weighted.make_room();
+        let mut body = bytes.blob()?;
+        for bin in 0..weighted.grid.bins().len() {
+            let (&width, rest) = body.split_first().ok_or_else(damaged)?;
+            let width = usize::from(width);
+            if width > 4 || rest.len() < width * replicates {
+                return Err(damaged());
+            }
+            let (row, rest) = rest.split_at(width * replicates);
+            body = rest;
+            let mut largest = 0;
+            for b in 0..replicates {
+                let mut word = [0; 4];
+                word[..width].copy_from_slice(&row[b * width..(b + 1) * width]);
+                let weight = u32::from_le_bytes(word);
+                largest = largest.max(weight);
+                let at = bin * TILE_REPLICATES + b % TILE_REPLICATES;
+                weighted.sums[b / TILE_REPLICATES][at] = weight;
+            }
+            if (32 - largest.leading_zeros()).div_ceil(8) as usize != width {
+                return Err(damaged());
+            }
+        }
+        if body.is_empty() { Ok(weighted) } else { Err(damaged()) }
+    }
+}

@@ -8,11 +8,13 @@ use std::path::Path;
 
 use gosset_stats::compare::{
     BootstrapOptions, Effect, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
-    bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm, ttest,
+    bootstrap_replicates, clustered_ttest, cuped, histogram_quantile, ks_test, lin, mann_whitney,
+    proportion_test, ratio_test, srm, ttest,
 };
 use gosset_stats::summary::moments::Columns;
 use gosset_stats::summary::{
-    BucketTable, Buckets, Counts, Moments, MomentsTable, ReplicatesTable, Resampling, Rows, Table,
+    BucketTable, Buckets, Counts, HistogramOptions, HistogramTable, Moments, MomentsTable,
+    ReplicatesTable, Resampling, Rows, Table,
 };
 use gosset_stats::{Alternative, Inference, Relative, dist, units};
 use serde_json::Value;
@@ -387,6 +389,55 @@ fn bootstrap_intervals_are_those_of_r() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// R's wilcox.test, ks.test and quantile(type = 2).
+#[test]
+fn ranks_and_quantiles_are_those_of_r() {
+    let golden = expected("rank");
+    let table = columns(&self::golden("lalonde", "lalonde.csv"));
+    let treated = evaluate(&table, "treat");
+    for case in golden.as_array().unwrap() {
+        let text = |name: &str| case[name].as_str().unwrap();
+        let values = evaluate(&table, text("column"));
+        let arm = |arm: f64| {
+            let rows = (0..treated.len()).filter(|&r| treated[r] == Some(arm));
+            let y: Vec<f64> = rows.map(|r| values[r].unwrap()).collect();
+            let columns = Columns::new(["y".to_owned()], 1).unwrap();
+            let mut table = HistogramTable::new(columns, &HistogramOptions::default()).unwrap();
+            table.resize(1);
+            table.update(Rows {
+                slots: &vec![0; y.len()],
+                columns: &[&y],
+                missing: &[None],
+                units: &[],
+            });
+            table.get(0)
+        };
+        let (t, c) = (arm(1.0), arm(0.0));
+        let alternative = match text("which") {
+            "greater" => Alternative::Greater,
+            "less" => Alternative::Less,
+            _ => Alternative::TwoSided,
+        };
+        let inference = Inference { alternative, ..Inference::default() };
+        let found = match text("what") {
+            "mann_whitney" => {
+                let e = mann_whitney(&t, &c, &inference).unwrap();
+                [e.estimate, e.p_value]
+            }
+            "ks_test" => {
+                let e = ks_test(&t, &c, &inference).unwrap();
+                [e.statistic, e.p_value]
+            }
+            _ => [t, c].map(|h| histogram_quantile(&h, text("which").parse().unwrap()).unwrap()),
+        };
+        for (found, expected) in found.into_iter().zip(case["values"].as_array().unwrap()) {
+            let (found, expected) = (found.unwrap(), expected.as_f64().unwrap());
+            let near = found == expected || (found / expected - 1.0).abs() < 1e-10;
+            assert!(near, "{case}: {found}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod keyed;
 mod lin;
 mod proportion;
 mod quantile;
+mod rank;
 mod ratio;
 mod relative;
 mod resample;
@@ -30,7 +31,10 @@ pub use effect::{Alternative, Effect, Inference, Relative};
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinVcov, lin};
 pub use proportion::{ProportionMethod, proportion_test};
-pub use quantile::{QuantileEffect, QuantileOptions, bootstrap_quantile, quantile_effects};
+pub use quantile::{
+    QuantileEffect, QuantileOptions, bootstrap_quantile, histogram_quantile, quantile_effects,
+};
+pub use rank::{ks_test, mann_whitney};
 pub use ratio::ratio_test;
 pub use srm::{ArmCount, SampleRatio, srm};
 pub use ttest::{Variance, ttest};

@@ -230,11 +230,7 @@ impl Effect {
         options: &QuantileOptions,
     ) -> Result<(Self, Option<Vec<Pair>>)> {
         check_outcomes(t.columns().len(), 1)?;
-        if let Some(q) = grid.iter().find(|q| !(**q > 0.0 && **q < 1.0)) {
-            return Err(Error::Invalid(format!(
-                "expected a quantile between 0 and 1, exclusive; found {q}"
-            )));
-        }
+        grid.iter().try_for_each(|&q| check_q(q))?;
         if t.columns() != c.columns() {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same columns, found {} for treatment and {} for control",
@@ -299,8 +295,28 @@ impl Effect {
     }
 }
 
+/// A quantile of a histogram as [`bootstrap_quantile`] defines it; `None` without rows, NaN where a value is not finite.
+///
+/// # Errors
+/// [`Error::Invalid`] for `q` outside of (0, 1).
+pub fn histogram_quantile(histogram: &Histogram, q: f64) -> Result<Option<f64>> {
+    check_q(q)?;
+    Ok(match histogram.rows() {
+        0 => None,
+        _ if histogram.not_finite() > 0 => Some(f64::NAN),
+        _ => Some(quantile(&histogram.bins(), q)),
+    })
+}
+
+fn check_q(q: f64) -> Result<()> {
+    if q > 0.0 && q < 1.0 {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("expected a quantile between 0 and 1, exclusive; found {q}")))
+}
+
 /// The quantile of bins in ascending order.
-pub(super) fn quantile(bins: &[Bin], q: f64) -> f64 {
+fn quantile(bins: &[Bin], q: f64) -> f64 {
     let rows: u64 = bins.iter().map(|bin| bin.rows).sum();
     let mut search = Search::new(q, rows as f64);
     bins.iter().for_each(|bin| search.pass(bin, bin.rows as f64));

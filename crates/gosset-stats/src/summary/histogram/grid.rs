@@ -118,7 +118,7 @@ impl Grid {
     }
 
     /// Makes the bins coarse; the new place of each.
-    fn coarsen(&mut self, mut moved: impl FnMut(&[u32], usize)) -> Vec<u32> {
+    pub(super) fn coarsen(&mut self, mut moved: impl FnMut(&[u32], usize)) -> Vec<u32> {
         self.coarse = true;
         self.index.clear();
         let bins = std::mem::take(&mut self.bins);
@@ -197,6 +197,11 @@ impl Grid {
 }
 
 impl Bin {
+    /// The order of two bins of grids that are as coarse as each other.
+    pub(crate) fn order(&self, other: &Self) -> std::cmp::Ordering {
+        self.key.cmp(&other.key)
+    }
+
     fn join(&mut self, other: &Self) {
         self.rows += other.rows;
         self.min = self.min.min(other.min);

@@ -258,6 +258,21 @@ impl Histogram {
         }
     }
 
+    /// The bins of two histograms of rows, both coarse where one of them is.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for different columns or relative errors.
+    pub(crate) fn aligned(t: &mut Self, c: &mut Self) -> Result<(Vec<Bin>, Vec<Bin>)> {
+        t.check_same(c)?;
+        if let (Content::Rows(t), Content::Rows(c)) = (&mut t.content, &mut c.content)
+            && t.is_coarse() != c.is_coarse()
+        {
+            let fine = if t.is_coarse() { c } else { t };
+            fine.coarsen(|_, _| {});
+        }
+        Ok((t.bins(), c.bins()))
+    }
+
     /// Calls `f` with every bin in ascending order and its weights in every replicate.
     ///
     /// # Errors

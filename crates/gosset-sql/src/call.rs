@@ -9,7 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
-use gosset_stats::summary::{Law, Resampling};
+use gosset_stats::summary::{HistogramOptions, Law, Resampling};
 
 use crate::function::{Argument, ArgumentKind, Function};
 use crate::input;
@@ -39,12 +39,16 @@ impl Call {
         fields: &[FieldRef],
     ) -> Result<Self> {
         let types: Vec<DataType> = fields.iter().map(|f| f.data_type().clone()).collect();
+        let share = |at: usize| match exprs.get(at) {
+            Some(expr) if is_constant(expr) => constant(function, expr).map(Some),
+            _ => Ok(None),
+        };
         match exprs.split_last() {
             Some((last, before)) if has_options(function, &types, is_constant(last)) => {
                 let options = Options::from_scalar(function, &constant(function, last)?)?;
-                Self::new(function, &types[..before.len()], options)
+                Self::new(function, &types[..before.len()], options, share)
             }
-            _ => Self::new(function, &types, Options::default()),
+            _ => Self::new(function, &types, Options::default(), share),
         }
     }
 
@@ -64,15 +68,40 @@ impl Call {
             _ => None,
         };
         let n = types.len() - usize::from(options.is_some());
-        Self::new(function, &types[..n], options.unwrap_or_default())
+        Self::new(function, &types[..n], options.unwrap_or_default(), |at| {
+            Ok(match values.get(at) {
+                Some(ColumnarValue::Scalar(scalar)) => Some(scalar.clone()),
+                _ => None,
+            })
+        })
     }
 
-    fn new(function: &'static Function, types: &[DataType], options: Options) -> Result<Self> {
+    fn new(
+        function: &'static Function,
+        types: &[DataType],
+        mut options: Options,
+        constant: impl Fn(usize) -> Result<Option<ScalarValue>>,
+    ) -> Result<Self> {
         let arguments = bind(function, types)?;
+        for (at, bound) in arguments.iter().enumerate() {
+            if bound.argument.kind == ArgumentKind::Share {
+                options.set_share(function, bound.argument.name, constant(at)?)?;
+            }
+        }
         arguments.iter().try_for_each(|bound| input::check_columns(function, bound))?;
         check_arms(function, &arguments, &options)?;
         check_units(function, &arguments, &options)?;
         Ok(Self { function, arguments, options })
+    }
+
+    /// What a histogram keeps: weights of units where the call has a unit.
+    pub(crate) fn histogram(&self) -> HistogramOptions {
+        let has_unit = self.arguments.iter().any(|b| b.argument.kind.is_unit());
+        let default = HistogramOptions::default();
+        HistogramOptions {
+            relative_error: self.options.number("relative_error").unwrap_or(default.relative_error),
+            resampling: has_unit.then(|| self.resampling(false)),
+        }
     }
 
     /// How the options and the unit ask for units to be resampled.
@@ -94,12 +123,15 @@ impl Call {
 pub(crate) fn bind(function: &'static Function, types: &[DataType]) -> Result<Vec<Bound>> {
     let declared = function.arguments;
     let fixed = declared.len() - usize::from(function.is_variadic());
-    let fits = types.len() == fixed || (function.is_variadic() && types.len() >= fixed);
+    let fits = types.len() == fixed
+        || (function.is_variadic() && types.len() >= fixed)
+        || (function.is_last_optional() && types.len() + 1 == fixed);
     if !fits {
         return plan_err!(
             "{}: expected {}, found {}: {}",
             function.name,
             match (function.is_variadic(), fixed) {
+                _ if function.is_last_optional() => format!("{} or {fixed} arguments", fixed - 1),
                 (true, _) => format!("{fixed} or more arguments"),
                 (false, 1) => "1 argument".to_owned(),
                 (false, _) => format!("{fixed} arguments"),
@@ -127,7 +159,8 @@ pub(crate) fn has_options(function: &Function, types: &[DataType], constant: boo
             && types.len() >= function.arguments.len()
             && fields.iter().all(|field| known(field.name()))
     } else {
-        types.len() == function.arguments.len() + 1
+        let declared = function.arguments.len();
+        types.len() == declared + 1 || (function.is_last_optional() && types.len() == declared)
     }
 }
 

@@ -16,6 +16,19 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
     let law = options.word("method").unwrap_or(default.trim_matches('\''));
     let outcomes = function.arguments.iter().filter(|a| a.kind == ArgumentKind::Outcome).count();
     let arms = if function.arguments.iter().any(|a| a.kind == ArgumentKind::Arm) { 2 } else { 1 };
+    if function.options().any(|option| option.name == "relative_error") {
+        let given = args.len() - usize::from(planner::has_options(args));
+        let weighted = function.is_last_optional() && given == function.arguments.len();
+        return Some(if weighted {
+            format!(
+                "{replicates} replicates, {law} weights of units by {}, {} per bin and arm",
+                weights::kernel(),
+                size(6 * replicates as usize)
+            )
+        } else {
+            format!("{replicates} binomial replicates of order statistics")
+        });
+    }
     Some(if Law::ALL.iter().any(|known| known.name() == law) {
         // Four words of a sum of doubles, one of a number of rows; a summary may have any number of columns.
         let bytes = arms * 8 * replicates as usize * (4 * outcomes.max(1) + 1);

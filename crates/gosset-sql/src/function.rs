@@ -101,6 +101,10 @@ pub enum ArgumentKind {
     Unit,
     /// The unit, or a struct of two of them: crossed factors.
     CrossedUnit,
+    /// The unit, which may be left out: only as the last argument.
+    OptionalUnit,
+    /// A number between 0 and 1 that the query says: a constant.
+    Share,
     /// A stored summary: binary.
     Summary,
 }
@@ -108,7 +112,7 @@ pub enum ArgumentKind {
 impl ArgumentKind {
     /// Whether it is the unit of each row.
     pub(crate) fn is_unit(self) -> bool {
-        matches!(self, Self::Unit | Self::CrossedUnit)
+        matches!(self, Self::Unit | Self::CrossedUnit | Self::OptionalUnit)
     }
 }
 
@@ -144,15 +148,22 @@ impl Function {
         let mut text = format!("{}(", self.name);
         for (i, argument) in self.arguments.iter().enumerate() {
             let columns = argument.kind == ArgumentKind::Columns;
-            text += if columns { "[" } else { "" };
+            let optional = columns || argument.kind == ArgumentKind::OptionalUnit;
+            text += if optional { "[" } else { "" };
             text += if i > 0 { ", " } else { "" };
             text += argument.name;
             text += if columns { ", ...]" } else { "" };
+            text += if optional && !columns { "]" } else { "" };
         }
         if self.options().next().is_some() {
             text += "[, {option: value, ...}]";
         }
         text + ")"
+    }
+
+    /// Whether the last argument may be left out.
+    pub(crate) fn is_last_optional(&self) -> bool {
+        self.arguments.last().is_some_and(|a| a.kind == ArgumentKind::OptionalUnit)
     }
 
     /// Whether the last argument may be repeated or left out.

@@ -57,7 +57,10 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
                 && fields.iter().all(|f| coerce_unit(unpacked(f.data_type())).is_some());
             whole.then(|| found.clone())
         }
-        (ArgumentKind::Unit | ArgumentKind::CrossedUnit, t) => coerce_unit(t),
+        (ArgumentKind::Unit | ArgumentKind::CrossedUnit | ArgumentKind::OptionalUnit, t) => {
+            coerce_unit(t)
+        }
+        (ArgumentKind::Share, t) if t.is_numeric() => Some(DataType::Float64),
         (ArgumentKind::Summary, t) if is_binary(t) || t.is_null() => Some(DataType::LargeBinary),
         _ => None,
     };
@@ -154,7 +157,8 @@ fn expected(kind: ArgumentKind) -> &'static str {
         }
         ArgumentKind::Arm => "a boolean (true is treatment), a string or an integer",
         ArgumentKind::Label => "a string, an integer or a boolean",
-        ArgumentKind::Unit => "an integer, a string or binary",
+        ArgumentKind::Unit | ArgumentKind::OptionalUnit => "an integer, a string or binary",
+        ArgumentKind::Share => "a number between 0 and 1, exclusive",
         ArgumentKind::CrossedUnit => {
             "an integer, a string or binary, or a struct of two of them, {user: u, title: t}"
         }

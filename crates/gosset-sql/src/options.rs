@@ -175,6 +175,29 @@ impl Options {
         }
     }
 
+    /// Takes the value of an argument that is a constant between 0 and 1.
+    pub(crate) fn set_share(
+        &mut self,
+        function: &Function,
+        name: &'static str,
+        value: Option<ScalarValue>,
+    ) -> Result<()> {
+        let Some(value) = value else {
+            return plan_err!("{}: argument '{name}' must be a literal number", function.name);
+        };
+        match number(&value).filter(|x| *x > 0.0 && *x < 1.0) {
+            Some(x) => {
+                self.0.insert(name, Value::Number(x));
+                Ok(())
+            }
+            None => plan_err!(
+                "{}: argument '{name}' must be a number between 0 and 1, exclusive; found {}",
+                function.name,
+                shown(&value)
+            ),
+        }
+    }
+
     /// Parses a struct scalar, the options as they reach the physical plan.
     pub(crate) fn from_scalar(function: &Function, scalar: &ScalarValue) -> Result<Self> {
         Self::parse(function, struct_fields(scalar).unwrap_or_default())

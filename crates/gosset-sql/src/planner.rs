@@ -57,7 +57,8 @@ pub(crate) fn check_distinct(function: &Function, distinct: bool) -> Result<()> 
 pub(crate) fn check_options(function: &'static Function, args: &[Expr]) -> Result<()> {
     let declared = function.arguments.len();
     let Some(fields) = args.last().and_then(struct_literal) else { return Ok(()) };
-    let beyond = args.len() == declared + 1 && !function.is_variadic();
+    let beyond = !function.is_variadic()
+        && (args.len() == declared + 1 || (function.is_last_optional() && args.len() == declared));
     let literals: Option<Vec<_>> =
         fields.iter().map(|(name, value)| Some((name.clone(), literal(value)?))).collect();
     match literals {
@@ -68,6 +69,15 @@ pub(crate) fn check_options(function: &'static Function, args: &[Expr]) -> Resul
         None if args.last().is_some_and(has_placeholder) => Ok(()),
         None if beyond => plan_err!("{}: the options must be literals", function.name),
         _ => Ok(()),
+    }
+}
+
+/// Whether the last argument is a struct of literals.
+pub(crate) fn has_options(args: &[Expr]) -> bool {
+    match args.last() {
+        Some(Expr::Literal(scalar, _)) => matches!(scalar, ScalarValue::Struct(_)),
+        Some(other) => struct_literal(other).is_some(),
+        None => false,
     }
 }
 

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{
 use std::sync::Arc;
 
 use crate::call::Call;
-use crate::function::{Function, Implementation, ScalarParts};
+use crate::function::{ArgumentKind, Function, Implementation, ScalarParts};
 use crate::input;
 
 /// A scalar function of the registry.
@@ -54,6 +54,12 @@ impl ScalarUDFImpl for Scalar {
         let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
         input::coerce(self.function, &types)?;
         let options = args.arg_fields.len() > self.function.arguments.len();
+        for (argument, value) in self.function.arguments.iter().zip(args.scalar_arguments) {
+            if argument.kind == ArgumentKind::Share {
+                let mut checked = crate::options::Options::default();
+                checked.set_share(self.function, argument.name, value.cloned())?;
+            }
+        }
         if let Some(Some(scalar)) = args.scalar_arguments.last().filter(|_| options) {
             crate::options::Options::from_scalar(self.function, scalar)?;
         }

@@ -12,14 +12,14 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Effect;
 use gosset_stats::summary::{
-    BucketTable, Buckets, Columns, Moments, MomentsTable, Reader, Replicates, ReplicatesTable,
-    Summary, Table, Writer,
+    BucketTable, Buckets, Columns, Histogram, HistogramTable, Moments, MomentsTable, Reader,
+    Replicates, ReplicatesTable, Summary, Table, Writer,
 };
 
 use crate::aggregate::States;
 use crate::call::Call;
 use crate::effect::{effect_type, effects_to_struct};
-use crate::function::{AggregateParts, ArgumentKind, Implementation, ScalarParts};
+use crate::function::{AggregateParts, ArgumentKind, Function, Implementation, ScalarParts};
 use crate::input::{LEFT_OUT, Labels, Prepared, Values, binary_values, failed, slots_of};
 use crate::options::Options;
 
@@ -38,6 +38,27 @@ pub(crate) trait Comparison: Debug + Send + Sync + 'static {
         control: &Self::Summary,
     ) -> gosset_stats::Result<Effect>;
 
+    /// The results of groups: effects, unless the comparison gives something else.
+    fn results(
+        &self,
+        arms: &mut dyn Iterator<Item = Result<Arms<Self::Summary>>>,
+        function: &Function,
+    ) -> Result<ArrayRef> {
+        let effects = arms
+            .map(|arms| {
+                let Arms { treatment, control, without_arm, missing } = arms?;
+                let effect = Comparison::compare(self, &treatment, &control);
+                let mut effect = effect.map_err(|e| failed(function, e))?;
+                effect.n_dropped += without_arm;
+                if missing.is_some() {
+                    effect.note = missing;
+                }
+                Ok(Some(effect))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(effects_to_struct(&effects)))
+    }
+
     /// The empty table that a call of the one-call form asks for.
     fn table(
         columns: Columns,
@@ -45,6 +66,16 @@ pub(crate) trait Comparison: Debug + Send + Sync + 'static {
     ) -> gosset_stats::Result<<Self::Summary as SqlSummary>::Table> {
         Self::Summary::table(columns, call)
     }
+}
+
+/// The two arms of a group.
+pub(crate) struct Arms<S> {
+    pub(crate) treatment: S,
+    pub(crate) control: S,
+    /// Rows whose arm is NULL.
+    pub(crate) without_arm: u64,
+    /// What to say where a named arm has no rows.
+    pub(crate) missing: Option<String>,
 }
 
 /// A comparison of two stored summaries, of one kind or of several.
@@ -110,6 +141,22 @@ impl SqlSummary for Buckets {
         self.rows() + self.dropped()
     }
     fn add_dropped(table: &mut BucketTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
+impl SqlSummary for Histogram {
+    type Table = HistogramTable;
+    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<HistogramTable> {
+        HistogramTable::new(columns, &call.histogram())
+    }
+    fn columns(&self) -> &Columns {
+        self.columns()
+    }
+    fn seen(&self) -> u64 {
+        self.rows() + self.dropped()
+    }
+    fn add_dropped(table: &mut HistogramTable, slot: usize, rows: u64) {
         table.add_dropped(slot, rows);
     }
 }
@@ -264,17 +311,6 @@ impl<C: Comparison> TwoArm<C> {
         Ok((empty.get(0), empty.get(1)))
     }
 
-    fn effect(&self, group: usize) -> Result<Effect> {
-        let (control, treatment) = self.arms(group)?;
-        let effect = Comparison::compare(&self.comparison, &treatment, &control);
-        let mut effect = effect.map_err(|e| self.failed(e))?;
-        effect.n_dropped += self.groups[group].without_arm;
-        if let Some(missing) = self.missing_arm(group, &treatment, &control) {
-            effect.note = Some(missing);
-        }
-        Ok(effect)
-    }
-
     /// What to say where a named arm has no rows, not even such as are left out, and other arms have.
     fn missing_arm(
         &self,
@@ -387,8 +423,13 @@ impl<C: Comparison> States for TwoArm<C> {
     }
 
     fn evaluate(&self, groups: Range<usize>) -> Result<ArrayRef> {
-        let effects = groups.map(|g| self.effect(g).map(Some)).collect::<Result<Vec<_>>>()?;
-        Ok(Arc::new(effects_to_struct(&effects)))
+        let mut arms = groups.map(|group| {
+            let (control, treatment) = self.arms(group)?;
+            let missing = self.missing_arm(group, &treatment, &control);
+            let without_arm = self.groups[group].without_arm;
+            Ok(Arms { treatment, control, without_arm, missing })
+        });
+        self.comparison.results(&mut arms, self.call.function)
     }
 
     fn check_whole(&self) -> Result<()> {

@@ -7,7 +7,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
-use gosset_stats::summary::{AnySummary, Buckets, Moments, Replicates};
+use gosset_stats::compare::histogram_quantile;
+use gosset_stats::summary::{AnySummary, Buckets, Histogram, Moments, Replicates};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -21,7 +22,7 @@ pub(super) static DESCRIBE_SUMMARY: Function = Function {
     section: Section::Summaries,
     summary: "What a stored summary holds, as JSON.",
     description: "\
-Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `replicates`, how units are resampled, and the totals; for `srm`'s counts, the arms.
+Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `replicates`, how units are resampled, and the totals; for `histogram`, the bins and the median; for `srm`'s counts, the arms.
 
 | input | result |
 | --- | --- |
@@ -69,6 +70,7 @@ fn describe(summary: &AnySummary) -> String {
         AnySummary::Moments(moments) => describe_moments(moments),
         AnySummary::Buckets(buckets) => describe_buckets(buckets),
         AnySummary::Replicates(replicates) => describe_replicates(replicates),
+        AnySummary::Histogram(histogram) => describe_histogram(histogram),
         AnySummary::Counts(counts) => {
             json!({"n_dropped": counts.dropped(), "arms": counts.arms()})
         }
@@ -132,6 +134,26 @@ fn describe_replicates(replicates: &Replicates) -> Value {
         "buckets": resampling.buckets,
         "units": replicates.units(),
         "columns": columns,
+    })
+}
+
+fn describe_histogram(histogram: &Histogram) -> Value {
+    let quantile = |q: f64| number(histogram_quantile(histogram, q).ok().flatten());
+    let bins = histogram.bins();
+    let resampling = histogram.resampling();
+    json!({
+        "rows": histogram.rows(),
+        "n_dropped": histogram.dropped(),
+        "not_finite": histogram.not_finite(),
+        "bins": bins.len(),
+        "relative_error": histogram.relative_error(),
+        "min": number(bins.first().map(|bin| bin.min)),
+        "median": quantile(0.5),
+        "max": number(bins.last().map(|bin| bin.max)),
+        "replicates": resampling.map(|r| r.replicates),
+        "method": resampling.map(|r| r.law.name()),
+        "seed": resampling.map(|r| r.seed),
+        "column": histogram.columns().names()[0],
     })
 }
 

@@ -7,10 +7,14 @@ mod clustered_ttest;
 mod cuped;
 mod describe_summary;
 mod exact_sum;
+mod histogram;
 mod lin;
+mod mann_whitney;
 mod merge_summaries;
 mod moments;
 mod proportion_test;
+mod quantile;
+mod quantile_effects;
 mod ratio_test;
 mod replicates;
 mod srm;
@@ -29,10 +33,16 @@ pub static FUNCTIONS: &[&Function] = &[
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
     &bootstrap_cuped::BOOTSTRAP_CUPED,
+    &quantile::BOOTSTRAP_QUANTILE,
+    &quantile_effects::QUANTILE_EFFECTS,
+    &mann_whitney::MANN_WHITNEY,
+    &mann_whitney::KS_TEST,
     &srm::SRM,
     &moments::MOMENTS,
     &buckets::BUCKETS,
     &replicates::REPLICATES,
+    &histogram::HISTOGRAM,
+    &histogram::HISTOGRAM_QUANTILE,
     &merge_summaries::MERGE_SUMMARIES,
     &describe_summary::DESCRIBE_SUMMARY,
     &ttest::TTEST_EFFECT,
@@ -43,6 +53,9 @@ pub static FUNCTIONS: &[&Function] = &[
     &lin::LIN_EFFECT,
     &bootstrap::BOOTSTRAP_EFFECT,
     &bootstrap_cuped::BOOTSTRAP_CUPED_EFFECT,
+    &quantile::QUANTILE_EFFECT,
+    &mann_whitney::MANN_WHITNEY_EFFECT,
+    &mann_whitney::KS_EFFECT,
     &exact_sum::EXACT_SUM,
     &exact_sum::EXACT_AVG,
 ];
@@ -85,6 +98,16 @@ mod arguments {
         name: "unit",
         kind: ArgumentKind::CrossedUnit,
         doc: "the unit of randomisation: an integer, a string or binary; or a struct of two crossed factors, `{user: user, title: title}`; rows where it is NULL are left out and counted",
+    };
+    pub(super) const OPTIONAL_UNIT: Argument = Argument {
+        name: "unit",
+        kind: ArgumentKind::OptionalUnit,
+        doc: "the unit of randomisation, where it has many rows: an integer, a string or binary; rows where it is NULL are left out and counted. Without it every row is a unit",
+    };
+    pub(super) const Q: Argument = Argument {
+        name: "q",
+        kind: ArgumentKind::Share,
+        doc: "which quantile: a literal between 0 and 1, exclusive",
     };
     pub(super) const TREATMENT: Argument = Argument {
         name: "treatment",

@@ -135,7 +135,7 @@ impl Effect {
         (t, c): (&Histogram, &Histogram),
         inference: &Inference,
         method: &str,
-    ) -> Result<(Self, Option<Vec<(u64, u64)>>)> {
+    ) -> Result<(Self, Option<RowsByValue>)> {
         if t.columns() != c.columns() {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same columns, found {} for treatment and {} for control",
@@ -176,8 +176,11 @@ impl Effect {
     }
 }
 
+/// Rows of treatment and of control, in ascending order of their values.
+type RowsByValue = Vec<(u64, u64)>;
+
 /// The rows of both in every bin of either, in ascending order.
-fn merged(t: &[Bin], c: &[Bin]) -> Vec<(u64, u64)> {
+fn merged(t: &[Bin], c: &[Bin]) -> RowsByValue {
     let (mut i, mut j) = (0, 0);
     let mut rows = Vec::with_capacity(t.len() + c.len());
     while i < t.len() || j < c.len() {

@@ -219,7 +219,6 @@ impl Blocks {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
     use crate::units;

@@ -212,7 +212,7 @@ impl Bin {
     pub(crate) fn at(&self, share: f64) -> f64 {
         // Where both ends are huge, their difference is not a number.
         let value = self.min * (1.0 - share) + self.max * share;
-        if self.min == self.max { self.min } else { value.clamp(self.min, self.max) }
+        value.clamp(self.min, self.max)
     }
 }
 

@@ -1,9 +1,14 @@
-"""DuckDB and Polars on the tasks of benches/peers, on the file that Gosset gets.
+"""DuckDB, Polars and numpy on the tasks of benches/peers, on the file that Gosset gets.
 
-usage: peers.py {duckdb|polars} {T1|T2} FILE      prints one JSON line: peer, task, wall, cpu, rss_mib, result
+usage: peers.py {duckdb|polars|numpy} {T1|T2|T3|T3b|T4} FILE      prints one JSON line: peer, task, wall, cpu, rss_mib, result
 
 T1  Welch's t-test of watch_min per unit, treatment against control, from rows of units.
 T2  CUPED of watch_min per unit on pre_watch_min, by country, from rows of units.
+T3  Poisson bootstrap of units, 1000 replicates: mean of watch_min per row, ratio of revenue and plays; what is shown is the ratio.
+    numpy: 8-bit draws through a table and a product of matrices. DuckDB: T3 draws weights by a hash and is not here, see below.
+T3b The same from 4096 buckets of hashed units.
+T4  Poisson bootstrap of units: p50, p90 and p99 of play_delay_ms; 1000 replicates, of which peers do 20 and are scaled by 50.
+    What is shown is the p90.
 """
 import json, math, resource, sys, time
 
@@ -56,8 +61,90 @@ def run_polars():
     return by_country(frame.collect(engine="streaming").rows())
 
 
+REPLICATES, OF_PEERS = 1000, 20
+
+
+def unit_sums():
+    """Sums of every unit and its arm, in the order of units."""
+    import numpy as np, pyarrow.parquet as pq
+    t = pq.read_table(path, columns=["unit_id", "arm", "watch_min", "revenue", "plays"])
+    unit, arm = t["unit_id"].to_numpy(), np.concatenate([c.indices.to_numpy() for c in t["arm"].chunks])
+    g = t.group_by("unit_id").aggregate([("watch_min", "sum"), ("watch_min", "count"), ("revenue", "sum"), ("plays", "sum")])
+    order = np.argsort(g["unit_id"].to_numpy())
+    of_unit = np.empty(len(order), np.int8)
+    of_unit[np.searchsorted(g["unit_id"].to_numpy()[order], unit)] = arm
+    sums = np.column_stack([g[c].to_numpy()[order].astype(float) for c in ("watch_min_sum", "watch_min_count", "revenue_sum", "plays_sum")])
+    return sums, of_unit, t["arm"].chunk(0).dictionary.to_pylist()
+
+
+def ratios(sums, names, estimate):
+    """The difference of ratios with its standard error from replicates, of shape arm x replicate x sum."""
+    t, c = names.index("treatment"), names.index("control")
+    ratio = sums[..., 2] / sums[..., 3]
+    return {"estimate": estimate[t] - estimate[c], "std_error": float((ratio[t] - ratio[c]).std(ddof=1))}
+
+
+def run_numpy():
+    import numpy as np, pyarrow.parquet as pq
+    if task == "T3":
+        x, arm, names = unit_sums()
+        random, table = np.random.Generator(np.random.SFC64(1)), np.repeat(np.arange(6), [94, 95, 46, 16, 4, 1]).astype(np.float32)
+        sums, estimate = np.zeros((2, REPLICATES, 4)), []
+        for a in (0, 1):
+            y = x[arm == a].astype(np.float32)
+            for i in range(0, len(y), 4096):
+                block = y[i:i + 4096]
+                sums[a] += table[np.frombuffer(random.bytes(REPLICATES * len(block)), np.uint8)].reshape(REPLICATES, -1) @ block
+            total = x[arm == a].sum(0)
+            estimate.append(total[2] / total[3])
+        return ratios(sums, names, estimate)
+    if task == "T3b":
+        t = pq.read_table(path, columns=["unit_id", "arm", "watch_min", "revenue", "plays"])
+        arm, k = np.concatenate([c.indices.to_numpy() for c in t["arm"].chunks]), (t["unit_id"].to_numpy() >> 20) & 4095
+        place = arm.astype(np.int64) * 4096 + k
+        x = np.stack([np.bincount(place, w, 8192) for w in (t["watch_min"].to_numpy(), np.ones(len(place)), t["revenue"].to_numpy(), t["plays"].to_numpy())], 1)
+        x = x.reshape(2, 4096, 4)
+        weights = np.random.default_rng(1).poisson(1.0, (2, REPLICATES, 4096)).astype(float)
+        total = x.sum(1)
+        return ratios(weights @ x, t["arm"].chunk(0).dictionary.to_pylist(), (total[:, 2] / total[:, 3]).tolist())
+    t = pq.read_table(path, columns=["unit_id", "arm", "play_delay_ms"])
+    names = t["arm"].chunk(0).dictionary.to_pylist()
+    unit = np.unique(t["unit_id"].to_numpy(), return_inverse=True)[1]
+    value, arm = t["play_delay_ms"].to_numpy().astype(np.int64), np.concatenate([c.indices.to_numpy() for c in t["arm"].chunks])
+    random, drawn = np.random.default_rng(1), []
+    for b in range(OF_PEERS + 1):
+        weights = random.poisson(1.0, unit.max() + 1)[unit] if b else None
+        quantiles = []
+        for a in (names.index("treatment"), names.index("control")):
+            keep = arm == a
+            passed = np.cumsum(np.bincount(value[keep], weights[keep] if b else None))
+            quantiles.append(np.searchsorted(passed, np.array([0.5, 0.9, 0.99]) * passed[-1]))
+        drawn.append(quantiles[0] - quantiles[1])
+    drawn = np.array(drawn, float)
+    return {"estimate": drawn[0, 1], "std_error": float(drawn[1:, 1].std(ddof=1))}
+
+
+def duckdb_quantiles():
+    import duckdb
+    c = duckdb.connect()
+    c.execute("set threads=2")
+    # A hash of (unit, replicate) gives dependent replicates; of a hash of the unit and the replicate it does not.
+    cases = " ".join(f"when u < {t} then {w}" for w, t in enumerate([0.367879441, 0.735758882, 0.919698603, 0.981011843, 0.996340153, 0.999405815, 0.999916759]))
+    rows = c.execute(f"""
+        with weighted as (
+          select arm, b, play_delay_ms v, sum(case {cases} else 7 end) w
+          from (select arm, b, play_delay_ms, hash(hash(unit_id), b)::double / 18446744073709551616.0 u from '{path}', range({OF_PEERS}) r (b))
+          group by all),
+        passed as (select arm, b, v, sum(w) over (partition by arm, b order by v) s, sum(w) over (partition by arm, b) n from weighted)
+        select arm, b, min(v) filter (s >= 0.5 * n), min(v) filter (s >= 0.9 * n), min(v) filter (s >= 0.99 * n) from passed group by arm, b""").fetchall()
+    by = {(arm, b): q90 for arm, b, _, q90, _ in rows}
+    effects = [by["treatment", b] - by["control", b] for b in range(OF_PEERS)]
+    mean = sum(effects) / len(effects)
+    return {"estimate": mean, "std_error": math.sqrt(sum((e - mean) ** 2 for e in effects) / (len(effects) - 1))}
+
+
 start = time.perf_counter()
-result = {"duckdb": run_duckdb, "polars": run_polars}[peer]()
+result = {"duckdb": duckdb_quantiles if task == "T4" else run_duckdb, "polars": run_polars, "numpy": run_numpy}[peer]()
 wall = time.perf_counter() - start
 usage = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"peer": peer, "task": task, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime,

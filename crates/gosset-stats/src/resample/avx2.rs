@@ -5,9 +5,10 @@
 )]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi16_epi32,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_maddubs_epi16, _mm256_set1_epi32,
-    _mm256_setzero_si256, _mm256_storeu_si256,
+    __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128,
+    _mm256_cvtepi16_epi32, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_maddubs_epi16,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srli_epi16,
+    _mm256_storeu_si256,
 };
 
 use super::planes::Row;
@@ -41,10 +42,33 @@ impl Avx2 {
     }
 }
 
-/// The same code as everywhere, in wider vectors.
 #[target_feature(enable = "avx2")]
 fn scatter(tile: &Tile, places: &[u32], sums: &mut [u16]) {
-    super::scatter::add(tile, places, sums);
+    let sums = sums.as_chunks_mut::<TILE_REPLICATES>().0;
+    let low = _mm256_set1_epi16(255);
+    for (row, pair) in tile.0.iter().zip(places.chunks(2)) {
+        let [left, right] = row.as_chunks::<32>().0 else { unreachable!("a row has 64 bytes") };
+        let (left, right) = (load(left), load(right));
+        let first = &mut sums[pair[0] as usize];
+        add_words(first, _mm256_and_si256(left, low), _mm256_and_si256(right, low));
+        if let Some(&second) = pair.get(1) {
+            let second = &mut sums[second as usize];
+            add_words(second, _mm256_srli_epi16::<8>(left), _mm256_srli_epi16::<8>(right));
+        }
+    }
+}
+
+/// Adds to the two halves of 32 sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_words(sums: &mut [u16; TILE_REPLICATES], left: __m256i, right: __m256i) {
+    let place = sums.as_mut_ptr().cast::<__m256i>();
+    // SAFETY: 32 sums of two bytes are the 64 bytes that are read and written.
+    unsafe {
+        _mm256_storeu_si256(place, _mm256_add_epi16(_mm256_loadu_si256(place), left));
+        let place = place.add(1);
+        _mm256_storeu_si256(place, _mm256_add_epi16(_mm256_loadu_si256(place), right));
+    }
 }
 
 /// Planes share the loads of weights, as many as the registers hold sums of.

@@ -37,8 +37,7 @@ impl Scatter {
 }
 
 /// The weights of two units alternate in a row: they are the low and the high bytes of its words.
-#[inline(always)]
-pub(super) fn add(tile: &Tile, places: &[u32], sums: &mut [u16]) {
+fn add(tile: &Tile, places: &[u32], sums: &mut [u16]) {
     let sums = sums.as_chunks_mut::<TILE_REPLICATES>().0;
     for (row, pair) in tile.0.iter().zip(places.chunks(2)) {
         let words: [u16; TILE_REPLICATES] =

@@ -353,6 +353,8 @@ fn experiment(
         interval: match bootstrap.interval {
             Some(file::Interval::Basic) => Interval::Basic,
             Some(file::Interval::Normal) => Interval::Normal,
+            Some(file::Interval::Studentized) => Interval::Studentized,
+            Some(file::Interval::Bca) => Interval::Bca,
             Some(file::Interval::Percentile) | None => Interval::Percentile,
         },
     };

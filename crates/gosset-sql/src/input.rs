@@ -51,6 +51,10 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
             coerce_columns(t, bound.argument.kind)
         }
         (ArgumentKind::Arm, DataType::Boolean | DataType::Null) => Some(DataType::Boolean),
+        // The labels of a dictionary are looked at once, not row by row.
+        (ArgumentKind::Arm, t) if is_label_dictionary(&bound.data_type) && t.is_string() => {
+            Some(bound.data_type.clone())
+        }
         (ArgumentKind::Arm | ArgumentKind::Label, t) => coerce_label(t, bound.argument.kind),
         (ArgumentKind::CrossedUnit, DataType::Struct(fields)) => {
             let whole = fields.len() == 2
@@ -65,6 +69,11 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
         _ => None,
     };
     coerced.map_or_else(|| wrong_type(function, bound), Ok)
+}
+
+/// Whether it is a dictionary of plain strings.
+fn is_label_dictionary(t: &DataType) -> bool {
+    matches!(t, DataType::Dictionary(_, values) if matches!(**values, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View))
 }
 
 /// The type of the values of a dictionary.
@@ -175,6 +184,28 @@ pub(crate) fn binary_values(array: &ArrayRef) -> Option<Vec<Option<&[u8]>>> {
         DataType::Null => vec![None; array.len()],
         _ => return None,
     })
+}
+
+/// Rows by their label: for every row the place of its label among `labels`, `None` for NULL.
+pub(crate) struct Keyed {
+    pub(crate) labels: Vec<Option<String>>,
+    keys: arrow::array::Int64Array,
+}
+
+impl Keyed {
+    /// Of a dictionary; `None` for other arrays.
+    pub(crate) fn new(array: &ArrayRef) -> Result<Option<Self>> {
+        let Some(dictionary) = array.as_any_dictionary_opt() else { return Ok(None) };
+        let values = cast(dictionary.values(), &DataType::Utf8View)?;
+        let labels = values.as_string_view().iter().map(|label| label.map(str::to_owned)).collect();
+        let keys = cast(dictionary.keys(), &DataType::Int64)?;
+        Ok(Some(Self { labels, keys: keys.as_primitive::<Int64Type>().clone() }))
+    }
+
+    /// The place of the label of row `r`.
+    pub(crate) fn key(&self, r: usize) -> Option<usize> {
+        self.keys.is_valid(r).then(|| self.keys.value(r) as usize)
+    }
 }
 
 /// The text of labels: strings, or integers as they are written.

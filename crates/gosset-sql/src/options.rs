@@ -29,6 +29,8 @@ pub struct OptionSpec {
 pub enum OptionValues {
     /// A number strictly between two bounds.
     Between(f64, f64),
+    /// Zero, or a number between two bounds, inclusive.
+    ZeroOrBetween(f64, f64),
     /// An integer between two bounds, inclusive.
     Integer(i128, i128),
     /// A power of two between two bounds, inclusive.
@@ -46,6 +48,7 @@ impl OptionValues {
     pub fn allowed(&self) -> String {
         match self {
             Self::Between(low, high) => format!("a number between {low} and {high}, exclusive"),
+            Self::ZeroOrBetween(low, high) => format!("0, or a number from {low} to {high}"),
             Self::Integer(low, high) if *high > i128::from(u32::MAX) => {
                 format!("an integer of at least {low}")
             }
@@ -282,6 +285,10 @@ fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
         OptionValues::Between(low, high) => {
             let x = number(scalar)?;
             (x > *low && x < *high).then_some(Value::Number(x))
+        }
+        OptionValues::ZeroOrBetween(low, high) => {
+            let x = number(scalar)?;
+            (x == 0.0 || (x >= *low && x <= *high)).then_some(Value::Number(x))
         }
         OptionValues::Integer(low, high) => {
             let x = integer(scalar)?;

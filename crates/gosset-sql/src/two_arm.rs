@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::DataType;
-use datafusion::common::exec_err;
+use datafusion::common::{exec_err, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Effect;
@@ -20,7 +20,7 @@ use crate::aggregate::States;
 use crate::call::Call;
 use crate::effect::{effect_type, effects_to_struct};
 use crate::function::{AggregateParts, ArgumentKind, Function, Implementation, ScalarParts};
-use crate::input::{LEFT_OUT, Labels, Prepared, Values, binary_values, failed, slots_of};
+use crate::input::{Keyed, LEFT_OUT, Labels, Prepared, Values, binary_values, failed, slots_of};
 use crate::options::Options;
 
 /// A comparison with its options: the one-call aggregate and the `*_effect` function are both made of it.
@@ -273,6 +273,38 @@ impl<C: Comparison> TwoArm<C> {
                         self.groups[groups[r]].without_arm += 1;
                         *slot = LEFT_OUT;
                     }
+                }
+            }
+            (DataType::Dictionary(_, _), Some((treatment, control))) => {
+                let Some(keyed) = Keyed::new(arm)? else {
+                    return internal_err!("a dictionary was none: {}", arm.data_type());
+                };
+                // What a label means: its arm, one that is left out, or none.
+                let arms: Vec<Option<u32>> = keyed
+                    .labels
+                    .iter()
+                    .map(|label| match label.as_deref() {
+                        Some(label) if label == treatment => Some(1),
+                        Some(label) if label == control => Some(0),
+                        Some(_) => Some(LEFT_OUT),
+                        None => None,
+                    })
+                    .collect();
+                for (r, slot) in slots.iter_mut().enumerate().filter(|(_, s)| **s != LEFT_OUT) {
+                    let key = keyed.key(r);
+                    *slot = match key.and_then(|key| arms[key]) {
+                        Some(LEFT_OUT) => {
+                            let label = key.and_then(|key| keyed.labels[key].as_deref());
+                            let group = &mut self.groups[groups[r]];
+                            self.found_bytes += label.map_or(0, |label| group.add_found(label));
+                            LEFT_OUT
+                        }
+                        Some(arm) => 2 * *slot + arm,
+                        None => {
+                            self.groups[groups[r]].without_arm += 1;
+                            LEFT_OUT
+                        }
+                    };
                 }
             }
             (_, Some((treatment, control))) => {

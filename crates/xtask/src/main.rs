@@ -9,7 +9,9 @@ usage: cargo x <chore>
 
   docs [--check]       writes sql/functions.md and jobs/schema.json from the code; --check only compares
   golden               makes the expected numbers of tests/golden again (needs python3)
-  peers [ROWS]         Gosset, DuckDB and Polars on one generated file of 1,000,000 rows (needs python3)";
+  calibrate bootstrap [EXPERIMENTS [LARGEST_N]]
+                       coverage of the bootstrap's intervals by simulation, into sql/bootstrap.md
+  peers [ROWS]         Gosset beside DuckDB, Polars and numpy on one generated file of 1,000,000 rows (needs python3)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
         ["docs"] => docs(false),
         ["docs", "--check"] => docs(true),
         ["golden"] => golden(),
+        ["calibrate", "bootstrap", ref numbers @ ..] => calibrate(numbers),
         ["peers"] => peers("1000000"),
         ["peers", rows] => peers(rows),
         _ => Err(USAGE.to_owned()),
@@ -83,6 +86,31 @@ fn golden() -> Result<(), String> {
         run(Command::new(&python).arg(&script))?;
     }
     Ok(())
+}
+
+/// What stands around a generated table.
+const TABLE: (&str, &str) = ("<!-- cargo x calibrate bootstrap -->\n", "<!-- end -->\n");
+
+fn calibrate(numbers: &[&str]) -> Result<(), String> {
+    let output = cargo()
+        .args(["run", "--workspace", "--quiet", "--example", "calibrate", "--"])
+        .args(numbers)
+        .current_dir(root())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|e| format!("failed to start cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("the simulation ended with {}", output.status));
+    }
+    let file = root().join("sql/bootstrap.md");
+    let shown = |e: std::io::Error| format!("{}: {e}", file.display());
+    let page = std::fs::read_to_string(&file).map_err(shown)?;
+    let start = page.find(TABLE.0).ok_or("sql/bootstrap.md has no place for the table")?;
+    let start = start + TABLE.0.len();
+    let end = page.find(TABLE.1).ok_or("sql/bootstrap.md has no end of the table")?;
+    let table = String::from_utf8_lossy(&output.stdout);
+    let page = format!("{}\n{table}\n{}", &page[..start], &page[end..]);
+    std::fs::write(&file, page).map_err(shown)
 }
 
 fn peers(rows: &str) -> Result<(), String> {

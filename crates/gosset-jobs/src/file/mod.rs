@@ -290,6 +290,8 @@ pub enum Interval {
     Percentile,
     Basic,
     Normal,
+    Studentized,
+    Bca,
 }
 
 /// `[estimators.lin]`

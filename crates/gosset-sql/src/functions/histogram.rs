@@ -23,9 +23,9 @@ use crate::summarize::summary_of_columns;
 
 pub(super) const RELATIVE_ERROR: &[OptionSpec] = &[OptionSpec {
     name: "relative_error",
-    values: OptionValues::Between(1e-4, 0.1),
+    values: OptionValues::ZeroOrBetween(1e-4, 0.1),
     default: "0.001",
-    doc: "how far a value may be from the middle of its bin, relatively, once there are more than 2048 distinct values",
+    doc: "how far a value may be from the middle of its bin, relatively, once there are more than 2048 distinct values; 0 keeps every value",
 }];
 
 pub(super) const LAW: &[OptionSpec] = &[OptionSpec {

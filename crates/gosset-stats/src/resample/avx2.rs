@@ -42,32 +42,52 @@ impl Avx2 {
     }
 }
 
+/// The sums of one place stay in registers as long as its units follow each other.
 #[target_feature(enable = "avx2")]
 fn scatter(tile: &Tile, places: &[u32], sums: &mut [u16]) {
     let sums = sums.as_chunks_mut::<TILE_REPLICATES>().0;
     let low = _mm256_set1_epi16(255);
+    let Some(&first) = places.first() else { return };
+    let mut current = first;
+    let mut held = load_words(&sums[current as usize]);
     for (row, pair) in tile.0.iter().zip(places.chunks(2)) {
         let [left, right] = row.as_chunks::<32>().0 else { unreachable!("a row has 64 bytes") };
         let (left, right) = (load(left), load(right));
-        let first = &mut sums[pair[0] as usize];
-        add_words(first, _mm256_and_si256(left, low), _mm256_and_si256(right, low));
-        if let Some(&second) = pair.get(1) {
-            let second = &mut sums[second as usize];
-            add_words(second, _mm256_srli_epi16::<8>(left), _mm256_srli_epi16::<8>(right));
+        if pair[0] != current {
+            store_words(&mut sums[current as usize], held);
+            current = pair[0];
+            held = load_words(&sums[current as usize]);
         }
+        held[0] = _mm256_add_epi16(held[0], _mm256_and_si256(left, low));
+        held[1] = _mm256_add_epi16(held[1], _mm256_and_si256(right, low));
+        let Some(&second) = pair.get(1) else { break };
+        if second != current {
+            store_words(&mut sums[current as usize], held);
+            current = second;
+            held = load_words(&sums[current as usize]);
+        }
+        held[0] = _mm256_add_epi16(held[0], _mm256_srli_epi16::<8>(left));
+        held[1] = _mm256_add_epi16(held[1], _mm256_srli_epi16::<8>(right));
     }
+    store_words(&mut sums[current as usize], held);
 }
 
-/// Adds to the two halves of 32 sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_words(sums: &mut [u16; TILE_REPLICATES], left: __m256i, right: __m256i) {
+fn load_words(sums: &[u16; TILE_REPLICATES]) -> [__m256i; 2] {
+    let place = sums.as_ptr().cast::<__m256i>();
+    // SAFETY: 32 sums of two bytes are the 64 bytes that are read.
+    unsafe { [_mm256_loadu_si256(place), _mm256_loadu_si256(place.add(1))] }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_words(sums: &mut [u16; TILE_REPLICATES], [left, right]: [__m256i; 2]) {
     let place = sums.as_mut_ptr().cast::<__m256i>();
-    // SAFETY: 32 sums of two bytes are the 64 bytes that are read and written.
+    // SAFETY: 32 sums of two bytes are the 64 bytes that are written.
     unsafe {
-        _mm256_storeu_si256(place, _mm256_add_epi16(_mm256_loadu_si256(place), left));
-        let place = place.add(1);
-        _mm256_storeu_si256(place, _mm256_add_epi16(_mm256_loadu_si256(place), right));
+        _mm256_storeu_si256(place, left);
+        _mm256_storeu_si256(place.add(1), right);
     }
 }
 

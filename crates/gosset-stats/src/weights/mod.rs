@@ -171,6 +171,11 @@ pub(crate) fn round_keys() -> &'static [[u8; 16]] {
     &ROUND_KEYS[1..]
 }
 
+/// The random block of a seed, the upper half of a unit's hash and a counter: what all weights are made of.
+pub fn block(seed: u64, key: u64, counter: u64) -> [u8; 16] {
+    portable::random(portable::whitening(seed, SEED_MARK), key, counter)
+}
+
 /// What draws Poisson weights on this processor.
 pub fn kernel() -> &'static str {
     Engine::best().name()

@@ -19,12 +19,17 @@ pub(super) fn fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
 /// The weights of replicates from `16·pair` on.
 fn fill_from(whitening: [u8; 16], key: u64, pair: u64, out: &mut [u8]) {
     for (pair, weights) in (pair..).zip(out.chunks_mut(16)) {
-        let high = rounds(xor(block(key, 2 * pair), whitening));
-        let low = rounds(xor(block(key, 2 * pair + 1), whitening));
+        let high = random(whitening, key, 2 * pair);
+        let low = random(whitening, key, 2 * pair + 1);
         for (out, (&high, &low)) in weights.iter_mut().zip(high.iter().zip(&low)) {
             *out = weight(high, low);
         }
     }
+}
+
+/// A random block.
+pub(super) fn random(whitening: [u8; 16], key: u64, counter: u64) -> [u8; 16] {
+    rounds(xor(block(key, counter), whitening))
 }
 
 /// Two rows of a tile for every four units.

@@ -20,15 +20,19 @@ use weighted::Weighted;
 const MAX_PAIRS: usize = 64;
 
 /// Rows that are collected before they are weighted.
-const MAX_WAITING: usize = 1 << 14;
+const MAX_WAITING: usize = 1 << 16;
 
 /// The most rows of one bin whose weights are counted.
 const MAX_BIN_ROWS: u64 = 1 << 31;
 
+/// Bits of the mantissa of a double: no two values share a bin.
+const EXACT: u32 = 52;
+
 /// What a histogram keeps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HistogramOptions {
-    /// How far a value may be from the middle of its bin, relatively, once there are many distinct values.
+    /// How far a value may be from the middle of its bin, relatively, once there are many distinct values; 0 keeps every
+    /// value as it is, however many there are.
     pub relative_error: f64,
     /// How units are resampled; `None` where rows are units and no weights are kept.
     pub resampling: Option<Resampling>,
@@ -43,9 +47,12 @@ impl Default for HistogramOptions {
 impl HistogramOptions {
     /// Bits of the mantissa that tell bins apart: a bin is at most `2^-bits` of its values wide.
     fn precision(&self) -> Result<u32> {
+        if self.relative_error == 0.0 {
+            return Ok(EXACT);
+        }
         if !(1e-4..=0.1).contains(&self.relative_error) {
             return Err(Error::Invalid(format!(
-                "relative_error must be from 0.0001 to 0.1; found {}",
+                "relative_error must be 0, or from 0.0001 to 0.1; found {}",
                 self.relative_error
             )));
         }
@@ -172,7 +179,7 @@ impl Histogram {
     /// The summary of no rows.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a relative error that is not from 0.0001 to 0.1, for replicates as [`Resampling::check`],
+    /// [`Error::Invalid`] for a relative error that is neither 0 nor from 0.0001 to 0.1, for replicates as [`Resampling::check`],
     /// and for more than one column.
     pub fn new(columns: Columns, options: &HistogramOptions) -> Result<Self> {
         if columns.len() != 1 {
@@ -209,7 +216,7 @@ impl Histogram {
             Content::Pairs(_) => false,
             Content::Weighted(weighted) => weighted.grid.is_coarse(),
         };
-        if coarse { 0.5f64.powi(self.precision as i32 + 1) } else { 0.0 }
+        if coarse { error_of(self.precision) } else { 0.0 }
     }
 
     /// Rows counted, with those that are not finite.
@@ -309,17 +316,21 @@ impl Histogram {
     }
 }
 
+/// The relative error of bins that are told apart by so many bits.
+fn error_of(precision: u32) -> f64 {
+    if precision == EXACT { 0.0 } else { 0.5f64.powi(precision as i32 + 1) }
+}
+
 fn check_same(
     mine: (&Columns, u32, Option<Resampling>),
     theirs: (&Columns, u32, Option<Resampling>),
 ) -> Result<()> {
     mine.0.check_same(theirs.0)?;
     if mine.1 != theirs.1 {
-        let error = |precision: u32| 0.5f64.powi(precision as i32 + 1);
         return Err(Error::Mismatch(format!(
             "histograms of different relative errors do not merge: expected {}, found {}",
-            error(mine.1),
-            error(theirs.1)
+            error_of(mine.1),
+            error_of(theirs.1)
         )));
     }
     if mine.2 == theirs.2 {
@@ -401,10 +412,11 @@ impl Summary for Histogram {
                 Some(Resampling { law, replicates, seed, ..Resampling::default() })
             }
         };
-        if !(2..=14).contains(&precision) {
+        if !(2..=14).contains(&precision) && precision != EXACT {
             return Err(damaged("has no known precision"));
         }
-        let relative_error = 0.5f64.powi(precision as i32 + 1).max(1e-4);
+        // Half of the width of a bin may be a little below the least error that can be asked for.
+        let relative_error = if precision == EXACT { 0.0 } else { error_of(precision).max(1e-4) };
         let options = HistogramOptions { relative_error, resampling };
         let mut summary =
             Self::new(columns, &options).map_err(|e| Error::Damaged(e.to_string()))?;

@@ -8,7 +8,7 @@ use crate::weights::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Weights, key
 use crate::{Error, Result};
 
 /// Rows that are weighted together.
-const BLOCK: usize = 4096;
+const BLOCK: usize = 1 << 15;
 
 /// The weights of the bins of a grid.
 #[derive(Debug, Clone)]
@@ -77,33 +77,66 @@ impl Weighted {
     pub(super) fn add(&mut self, rows: &[(u128, f64)], resampling: &Resampling) {
         let weights = Weights::new(resampling.law, resampling.seed);
         let most = u32::from(u16::MAX) / u32::from(resampling.law.largest());
-        let scatter = Scatter::detect();
-        let mut tile = Box::new(Tile::new());
-        for rows in rows.chunks(BLOCK.min(most as usize)) {
+        for rows in rows.chunks(BLOCK) {
             let mut places = Vec::with_capacity(rows.len());
             for &(_, x) in rows {
                 let place = self.place(x, 1, &mut places);
                 places.push(place);
             }
             self.make_room();
-            for &place in &places {
-                self.waiting[place as usize] += 1;
+            let mut counts = vec![0; self.waiting.len()];
+            places.iter().for_each(|&place| counts[place as usize] += 1);
+            if counts.iter().all(|&count| count <= most) {
+                self.add_placed(rows, &places, &counts, most, &weights);
+                continue;
             }
-            for &place in &places {
-                if self.waiting[place as usize] > most {
-                    // What is there from blocks before is taken; the rows of this one fit.
-                    let block = places.iter().filter(|&&p| p == place).count() as u32;
-                    self.flush(place as usize);
-                    self.waiting[place as usize] = block;
-                }
+            // More rows of one value than its narrow sums hold.
+            for (rows, places) in rows.chunks(most as usize).zip(places.chunks(most as usize)) {
+                counts.fill(0);
+                places.iter().for_each(|&place| counts[place as usize] += 1);
+                self.add_placed(rows, places, &counts, most, &weights);
             }
-            let mut keys: Vec<u64> = rows.iter().map(|&(unit, _)| key_of(unit)).collect();
-            keys.resize(rows.len().next_multiple_of(4), 0);
-            for (t, narrow) in self.narrow.iter_mut().enumerate() {
-                for (keys, places) in keys.chunks(TILE_UNITS).zip(places.chunks(TILE_UNITS)) {
-                    weights.tile(keys, t as u64, &mut tile);
-                    scatter.add(&tile, places, narrow);
-                }
+        }
+    }
+
+    /// Adds rows whose bins are known, at most `most` of each.
+    fn add_placed(
+        &mut self,
+        rows: &[(u128, f64)],
+        places: &[u32],
+        counts: &[u32],
+        most: u32,
+        weights: &Weights,
+    ) {
+        for (bin, &count) in counts.iter().enumerate() {
+            if self.waiting[bin] + count > most {
+                self.flush(bin);
+            }
+            self.waiting[bin] += count;
+        }
+        // In the order of bins, so that those of one bin are added in registers.
+        let mut next = 0;
+        let mut starts: Vec<u32> = counts
+            .iter()
+            .map(|count| {
+                next += count;
+                next - count
+            })
+            .collect();
+        let mut keys = vec![0; rows.len().next_multiple_of(4)];
+        let mut sorted = vec![0; rows.len()];
+        for (&(unit, _), &place) in rows.iter().zip(places) {
+            let at = &mut starts[place as usize];
+            keys[*at as usize] = key_of(unit);
+            sorted[*at as usize] = place;
+            *at += 1;
+        }
+        let scatter = Scatter::detect();
+        let mut tile = Box::new(Tile::new());
+        for (t, narrow) in self.narrow.iter_mut().enumerate() {
+            for (keys, places) in keys.chunks(TILE_UNITS).zip(sorted.chunks(TILE_UNITS)) {
+                weights.tile(keys, t as u64, &mut tile);
+                scatter.add(&tile, places, narrow);
             }
         }
     }

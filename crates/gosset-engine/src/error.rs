@@ -180,10 +180,21 @@ fn of_exhausted(text: &str) -> EngineError {
     // The amount that was asked for stands behind the list of who holds the rest.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.contains("max_temp_directory_size") {
-        EngineError::NoSpace(text)
-    } else {
-        EngineError::MemoryLimit(text)
+        return EngineError::NoSpace(text);
     }
+    let after = |start: &str, end: &str| {
+        let (_, rest) = text.split_once(start)?;
+        Some(rest.split(end).next().unwrap_or(rest).trim().to_owned())
+    };
+    // Who holds the rest is told in names of the engine's operators, which nobody can lower.
+    let wanted = after("Failed to allocate additional ", " for ");
+    EngineError::MemoryLimit(match (wanted, after("pool_size: ", ")")) {
+        (Some(wanted), Some(limit)) => format!(
+            "the memory limit of {limit} is too small: {wanted} more were needed. Raise it, group by less at once, or let a group take less: \
+             fewer replicates or columns, method 'buckets' instead of weights of units, a larger relative_error of histograms"
+        ),
+        _ => text,
+    })
 }
 
 fn of_arrow(error: &ArrowError) -> EngineError {
@@ -374,6 +385,15 @@ mod tests {
         assert!(matches!(EngineError::from(disk), EngineError::NoSpace(_)));
         let memory = DataFusionError::ResourcesExhausted("Failed to allocate 1.0 GB".into());
         assert!(matches!(EngineError::from(memory), EngineError::MemoryLimit(_)));
+        let full = "Additional allocation failed for A with top memory consumers … Error: Failed to allocate additional 1383.0 MB for A \
+            with 0.0 B already allocated for this reservation - 10.0 MB remain available for the total memory pool: fair(pool_size: 20.0 MB)";
+        let told = EngineError::from(DataFusionError::ResourcesExhausted(full.into())).to_string();
+        assert!(
+            told.starts_with(
+                "the memory limit of 20.0 MB is too small: 1383.0 MB more were needed"
+            ),
+            "{told}"
+        );
     }
 
     #[test]

@@ -239,7 +239,7 @@ fn a_small_memory_limit_is_told() {
     let query =
         "SELECT count(*) FROM (SELECT value, count(*) FROM generate_series(1, 1000000) GROUP BY 1)";
     let small = run(&["sql", "--memory-limit", "100KB", "-c", query]);
-    failed(&small, MEMORY, "Failed to allocate");
+    failed(&small, MEMORY, "the memory limit of");
     assert_eq!(small.stdout, "");
 }
 

@@ -190,8 +190,8 @@ fn of_exhausted(text: &str) -> EngineError {
     let wanted = after("Failed to allocate additional ", " for ");
     EngineError::MemoryLimit(match (wanted, after("pool_size: ", ")")) {
         (Some(wanted), Some(limit)) => format!(
-            "the memory limit of {limit} is too small: {wanted} more were needed. Raise it, group by less at once, or let a group take less: \
-             fewer replicates or columns, method 'buckets' instead of weights of units, a larger relative_error of histograms"
+            "the memory limit of {limit} is too small: {wanted} more were needed. Raise it or group by less at once; calls that resample \
+             take less with fewer replicates or columns, by method 'buckets' and with a larger relative_error"
         ),
         _ => text,
     })

@@ -12,8 +12,15 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
     function.options().find(|option| option.name == "replicates")?;
     let options = planner::options_of(function, args).unwrap_or_default();
     let replicates = options.replicates();
-    let default = function.options().find(|option| option.name == "method")?.default;
-    let law = options.word("method").unwrap_or(default.trim_matches('\''));
+    let method = function.options().find(|option| option.name == "method");
+    let Some(default) = method.map(|option| option.default.trim_matches('\'')) else {
+        let bytes = 2 * 8 * replicates as usize * 5;
+        return Some(format!(
+            "{replicates} new assignments of units, about {} per group",
+            size(bytes)
+        ));
+    };
+    let law = options.word("method").unwrap_or(default);
     let outcomes = function.arguments.iter().filter(|a| a.kind == ArgumentKind::Outcome).count();
     let arms = if function.arguments.iter().any(|a| a.kind == ArgumentKind::Arm) { 2 } else { 1 };
     if function.options().any(|option| option.name == "relative_error") {

@@ -216,6 +216,12 @@ def bayesian(unit, replicate, seed, factor):
     return SIXTEENTHS[high << 8 | low]
 
 
+def assignment(unit, replicate, seed, factor):
+    """A unit is assigned with a probability of a tenth, 6554 of 65536."""
+    high, low = sixteen_bits(unit, replicate, seed, SEED_MARK | 3 << 32 | factor << 40)
+    return int((high << 8 | low) < 6554)
+
+
 check_against_fips_197()
 check_law()
 
@@ -252,7 +258,7 @@ if __name__ == "__main__":
             "cases": cases,
         },
     )
-    LAWS = {"poisson": weight, "double_or_nothing": double_or_nothing, "bayesian": bayesian}
+    LAWS = {"poisson": weight, "double_or_nothing": double_or_nothing, "bayesian": bayesian, "assignment": assignment}
     laws = []
     for law, draw in LAWS.items():
         for factor in [0, 1]:

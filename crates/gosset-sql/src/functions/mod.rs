@@ -12,6 +12,7 @@ mod lin;
 mod mann_whitney;
 mod merge_summaries;
 mod moments;
+mod permutation_test;
 mod proportion_test;
 mod quantile;
 mod quantile_effects;
@@ -37,6 +38,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &quantile_effects::QUANTILE_EFFECTS,
     &mann_whitney::MANN_WHITNEY,
     &mann_whitney::KS_TEST,
+    &permutation_test::PERMUTATION_TEST,
     &srm::SRM,
     &moments::MOMENTS,
     &buckets::BUCKETS,

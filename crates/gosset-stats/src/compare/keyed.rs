@@ -7,7 +7,7 @@ use super::effect::{Effect, Inference};
 use super::infer::check_mean_or_ratio;
 use super::ratio::Ratio;
 use crate::exact::ExactSum;
-use crate::summary::{ReplicateTotals, Replicates};
+use crate::summary::{Law, ReplicateTotals, Replicates};
 use crate::{Error, Result};
 
 /// The bootstrap of a difference of means per row, or of ratios of two sums, from stored replicates of units.
@@ -199,6 +199,11 @@ impl Effect {
             )));
         }
         let resampling = t.resampling();
+        if let Law::Assignment(_) = resampling.law {
+            return Err(Error::Invalid(
+                "expected replicates of bootstrap weights, found those of a new assignment".into(),
+            ));
+        }
         let crossed = if resampling.crossed { " crossed" } else { "" };
         let law = resampling.law.name();
         let method = format!("bootstrap{crossed} {law} {}{suffix}", interval.name());

@@ -15,6 +15,7 @@ pub mod effect;
 mod infer;
 mod keyed;
 mod lin;
+mod permutation;
 mod proportion;
 mod quantile;
 mod rank;
@@ -30,6 +31,7 @@ pub use cuped::cuped;
 pub use effect::{Alternative, Effect, Inference, Relative};
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinVcov, lin};
+pub use permutation::permutation_test;
 pub use proportion::{ProportionMethod, proportion_test};
 pub use quantile::{
     QuantileEffect, QuantileOptions, bootstrap_quantile, histogram_quantile, quantile_effects,

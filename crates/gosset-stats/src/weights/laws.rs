@@ -8,31 +8,36 @@ use std::sync::LazyLock;
 use aes::Block;
 use aes::hazmat::{Block8, cipher_round_par};
 
+use crate::summary::{Reader, Writer};
+use crate::{Error, Result};
+
 use super::{
     PoissonWeights, ROUND_KEYS, SEED_MARK, TILE_REPLICATES, TILE_UNITS, Tile, key_of, portable,
 };
 
-/// The law of the weights of a unit: all have mean 1 and variance 1 exactly. The numbers are part of the stored form.
+/// The law of the weights of a unit: those of bootstraps all have mean 1 and variance 1 exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
-#[repr(u8)]
 pub enum Law {
     /// Poisson with mean 1, to 16 bits: 0 to 8 with total variation 3.7e-5. Its third central moment is 1, so that
     /// replicates are as skewed as the estimate.
     #[default]
-    Poisson = 1,
+    Poisson,
     /// 0 or 2 with probability ½ each (Owen and Eckles 2012). The weights are symmetric: good for standard errors,
     /// while percentile intervals do not follow the skewness of the data.
-    DoubleOrNothing = 2,
+    DoubleOrNothing,
     /// Exponential with mean 1, the weights of the Bayesian bootstrap (Rubin 1981): multiples of 1/16 from 0 to
     /// 189/16. The share of `k/16` is the count of `k` in `exponential.in` out of 65536: of the quantiles
     /// `−ln((u + ½)/65536)` rounded to sixteenths, 272 are moved by one step so that mean and variance are 1. Third
     /// central moment 2 (exponential: 2).
-    Bayesian = 3,
+    Bayesian,
+    /// Not weights but a new assignment of every unit: 1 with this probability out of 65536, else 0. For tests by
+    /// randomisation.
+    Assignment(u16),
 }
 
 impl Law {
-    /// Every law.
+    /// Every law of bootstrap weights.
     pub const ALL: [Self; 3] = [Self::Poisson, Self::DoubleOrNothing, Self::Bayesian];
 
     /// Its name.
@@ -41,18 +46,47 @@ impl Law {
             Self::Poisson => "poisson",
             Self::DoubleOrNothing => "double_or_nothing",
             Self::Bayesian => "bayesian",
+            Self::Assignment(_) => "assignment",
         }
     }
 
-    /// The law with this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|law| *law as u8 == number)
+    /// Its number, which is part of the stored form.
+    fn number(self) -> u8 {
+        match self {
+            Self::Poisson => 1,
+            Self::DoubleOrNothing => 2,
+            Self::Bayesian => 3,
+            Self::Assignment(_) => 4,
+        }
+    }
+
+    pub(crate) fn write(self, out: &mut Writer) {
+        out.u8(self.number());
+        if let Self::Assignment(share) = self {
+            out.varint(share.into());
+        }
+    }
+
+    /// Reads what follows the number.
+    pub(crate) fn read(number: u8, bytes: &mut Reader<'_>) -> Result<Self> {
+        match number {
+            1 => Ok(Self::Poisson),
+            2 => Ok(Self::DoubleOrNothing),
+            3 => Ok(Self::Bayesian),
+            4 => match u16::try_from(bytes.varint()?) {
+                Ok(share) if share > 0 => Ok(Self::Assignment(share)),
+                _ => Err(Error::Damaged("the share of an assignment is out of range".into())),
+            },
+            other => {
+                Err(Error::Mismatch(format!("law {other} of weights is not known to this version")))
+            }
+        }
     }
 
     /// Weights are drawn in units of `2^-scale`.
     pub fn scale(self) -> u32 {
         match self {
-            Self::Poisson | Self::DoubleOrNothing => 0,
+            Self::Poisson | Self::DoubleOrNothing | Self::Assignment(_) => 0,
             Self::Bayesian => 4,
         }
     }
@@ -62,6 +96,7 @@ impl Law {
         match self {
             Self::Poisson => 8,
             Self::DoubleOrNothing => 2,
+            Self::Assignment(_) => 1,
             Self::Bayesian => EXPONENTIAL.len() as u16 - 1,
         }
     }
@@ -102,7 +137,9 @@ pub struct Weights(Inner);
 enum Inner {
     Poisson(PoissonWeights),
     DoubleOrNothing(Blocks),
-    Bayesian(Blocks),
+    /// Draws of 16 bits, whose weights are in a table.
+    Draws(Blocks, &'static [u8; 1 << 16]),
+    Assignment(Blocks, u16),
 }
 
 impl Weights {
@@ -113,12 +150,13 @@ impl Weights {
 
     /// The weights of a seed for the `factor`-th of crossed factors, independent of those of the others.
     pub fn of_factor(law: Law, seed: u64, factor: u8) -> Self {
-        let mark = SEED_MARK | u64::from(law as u8 - 1) << 32 | u64::from(factor) << 40;
+        let mark = SEED_MARK | u64::from(law.number() - 1) << 32 | u64::from(factor) << 40;
         let blocks = Blocks { whitening: portable::whitening(seed, mark) };
         Self(match law {
             Law::Poisson => Inner::Poisson(PoissonWeights::marked(seed, mark)),
             Law::DoubleOrNothing => Inner::DoubleOrNothing(blocks),
-            Law::Bayesian => Inner::Bayesian(blocks),
+            Law::Bayesian => Inner::Draws(blocks, &SIXTEENTHS),
+            Law::Assignment(share) => Inner::Assignment(blocks, share),
         })
     }
 
@@ -132,13 +170,11 @@ impl Weights {
                     (0..).zip(out).for_each(|(b, out)| *out = 2 * (bits >> b & 1) as u8);
                 }
             }
-            Inner::Bayesian(blocks) => {
-                for (pair, out) in (0..).zip(out.chunks_mut(16)) {
-                    let [high, low] = [0, 1].map(|half| blocks.one(key_of(unit), 2 * pair + half));
-                    for (out, draw) in out.iter_mut().zip(high.into_iter().zip(low)) {
-                        *out = SIXTEENTHS[usize::from(draw.0) << 8 | usize::from(draw.1)];
-                    }
-                }
+            Inner::Draws(blocks, table) => {
+                blocks.draws(key_of(unit), out, |draw| table[usize::from(draw)]);
+            }
+            Inner::Assignment(blocks, share) => {
+                blocks.draws(key_of(unit), out, |draw| u8::from(draw < share));
             }
         }
     }
@@ -148,7 +184,12 @@ impl Weights {
         match self.0 {
             Inner::Poisson(weights) => weights.tile(keys, t, tile),
             Inner::DoubleOrNothing(blocks) => blocks.coins(keys, t, tile),
-            Inner::Bayesian(blocks) => blocks.sixteenths(keys, t, tile),
+            Inner::Draws(blocks, table) => {
+                blocks.tile_of_draws(keys, t, tile, |draw| table[usize::from(draw)]);
+            }
+            Inner::Assignment(blocks, share) => {
+                blocks.tile_of_draws(keys, t, tile, |draw| u8::from(draw < share));
+            }
         }
     }
 }
@@ -195,20 +236,30 @@ impl Blocks {
         }
     }
 
-    /// Sixteen bits for every replicate: the high bytes of sixteen in a block, and the low ones in the next.
-    fn sixteenths(self, keys: &[u64], t: u64, tile: &mut Tile) {
+    /// The weights of draws of 16 bits, a unit's: the high bytes of sixteen in a block, and the low ones in the next.
+    fn draws(self, key: u64, out: &mut [u8], weight: impl Fn(u16) -> u8) {
+        for (pair, out) in (0..).zip(out.chunks_mut(16)) {
+            let [high, low] = [0, 1].map(|half| self.one(key, 2 * pair + half));
+            for (out, (&high, &low)) in out.iter_mut().zip(high.iter().zip(&low)) {
+                *out = weight(u16::from_le_bytes([low, high]));
+            }
+        }
+    }
+
+    /// As [`draws`](Self::draws), for a tile.
+    #[inline]
+    fn tile_of_draws(self, keys: &[u64], t: u64, tile: &mut Tile, weight: impl Fn(u16) -> u8) {
         assert!(keys.len() <= TILE_UNITS, "a tile has {TILE_UNITS} units, not {}", keys.len());
-        let table = &**SIXTEENTHS;
         for (keys, row) in keys.chunks(2).zip(&mut tile.0) {
             let blocks = self.eight(std::array::from_fn(|i| {
                 (keys.get(i / 4).map_or(0, |k| *k), 4 * t + (i % 4) as u64)
             }));
             for (u, blocks) in blocks.chunks(4).enumerate() {
                 let mut weights = [0; TILE_REPLICATES];
-                for (i, weight) in weights.iter_mut().enumerate() {
+                for (i, drawn) in weights.iter_mut().enumerate() {
                     let pair = 2 * (i / 16);
                     let draw = [blocks[pair + 1][i % 16], blocks[pair][i % 16]];
-                    *weight = table[usize::from(u16::from_le_bytes(draw))];
+                    *drawn = weight(u16::from_le_bytes(draw));
                 }
                 for (place, &replicate) in super::TILE_ORDER.iter().enumerate() {
                     row[2 * place + u] = weights[usize::from(replicate)];
@@ -246,7 +297,7 @@ mod tests {
     fn tiles_hold_the_weights_of_their_units() {
         let hashes: Vec<u128> = (0..64).map(units::integer).collect();
         let keys: Vec<u64> = hashes.iter().map(|&hash| key_of(hash)).collect();
-        for law in Law::ALL {
+        for law in Law::ALL.into_iter().chain([Law::Assignment(6554)]) {
             let weights = Weights::of_factor(law, 3, 1);
             for (count, t) in [(64, 0), (64, 31), (12, 1), (4, 3124), (0, 2)] {
                 let mut tile = Tile::new();
@@ -277,7 +328,8 @@ mod tests {
         let golden: serde_json::Value = serde_json::from_str(golden).expect("a golden file");
         for case in golden["cases"].as_array().expect("cases") {
             let text = |name: &str| case[name].as_str().expect(name);
-            let law = Law::ALL.into_iter().find(|law| law.name() == text("law")).expect("a law");
+            let all = Law::ALL.into_iter().chain([Law::Assignment(6554)]);
+            let law = all.into_iter().find(|law| law.name() == text("law")).expect("a law");
             let hash = u128::from_str_radix(text("hash"), 16).expect("a hash");
             let factor = case["factor"].as_u64().expect("a factor") as u8;
             let seed = text("seed").parse().expect("a seed");

@@ -371,7 +371,7 @@ impl Summary for Histogram {
         match &self.resampling {
             None => out.u8(0),
             Some(resampling) => {
-                out.u8(resampling.law as u8);
+                resampling.law.write(out);
                 out.varint(resampling.replicates.into());
                 out.varint(resampling.seed);
             }
@@ -404,9 +404,7 @@ impl Summary for Histogram {
         let resampling = match bytes.u8()? {
             0 => None,
             number => {
-                let law = super::Law::from_number(number).ok_or_else(|| {
-                    Error::Mismatch(format!("law {number} of weights is not known to this version"))
-                })?;
+                let law = super::Law::read(number, bytes)?;
                 let replicates = u32::try_from(bytes.varint()?).unwrap_or(u32::MAX);
                 let seed = bytes.varint()?;
                 Some(Resampling { law, replicates, seed, ..Resampling::default() })

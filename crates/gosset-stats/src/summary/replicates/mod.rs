@@ -410,7 +410,7 @@ impl Summary for Replicates {
 
     fn write(&self, out: &mut Writer) {
         self.columns.write(out);
-        out.u8(self.resampling.law as u8);
+        self.resampling.law.write(out);
         out.varint(self.resampling.replicates.into());
         out.varint(self.resampling.seed);
         out.u8(self.resampling.crossed.into());
@@ -440,9 +440,7 @@ impl Summary for Replicates {
         let damaged = |what: &str| Error::Damaged(what.into());
         let columns = Columns::read(bytes)?;
         let number = bytes.u8()?;
-        let law = Law::from_number(number).ok_or_else(|| {
-            Error::Mismatch(format!("law {number} of weights is not known to this version"))
-        })?;
+        let law = Law::read(number, bytes)?;
         let replicates = u32::try_from(bytes.varint()?).unwrap_or(u32::MAX);
         let seed = bytes.varint()?;
         let crossed = match bytes.u8()? {

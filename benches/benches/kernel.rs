@@ -65,12 +65,15 @@ fn kernels(c: &mut Criterion) {
                 let mut table =
                     ReplicatesTable::new(of.clone(), resampling).expect("valid resampling");
                 table.resize(1);
+                let mut units = hashes.clone();
                 b.iter(|| {
+                    // Other units every time: rows of one unit are added up before they are weighted.
+                    units.iter_mut().for_each(|unit| *unit = unit.wrapping_add(1 << 70 | 1));
                     table.update(Rows {
                         slots: &slots,
                         columns: &columns,
                         missing: &missing,
-                        units: &hashes,
+                        units: &units,
                     });
                 });
             });

@@ -67,6 +67,10 @@ pub const CALLS: &[(&str, &str)] = &[
     ("histogram", "histogram(y, {relative_error: 0.01})"),
     ("histogram", "histogram(y, name, {replicates: 33, seed: 5})"),
     ("permutation_test", "permutation_test(awkward, arm, name, {replicates: 45, share: 0.3})"),
+    (
+        "bootstrap_means",
+        "bootstrap_means({y: y, awkward: awkward, den: den}, cell, unit, {treatment: 'b', control: 'a', replicates: 35})",
+    ),
     ("srm", "srm(cell, {expected: {a: 1, b: 1, c: 2}})"),
     ("moments", "moments({y: y, awkward: awkward}, gappy, [x, den])"),
     ("moments", "moments(CASE WHEN day = 3 THEN CAST('Infinity' AS DOUBLE) ELSE y END, gappy)"),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Builder, Int64Builder, NullBufferBuilder, StringViewBuilder, StructArray,
+    ArrayRef, Float64Builder, Int64Builder, ListArray, NullBufferBuilder, StringViewBuilder,
+    StructArray,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
 use gosset_stats::Effect;
 
@@ -41,6 +43,18 @@ pub fn effect_fields() -> Fields {
 
 pub(crate) fn effect_type() -> DataType {
     DataType::Struct(effect_fields())
+}
+
+/// A list of structs, for functions with several results in a group.
+pub(crate) fn list_type(fields: Fields) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(fields), true)))
+}
+
+/// Lists of structs: the columns of all of them, and how many structs each list has.
+pub(crate) fn lists(fields: Fields, columns: Vec<ArrayRef>, lengths: Vec<usize>) -> ArrayRef {
+    let field = Arc::new(Field::new_list_field(DataType::Struct(fields.clone()), true));
+    let items = StructArray::new(fields, columns, None);
+    Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), Arc::new(items), None))
 }
 
 /// Effects as an array of structs; `None` is a NULL struct.

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod bootstrap_cuped;
+mod bootstrap_means;
 mod buckets;
 mod clustered_ttest;
 mod cuped;
@@ -34,6 +35,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
     &bootstrap_cuped::BOOTSTRAP_CUPED,
+    &bootstrap_means::BOOTSTRAP_MEANS,
     &quantile::BOOTSTRAP_QUANTILE,
     &quantile_effects::QUANTILE_EFFECTS,
     &mann_whitney::MANN_WHITNEY,

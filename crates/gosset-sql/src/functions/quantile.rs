@@ -11,7 +11,7 @@ use crate::function::{Example, Function, Section};
 use crate::options::{ARMS, INFERENCE, OptionSpec, OptionValues, Options};
 use crate::two_arm::{Comparison, of_summaries, two_arm};
 
-const INTERVAL: &[OptionSpec] = &[OptionSpec {
+pub(super) const INTERVAL: &[OptionSpec] = &[OptionSpec {
     name: "interval",
     values: OptionValues::OneOf(&["percentile", "normal", "basic"]),
     default: "'percentile'",

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, ListArray, StructArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::array::{ArrayRef, Float64Builder};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::error::Result;
 use gosset_stats::compare::{QuantileEffect, QuantileOptions, quantile_effects};
@@ -14,6 +13,7 @@ use super::arguments::{ARM, OPTIONAL_UNIT, Y};
 use super::bootstrap::REPLICATES;
 use super::histogram::{LAW, RELATIVE_ERROR};
 use super::quantile::{REFERENCES, quantile_options};
+use crate::effect::{list_type, lists};
 use crate::function::{AggregateParts, Example, Function, Implementation, Section};
 use crate::input::failed;
 use crate::options::{ARMS, INFERENCE, OptionSpec, OptionValues, Options};
@@ -65,7 +65,7 @@ HAVING count(*) = 19",
     value_version: 1,
     implementation: Implementation::Aggregate(AggregateParts {
         states: states::<Quantiles>,
-        returns: list_type,
+        returns: || list_type(fields()),
     }),
 };
 
@@ -85,14 +85,6 @@ const FIELDS: [&str; 11] = [
 
 fn fields() -> Fields {
     FIELDS.iter().map(|name| Field::new(*name, DataType::Float64, true)).collect()
-}
-
-fn list_field() -> Arc<Field> {
-    Arc::new(Field::new_list_field(DataType::Struct(fields()), true))
-}
-
-fn list_type() -> DataType {
-    DataType::List(list_field())
 }
 
 #[derive(Debug)]
@@ -152,8 +144,6 @@ impl Comparison for Quantiles {
         }
         let columns: Vec<ArrayRef> =
             columns.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef).collect();
-        let items = StructArray::new(fields(), columns, None);
-        let offsets = OffsetBuffer::from_lengths(lengths);
-        Ok(Arc::new(ListArray::new(list_field(), offsets, Arc::new(items), None)))
+        Ok(lists(fields(), columns, lengths))
     }
 }

@@ -44,6 +44,7 @@ pub fn bootstrap_replicates(
     inference: &Inference,
     interval: Interval,
 ) -> Result<Effect> {
+    check_mean_or_ratio(t.columns(), c.columns())?;
     let mut effect = Effect::of_replicates((t, c), inference, interval, "")?;
     let [arm_t, arm_c] = [t, c].map(Arm::of);
     if !effect.set_ratios(&arm_t.ratio, &arm_c.ratio) {
@@ -87,6 +88,7 @@ pub fn bootstrap_cuped_replicates(
     inference: &Inference,
     interval: Interval,
 ) -> Result<Effect> {
+    check_mean_or_ratio(t.columns(), c.columns())?;
     let mut effect = Effect::of_replicates((t, c), inference, interval, " cuped")?;
     let (Some(buckets_t), Some(buckets_c)) = (t.buckets(), c.buckets()) else {
         return Err(Error::Invalid(
@@ -125,7 +127,7 @@ pub fn bootstrap_cuped_replicates(
 
 impl Ends {
     /// Of an interval that takes no more than the replicates.
-    fn of(interval: Interval) -> Result<Self> {
+    pub(super) fn of(interval: Interval) -> Result<Self> {
         match interval {
             Interval::Percentile => Ok(Self::Percentile),
             Interval::Normal => Ok(Self::Normal),
@@ -144,23 +146,28 @@ impl Ends {
 
 /// The totals of an arm.
 #[derive(Debug)]
-struct Arm {
+pub(super) struct Arm {
     column: usize,
     y: ExactSum,
     d: ExactSum,
-    ratio: Ratio,
+    pub(super) ratio: Ratio,
     /// Whether the denominator is the second outcome, not the number of rows.
     of_sums: bool,
 }
 
 impl Arm {
+    /// The mean of the one outcome, or the ratio of the two.
     fn of(arm: &Replicates) -> Self {
-        Self::of_column(arm, 0)
+        Self::new(arm, 0, arm.columns().outcomes() == 2)
     }
 
-    fn of_column(arm: &Replicates, column: usize) -> Self {
+    /// The mean per row of a column.
+    pub(super) fn of_column(arm: &Replicates, column: usize) -> Self {
+        Self::new(arm, column, false)
+    }
+
+    fn new(arm: &Replicates, column: usize, of_sums: bool) -> Self {
         let sum = arm.sum();
-        let of_sums = arm.columns().outcomes() == 2;
         let d = if of_sums { sum.sums[1].clone() } else { ExactSum::from_integer(sum.n.into()) };
         let y = sum.sums[column].clone();
         let ratio = Ratio::of(&y, &d);
@@ -168,7 +175,7 @@ impl Arm {
     }
 
     /// `R* − R` of every replicate, `None` over 0; `None` altogether where a value is not finite.
-    fn shifts(&self, totals: &ReplicateTotals) -> Option<Vec<Option<f64>>> {
+    pub(super) fn shifts(&self, totals: &ReplicateTotals) -> Option<Vec<Option<f64>>> {
         let (y, d) = (Dyadic::of(&self.y)?, Dyadic::of(&self.d)?);
         let sizes = if self.of_sums { &totals.columns[1] } else { &totals.rows };
         let pairs = totals.columns[self.column].iter().zip(sizes);
@@ -184,13 +191,19 @@ impl Arm {
 
 impl Effect {
     /// An effect between replicates, with the counts of their units and rows.
-    fn of_replicates(
+    pub(super) fn of_replicates(
         (t, c): (&Replicates, &Replicates),
         inference: &Inference,
         interval: Interval,
         suffix: &str,
     ) -> Result<Self> {
-        check_mean_or_ratio(t.columns(), c.columns())?;
+        if t.columns() != c.columns() {
+            return Err(Error::Mismatch(format!(
+                "expected two summaries of the same columns, found {} for treatment and {} for control",
+                t.columns(),
+                c.columns()
+            )));
+        }
         if t.resampling() != c.resampling() {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same resampling, found {} for treatment and {} for control",

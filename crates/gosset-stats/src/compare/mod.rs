@@ -22,6 +22,7 @@ mod rank;
 mod ratio;
 mod relative;
 mod resample;
+mod simultaneous;
 mod srm;
 mod ttest;
 
@@ -38,6 +39,7 @@ pub use quantile::{
 };
 pub use rank::{ks_test, mann_whitney};
 pub use ratio::ratio_test;
+pub use simultaneous::{MetricEffect, bootstrap_means};
 pub use srm::{ArmCount, SampleRatio, srm};
 pub use ttest::{Variance, ttest};
 

@@ -7,6 +7,7 @@ use super::bootstrap::{Interval, LEAST_UNITS};
 use super::draws::{Draws, Ends};
 use super::effect::{Effect, Inference};
 use super::infer::check_outcomes;
+use super::simultaneous::{Deviations, bands};
 use crate::summary::{Bin, Histogram, Resampling};
 use crate::{Error, Result, weights};
 
@@ -167,9 +168,8 @@ pub fn quantile_effects(
                 &Ends::Percentile,
                 Draws::new(*estimate, *control, shifts),
             );
-            let draws: Vec<Option<f64>> =
-                t.iter().zip(c).map(|(t, c)| Some((*t)? - (*c)? - estimate)).collect();
-            pairs.push((effect.std_error.filter(|se| *se > 0.0), draws));
+            let draws = t.iter().zip(c).map(|(t, c)| Some((*t)? - (*c)? - estimate)).collect();
+            pairs.push(Deviations { std_error: effect.std_error, draws });
         }
         points.push(QuantileEffect {
             q: one.q,
@@ -185,29 +185,10 @@ pub fn quantile_effects(
             p_adjusted: None,
         });
     }
-    let count = pairs.first().map_or(0, |(_, draws)| draws.len());
-    let mut largest: Vec<f64> = (0..count)
-        .filter_map(|b| {
-            let mut largest: f64 = 0.0;
-            for (std_error, draws) in &pairs {
-                if let Some(std_error) = std_error {
-                    largest = largest.max(draws[b]?.abs() / std_error);
-                }
-            }
-            Some(largest)
-        })
-        .collect();
-    largest.sort_unstable_by(f64::total_cmp);
-    let total = largest.len() as f64 + 1.0;
-    let k = ((1.0 - inference.confidence) * total + 1e-9) as usize;
-    for (point, (std_error, _)) in points.iter_mut().zip(&pairs) {
-        let (Some(estimate), Some(std_error)) = (point.estimate, *std_error) else { continue };
-        let above = largest.len() - largest.partition_point(|&m| m < estimate.abs() / std_error);
-        point.p_adjusted = Some((1.0 + above as f64) / total);
-        if k > 0 {
-            let reach = largest[largest.len() - k] * std_error;
-            (point.band_lower, point.band_upper) = (Some(estimate - reach), Some(estimate + reach));
-        }
+    let estimates: Vec<Option<f64>> = points.iter().map(|point| point.estimate).collect();
+    for (point, band) in points.iter_mut().zip(bands(&estimates, &pairs, inference.confidence)) {
+        (point.band_lower, point.band_upper) = band.ends.unzip();
+        point.p_adjusted = band.p_adjusted;
     }
     Ok(points)
 }

@@ -205,9 +205,9 @@ SIXTEENTHS = [k for k, n in enumerate(exponential_law()) for _ in range(n)]
 
 
 def double_or_nothing(unit, replicate, seed, factor):
-    """One bit of a block of 128."""
-    block_of_bits = draws(unit, replicate // 128, seed, SEED_MARK | 1 << 32 | factor << 40)
-    return 2 * (int.from_bytes(block_of_bits, "little") >> replicate % 128 & 1)
+    """Twice the lowest bit of the high byte of a draw."""
+    high, _ = sixteen_bits(unit, replicate, seed, SEED_MARK | 1 << 32 | factor << 40)
+    return 2 * (high & 1)
 
 
 def bayesian(unit, replicate, seed, factor):

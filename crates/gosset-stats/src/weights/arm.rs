@@ -10,7 +10,7 @@ use std::arch::aarch64::{
 };
 use std::arch::is_aarch64_feature_detected;
 
-use super::{BYTES, ROUND_KEYS, TILE_REPLICATES};
+use super::{BYTES, HIGH, LOW, ROUND_KEYS, TILE_REPLICATES, WEIGHTS};
 
 /// The proof that this processor has AES instructions.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ impl Arm {
         unsafe { fill(whitening, key, out) }
     }
 
-    pub(super) fn tile(
+    pub(super) fn tile<const OF: u8>(
         self,
         whitening: [u8; 16],
         quads: &[[u64; 4]],
@@ -38,7 +38,7 @@ impl Arm {
         rows: &mut [TileRows],
     ) {
         // SAFETY: `self` proves that the features are there.
-        unsafe { tile(whitening, quads, t, rows) }
+        unsafe { tile::<OF>(whitening, quads, t, rows) }
     }
 }
 
@@ -62,13 +62,13 @@ fn block(low: u64, high: u64) -> uint8x16_t {
     load(&(u128::from(high) << 64 | u128::from(low)).to_le_bytes())
 }
 
-/// The weights of four pairs of blocks.
+/// The weights of four pairs of blocks, or their bytes: what is not asked for is not computed.
 ///
 /// An instruction here adds its key before the substitution, where a round of the cipher adds it at the end: the
 /// whitening goes into the first one, and the last key is added by itself.
 #[inline]
 #[target_feature(enable = "neon,aes")]
-fn draw(
+fn draw<const OF: u8>(
     whitening: [u8; 16],
     mut high: [uint8x16_t; 4],
     mut low: [uint8x16_t; 4],
@@ -84,7 +84,12 @@ fn draw(
     let last = load(last);
     let mut weights = high;
     for j in 0..4 {
-        weights[j] = alias(veorq_u8(high[j], last), veorq_u8(low[j], last));
+        let (high, low) = (veorq_u8(high[j], last), veorq_u8(low[j], last));
+        weights[j] = match OF {
+            HIGH => high,
+            LOW => low,
+            _ => alias(high, low),
+        };
     }
     weights
 }
@@ -113,7 +118,7 @@ fn fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
             high[j] = block(key, counter);
             low[j] = block(key, counter + 1);
         }
-        let weights = draw(whitening, high, low);
+        let weights = draw::<WEIGHTS>(whitening, high, low);
         let mut drawn = [0; 64];
         for (bytes, weights) in drawn.as_chunks_mut::<16>().0.iter_mut().zip(weights) {
             store(weights, bytes);
@@ -123,7 +128,7 @@ fn fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
 }
 
 #[target_feature(enable = "neon,aes")]
-fn tile(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
+fn tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
     for half in 0..2 {
         let counter = 4 * t + 2 * half;
         for (keys, rows) in quads.iter().zip(&mut *rows) {
@@ -132,7 +137,7 @@ fn tile(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) 
                 high[j] = block(keys[j], counter);
                 low[j] = block(keys[j], counter + 1);
             }
-            let [a, b, c, d] = draw(whitening, high, low);
+            let [a, b, c, d] = draw::<OF>(whitening, high, low);
             for (row, (first, second)) in rows.iter_mut().zip([(a, b), (c, d)]) {
                 let places = row.as_chunks_mut::<16>().0;
                 store(vzip1q_u8(first, second), &mut places[half as usize]);

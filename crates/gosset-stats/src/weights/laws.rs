@@ -1,19 +1,14 @@
 //! The laws of the weights, and the weights of any of them.
 //!
-//! Draws of laws other than Poisson come from blocks of the same construction under keys of their own. They are made by
-//! one code for all machines, whose rounds use the instructions of the processor where it has them.
+//! Draws of laws other than Poisson come from blocks of the same construction under keys of their own, by the same engines:
+//! these give the bytes of the draws, and what a draw weighs is the same code for all machines.
 
 use std::sync::LazyLock;
-
-use aes::Block;
-use aes::hazmat::{Block8, cipher_round_par};
 
 use crate::summary::{Reader, Writer};
 use crate::{Error, Result};
 
-use super::{
-    PoissonWeights, ROUND_KEYS, SEED_MARK, TILE_REPLICATES, TILE_UNITS, Tile, key_of, portable,
-};
+use super::{Engine, HIGH, LOW, PoissonWeights, SEED_MARK, Tile, key_of, portable};
 
 /// The law of the weights of a unit: those of bootstraps all have mean 1 and variance 1 exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -114,21 +109,6 @@ static SIXTEENTHS: LazyLock<Box<[u8; 1 << 16]>> = LazyLock::new(|| {
     table
 });
 
-/// The bits of a byte as the even bytes of a word, 0 or 2 each.
-const SPREAD: [u128; 256] = {
-    let mut spread = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut bit = 0;
-        while bit < 8 {
-            spread[byte] |= ((byte as u128 >> bit) & 1) << (16 * bit + 1);
-            bit += 1;
-        }
-        byte += 1;
-    }
-    spread
-};
-
 /// The weights of one law and seed, for one of the factors that units are made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights(Inner);
@@ -136,10 +116,19 @@ pub struct Weights(Inner);
 #[derive(Debug, Clone, Copy)]
 enum Inner {
     Poisson(PoissonWeights),
-    DoubleOrNothing(Blocks),
-    /// Draws of 16 bits, whose weights are in a table.
-    Draws(Blocks, &'static [u8; 1 << 16]),
-    Assignment(Blocks, u16),
+    /// Draws of 16 bits and what they weigh.
+    Draws(Draws, Weigh),
+}
+
+/// What a draw weighs.
+#[derive(Debug, Clone, Copy)]
+enum Weigh {
+    /// Twice a bit.
+    Coin,
+    /// By a table.
+    Table(&'static [u8; 1 << 16]),
+    /// Whether it is below.
+    Below(u16),
 }
 
 impl Weights {
@@ -151,12 +140,12 @@ impl Weights {
     /// The weights of a seed for the `factor`-th of crossed factors, independent of those of the others.
     pub fn of_factor(law: Law, seed: u64, factor: u8) -> Self {
         let mark = SEED_MARK | u64::from(law.number() - 1) << 32 | u64::from(factor) << 40;
-        let blocks = Blocks { whitening: portable::whitening(seed, mark) };
+        let draws = Draws { whitening: portable::whitening(seed, mark), engine: Engine::best() };
         Self(match law {
             Law::Poisson => Inner::Poisson(PoissonWeights::marked(seed, mark)),
-            Law::DoubleOrNothing => Inner::DoubleOrNothing(blocks),
-            Law::Bayesian => Inner::Draws(blocks, &SIXTEENTHS),
-            Law::Assignment(share) => Inner::Assignment(blocks, share),
+            Law::DoubleOrNothing => Inner::Draws(draws, Weigh::Coin),
+            Law::Bayesian => Inner::Draws(draws, Weigh::Table(&SIXTEENTHS)),
+            Law::Assignment(share) => Inner::Draws(draws, Weigh::Below(share)),
         })
     }
 
@@ -164,17 +153,10 @@ impl Weights {
     pub fn fill(&self, unit: u128, out: &mut [u8]) {
         match self.0 {
             Inner::Poisson(weights) => weights.fill(unit, out),
-            Inner::DoubleOrNothing(blocks) => {
-                for (counter, out) in (0..).zip(out.chunks_mut(128)) {
-                    let bits = u128::from_le_bytes(blocks.one(key_of(unit), counter));
-                    (0..).zip(out).for_each(|(b, out)| *out = 2 * (bits >> b & 1) as u8);
-                }
-            }
-            Inner::Draws(blocks, table) => {
-                blocks.draws(key_of(unit), out, |draw| table[usize::from(draw)]);
-            }
-            Inner::Assignment(blocks, share) => {
-                blocks.draws(key_of(unit), out, |draw| u8::from(draw < share));
+            Inner::Draws(draws, weigh) => {
+                let mut low = vec![0; out.len()];
+                portable::draws(draws.whitening, key_of(unit), out, &mut low);
+                weigh.all(out, &low);
             }
         }
     }
@@ -183,88 +165,40 @@ impl Weights {
     pub(crate) fn tile(&self, keys: &[u64], t: u64, tile: &mut Tile) {
         match self.0 {
             Inner::Poisson(weights) => weights.tile(keys, t, tile),
-            Inner::DoubleOrNothing(blocks) => blocks.coins(keys, t, tile),
-            Inner::Draws(blocks, table) => {
-                blocks.tile_of_draws(keys, t, tile, |draw| table[usize::from(draw)]);
-            }
-            Inner::Assignment(blocks, share) => {
-                blocks.tile_of_draws(keys, t, tile, |draw| u8::from(draw < share));
+            Inner::Draws(Draws { whitening, engine }, weigh) => {
+                let mut low = Tile::new();
+                engine.tile::<HIGH>(whitening, keys, t, tile);
+                if !matches!(weigh, Weigh::Coin) {
+                    engine.tile::<LOW>(whitening, keys, t, &mut low);
+                }
+                for (row, low) in tile.0.iter_mut().zip(&low.0).take(keys.len() / 2) {
+                    weigh.all(row, low);
+                }
             }
         }
     }
 }
 
-/// Random blocks of units.
+/// Random draws of units.
 #[derive(Debug, Clone, Copy)]
-struct Blocks {
+struct Draws {
     whitening: [u8; 16],
+    engine: Engine,
 }
 
-impl Blocks {
-    fn one(self, key: u64, counter: u64) -> [u8; 16] {
-        self.eight([(key, counter); 8])[0]
-    }
-
-    /// The blocks of eight keys and counters.
-    fn eight(self, places: [(u64, u64); 8]) -> [[u8; 16]; 8] {
-        let whitening = u128::from_le_bytes(self.whitening);
-        let mut blocks = Block8::from_fn(|i| {
-            let (key, counter) = places[i];
-            let block = u128::from(counter) << 64 | u128::from(key);
-            Block::from((block ^ whitening).to_le_bytes())
-        });
-        for key in &ROUND_KEYS[1..] {
-            cipher_round_par(&mut blocks, &Block8::from_fn(|_| Block::from(*key)));
-        }
-        std::array::from_fn(|i| blocks[i].into())
-    }
-
-    /// A bit for every replicate: a block has those of four tiles.
-    fn coins(self, keys: &[u64], t: u64, tile: &mut Tile) {
-        assert!(keys.len() <= TILE_UNITS, "a tile has {TILE_UNITS} units, not {}", keys.len());
-        let start = 4 * (t % 4) as usize;
-        for (keys, rows) in keys.chunks(8).zip(tile.0.chunks_mut(4)) {
-            let blocks =
-                self.eight(std::array::from_fn(|u| (keys.get(u).map_or(0, |k| *k), t / 4)));
-            for (pair, row) in blocks.chunks(2).zip(rows).take(keys.len() / 2) {
-                // The eights of a row, see `TILE_ORDER`.
-                for (eight, out) in [0, 2, 1, 3].into_iter().zip(row.as_chunks_mut::<16>().0) {
-                    let [even, odd] = [0, 1].map(|u| SPREAD[usize::from(pair[u][start + eight])]);
-                    *out = (even | odd << 8).to_le_bytes();
-                }
-            }
-        }
-    }
-
-    /// The weights of draws of 16 bits, a unit's: the high bytes of sixteen in a block, and the low ones in the next.
-    fn draws(self, key: u64, out: &mut [u8], weight: impl Fn(u16) -> u8) {
-        for (pair, out) in (0..).zip(out.chunks_mut(16)) {
-            let [high, low] = [0, 1].map(|half| self.one(key, 2 * pair + half));
-            for (out, (&high, &low)) in out.iter_mut().zip(high.iter().zip(&low)) {
-                *out = weight(u16::from_le_bytes([low, high]));
-            }
-        }
-    }
-
-    /// As [`draws`](Self::draws), for a tile.
+impl Weigh {
+    /// The weights in place of the high bytes of their draws.
     #[inline]
-    fn tile_of_draws(self, keys: &[u64], t: u64, tile: &mut Tile, weight: impl Fn(u16) -> u8) {
-        assert!(keys.len() <= TILE_UNITS, "a tile has {TILE_UNITS} units, not {}", keys.len());
-        for (keys, row) in keys.chunks(2).zip(&mut tile.0) {
-            let blocks = self.eight(std::array::from_fn(|i| {
-                (keys.get(i / 4).map_or(0, |k| *k), 4 * t + (i % 4) as u64)
-            }));
-            for (u, blocks) in blocks.chunks(4).enumerate() {
-                let mut weights = [0; TILE_REPLICATES];
-                for (i, drawn) in weights.iter_mut().enumerate() {
-                    let pair = 2 * (i / 16);
-                    let draw = [blocks[pair + 1][i % 16], blocks[pair][i % 16]];
-                    *drawn = weight(u16::from_le_bytes(draw));
-                }
-                for (place, &replicate) in super::TILE_ORDER.iter().enumerate() {
-                    row[2 * place + u] = weights[usize::from(replicate)];
-                }
-            }
+    fn all(self, high: &mut [u8], low: &[u8]) {
+        let draws = high.iter_mut().zip(low);
+        match self {
+            Self::Coin => high.iter_mut().for_each(|high| *high = (*high & 1) << 1),
+            Self::Table(table) => draws.for_each(|(high, &low)| {
+                *high = table[usize::from(u16::from_le_bytes([low, *high]))];
+            }),
+            Self::Below(share) => draws.for_each(|(high, &low)| {
+                *high = u8::from(u16::from_le_bytes([low, *high]) < share);
+            }),
         }
     }
 }
@@ -273,7 +207,7 @@ impl Blocks {
 mod tests {
     use super::*;
     use crate::units;
-    use crate::weights::TILE_ORDER;
+    use crate::weights::{TILE_ORDER, TILE_REPLICATES};
 
     #[test]
     fn the_exponential_law_has_mean_and_variance_one() {

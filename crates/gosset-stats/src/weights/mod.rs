@@ -121,6 +121,11 @@ pub(crate) const TILE_ORDER: [u8; TILE_REPLICATES] = {
     order
 };
 
+/// What a tile holds: Poisson weights, or the high or the low bytes of the draws of 16 bits.
+const WEIGHTS: u8 = 0;
+const HIGH: u8 = 1;
+const LOW: u8 = 2;
+
 /// What draws. All of it draws the same.
 #[derive(Debug, Clone, Copy)]
 enum Engine {
@@ -220,18 +225,25 @@ impl PoissonWeights {
     /// Draws the weights of units, at most [`TILE_UNITS`] and a multiple of four, for the `t`-th 32 replicates. The
     /// rows of further units stay as they are.
     pub(crate) fn tile(&self, keys: &[u64], t: u64, tile: &mut Tile) {
+        self.engine.tile::<WEIGHTS>(self.whitening, keys, t, tile);
+    }
+}
+
+impl Engine {
+    /// See [`PoissonWeights::tile`].
+    fn tile<const OF: u8>(self, whitening: [u8; 16], keys: &[u64], t: u64, tile: &mut Tile) {
         assert!(keys.len() <= TILE_UNITS, "a tile has {TILE_UNITS} units, not {}", keys.len());
         let (quads, rest) = keys.as_chunks::<4>();
         assert!(rest.is_empty(), "expected a multiple of four units, found {}", keys.len());
         let rows = &mut tile.0.as_chunks_mut::<2>().0[..quads.len()];
-        match self.engine {
-            Engine::Portable => portable::tile(self.whitening, quads, t, rows),
+        match self {
+            Self::Portable => portable::tile::<OF>(whitening, quads, t, rows),
             #[cfg(target_arch = "x86_64")]
-            Engine::AesNi(aes) => aes.tile(self.whitening, quads, t, rows),
+            Self::AesNi(aes) => aes.tile::<OF>(whitening, quads, t, rows),
             #[cfg(target_arch = "x86_64")]
-            Engine::Vaes(vaes) => vaes.tile(self.whitening, quads, t, rows),
+            Self::Vaes(vaes) => vaes.tile::<OF>(whitening, quads, t, rows),
             #[cfg(target_arch = "aarch64")]
-            Engine::Arm(arm) => arm.tile(self.whitening, quads, t, rows),
+            Self::Arm(arm) => arm.tile::<OF>(whitening, quads, t, rows),
         }
     }
 }

@@ -3,7 +3,7 @@
 use aes::Block;
 use aes::hazmat::cipher_round;
 
-use super::{ROUND_KEYS, TABLE, TILE_ORDER, TILE_REPLICATES};
+use super::{HIGH, LOW, ROUND_KEYS, TABLE, TILE_ORDER, TILE_REPLICATES, WEIGHTS};
 
 /// The constant and the seed's key, which every block starts with; the mark tells laws and factors apart.
 pub(super) fn whitening(seed: u64, mark: u64) -> [u8; 16] {
@@ -13,16 +13,20 @@ pub(super) fn whitening(seed: u64, mark: u64) -> [u8; 16] {
 
 /// The weights of replicates `0..out.len()`.
 pub(super) fn fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
-    fill_from(whitening, key, 0, out);
+    fill_from::<WEIGHTS>(whitening, key, 0, out);
 }
 
-/// The weights of replicates from `16·pair` on.
-fn fill_from(whitening: [u8; 16], key: u64, pair: u64, out: &mut [u8]) {
+/// The weights of replicates from `16·pair` on, or the bytes of their draws.
+fn fill_from<const OF: u8>(whitening: [u8; 16], key: u64, pair: u64, out: &mut [u8]) {
     for (pair, weights) in (pair..).zip(out.chunks_mut(16)) {
         let high = random(whitening, key, 2 * pair);
         let low = random(whitening, key, 2 * pair + 1);
         for (out, (&high, &low)) in weights.iter_mut().zip(high.iter().zip(&low)) {
-            *out = weight(high, low);
+            *out = match OF {
+                HIGH => high,
+                LOW => low,
+                _ => weight(high, low),
+            };
         }
     }
 }
@@ -33,7 +37,7 @@ pub(super) fn random(whitening: [u8; 16], key: u64, counter: u64) -> [u8; 16] {
 }
 
 /// Two rows of a tile for every four units.
-pub(super) fn tile(
+pub(super) fn tile<const OF: u8>(
     whitening: [u8; 16],
     quads: &[[u64; 4]],
     t: u64,
@@ -42,7 +46,7 @@ pub(super) fn tile(
     for (keys, rows) in quads.iter().zip(rows) {
         for (u, &key) in keys.iter().enumerate() {
             let mut weights = [0; TILE_REPLICATES];
-            fill_from(whitening, key, 2 * t, &mut weights);
+            fill_from::<OF>(whitening, key, 2 * t, &mut weights);
             for (place, &replicate) in TILE_ORDER.iter().enumerate() {
                 rows[u / 2][2 * place + u % 2] = weights[usize::from(replicate)];
             }
@@ -55,6 +59,12 @@ pub(super) fn weight(high: u8, low: u8) -> u8 {
     let column = TABLE[usize::from(high >> 4)];
     let draw = u16::from(high & 15) << 8 | u16::from(low);
     if draw < column.threshold { column.base } else { column.alias }
+}
+
+/// The bytes of the draws of replicates `0..high.len()`.
+pub(super) fn draws(whitening: [u8; 16], key: u64, high: &mut [u8], low: &mut [u8]) {
+    fill_from::<HIGH>(whitening, key, 0, high);
+    fill_from::<LOW>(whitening, key, 0, low);
 }
 
 fn block(low: u64, high: u64) -> [u8; 16] {

@@ -16,7 +16,7 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi8, _mm256_xor_si256,
 };
 
-use super::{BYTES, ROUND_KEYS, TILE_REPLICATES};
+use super::{BYTES, HIGH, LOW, ROUND_KEYS, TILE_REPLICATES, WEIGHTS};
 
 /// The proof that this processor has AES instructions (and AVX, for their form with three operands).
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ impl AesNi {
         unsafe { aes_fill(whitening, key, out) }
     }
 
-    pub(super) fn tile(
+    pub(super) fn tile<const OF: u8>(
         self,
         whitening: [u8; 16],
         quads: &[[u64; 4]],
@@ -48,7 +48,7 @@ impl AesNi {
         rows: &mut [TileRows],
     ) {
         // SAFETY: `self` proves that the features are there.
-        unsafe { aes_tile(whitening, quads, t, rows) }
+        unsafe { aes_tile::<OF>(whitening, quads, t, rows) }
     }
 }
 
@@ -63,7 +63,7 @@ impl Vaes {
         unsafe { vaes_fill(whitening, key, out) }
     }
 
-    pub(super) fn tile(
+    pub(super) fn tile<const OF: u8>(
         self,
         whitening: [u8; 16],
         quads: &[[u64; 4]],
@@ -71,7 +71,7 @@ impl Vaes {
         rows: &mut [TileRows],
     ) {
         // SAFETY: `self` proves that the features are there.
-        unsafe { vaes_tile(whitening, quads, t, rows) }
+        unsafe { vaes_tile::<OF>(whitening, quads, t, rows) }
     }
 }
 
@@ -96,10 +96,10 @@ fn counter(whitening: [u8; 16], counter: u64) -> __m128i {
     _mm_xor_si128(load(&whitening), _mm_set_epi64x(counter as i64, 0))
 }
 
-/// The weights of four pairs of blocks.
+/// The weights of four pairs of blocks, or their bytes: what is not asked for is not computed.
 #[inline]
 #[target_feature(enable = "aes,avx")]
-fn aes_draw(mut high: [__m128i; 4], mut low: [__m128i; 4]) -> [__m128i; 4] {
+fn aes_draw<const OF: u8>(mut high: [__m128i; 4], mut low: [__m128i; 4]) -> [__m128i; 4] {
     for key in &ROUND_KEYS[1..] {
         let key = load(key);
         for j in 0..4 {
@@ -109,7 +109,11 @@ fn aes_draw(mut high: [__m128i; 4], mut low: [__m128i; 4]) -> [__m128i; 4] {
     }
     let mut weights = high;
     for j in 0..4 {
-        weights[j] = aes_alias(high[j], low[j]);
+        weights[j] = match OF {
+            HIGH => high[j],
+            LOW => low[j],
+            _ => aes_alias(high[j], low[j]),
+        };
     }
     weights
 }
@@ -142,7 +146,7 @@ fn aes_fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
             high[j] = _mm_xor_si128(start, _mm_set_epi64x(block, 0));
             low[j] = _mm_xor_si128(start, _mm_set_epi64x(block + 1, 0));
         }
-        let weights = aes_draw(high, low);
+        let weights = aes_draw::<WEIGHTS>(high, low);
         let mut drawn = [0; 64];
         for (bytes, weights) in drawn.as_chunks_mut::<16>().0.iter_mut().zip(weights) {
             store(weights, bytes);
@@ -152,7 +156,7 @@ fn aes_fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
 }
 
 #[target_feature(enable = "aes,avx")]
-fn aes_tile(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
+fn aes_tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
     for half in 0..2 {
         let block = 4 * t + 2 * half;
         let (start_high, start_low) = (counter(whitening, block), counter(whitening, block + 1));
@@ -163,7 +167,7 @@ fn aes_tile(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRow
                 high[j] = _mm_xor_si128(high[j], unit);
                 low[j] = _mm_xor_si128(low[j], unit);
             }
-            let [a, b, c, d] = aes_draw(high, low);
+            let [a, b, c, d] = aes_draw::<OF>(high, low);
             for (row, (first, second)) in rows.iter_mut().zip([(a, b), (c, d)]) {
                 let places = row.as_chunks_mut::<16>().0;
                 store(_mm_unpacklo_epi8(first, second), &mut places[half as usize]);
@@ -194,10 +198,10 @@ fn counters(whitening: [u8; 16], counter: u64) -> __m256i {
     _mm256_xor_si256(both(&whitening), _mm256_set_epi64x(second, 0, first, 0))
 }
 
-/// The weights of four pairs of two blocks.
+/// As [`aes_draw`], of four pairs of two blocks.
 #[inline]
 #[target_feature(enable = "avx2,vaes")]
-fn vaes_draw(mut high: [__m256i; 4], mut low: [__m256i; 4]) -> [__m256i; 4] {
+fn vaes_draw<const OF: u8>(mut high: [__m256i; 4], mut low: [__m256i; 4]) -> [__m256i; 4] {
     for key in &ROUND_KEYS[1..] {
         let key = both(key);
         for j in 0..4 {
@@ -207,7 +211,11 @@ fn vaes_draw(mut high: [__m256i; 4], mut low: [__m256i; 4]) -> [__m256i; 4] {
     }
     let mut weights = high;
     for j in 0..4 {
-        weights[j] = vaes_alias(high[j], low[j]);
+        weights[j] = match OF {
+            HIGH => high[j],
+            LOW => low[j],
+            _ => vaes_alias(high[j], low[j]),
+        };
     }
     weights
 }
@@ -238,7 +246,7 @@ fn vaes_fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
             high[j] = _mm256_xor_si256(unit, counters(whitening, block));
             low[j] = _mm256_xor_si256(unit, counters(whitening, block + 1));
         }
-        let weights = vaes_draw(high, low);
+        let weights = vaes_draw::<WEIGHTS>(high, low);
         let mut drawn = [0; 128];
         for (bytes, weights) in drawn.as_chunks_mut::<32>().0.iter_mut().zip(weights) {
             store_both(weights, bytes);
@@ -248,7 +256,7 @@ fn vaes_fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
 }
 
 #[target_feature(enable = "avx2,vaes")]
-fn vaes_tile(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
+fn vaes_tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
     let (start_high, start_low) = (counters(whitening, 4 * t), counters(whitening, 4 * t + 1));
     let low_halves = _mm256_set_epi64x(0, -1, 0, -1);
     for (keys, rows) in quads.iter().zip(rows) {
@@ -259,7 +267,7 @@ fn vaes_tile(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRo
             high[j] = _mm256_xor_si256(high[j], unit);
             low[j] = _mm256_xor_si256(low[j], unit);
         }
-        let [a, b, c, d] = vaes_draw(high, low);
+        let [a, b, c, d] = vaes_draw::<OF>(high, low);
         for (row, (first, second)) in rows.iter_mut().zip([(a, b), (c, d)]) {
             let [left, right] = row.as_chunks_mut::<32>().0 else { unreachable!("two halves") };
             store_both(_mm256_unpacklo_epi8(first, second), left);

@@ -5,6 +5,9 @@ use super::infer::Difference;
 use super::relative;
 use crate::dist::{normal_isf, normal_sf};
 
+/// What is left of a difference of equal sums of doubles, of these sums.
+const ROUNDING: f64 = 1e-12;
+
 /// The replicates that have both means.
 #[derive(Debug)]
 pub(super) struct Draws {
@@ -56,7 +59,10 @@ impl Draws {
                 draws.empty += 1;
                 continue;
             };
-            draws.effects.push(estimate + (shift_t - shift_c));
+            let effect = estimate + (shift_t - shift_c);
+            // On rare events many replicates have no difference at all, and sums in doubles almost none.
+            let scale = estimate.abs() + shift_t.abs() + shift_c.abs();
+            draws.effects.push(if effect.abs() <= ROUNDING * scale { 0.0 } else { effect });
             draws.controls.push(control + shift_c);
             draws.kept.push(b);
         }

@@ -728,6 +728,28 @@ fn crossed_factors_are_both_resampled() {
     assert!(error.expect_err("different").to_string().contains("crossed"));
 }
 
+/// On rare events many replicates of both arms have none: no difference at all, by sums in doubles as by exact ones.
+#[test]
+fn replicates_without_events_have_no_difference() {
+    let arm = |first: i128, n: i128, events: i128| -> Vec<Row> {
+        let y = |i: i128| if i < events { 1.0 } else { 0.0 };
+        (0..n).map(|i| Row { unit: first + i, y: y(i), x: 1.0 }).collect()
+    };
+    let (t, c) = (arm(0, 200, 1), arm(10_000, 1800, 0));
+    let options = BootstrapOptions { replicates: 499, seed: 3, ..BootstrapOptions::default() };
+    let inference = Inference::default();
+    let [of_t, of_c] = [&t, &c].map(|arm| buckets(arm, 4096, Shape::Mean));
+    let of_buckets = bootstrap(&of_t, &of_c, &inference, &options).expect("valid");
+    let [of_t, of_c] = [&t, &c].map(|arm| replicates(arm, Shape::Mean, poisson(499, 3)));
+    let keyed = bootstrap_replicates(&of_t, &of_c, &inference, Interval::Percentile);
+    let keyed = keyed.expect("valid");
+    for e in [of_buckets, keyed] {
+        // A unit is left out of 37 % of the replicates.
+        assert_eq!(e.ci_lower, Some(0.0), "{}", e.method);
+        assert!(e.p_value.expect("defined") > 0.5, "{}: {:?}", e.method, e.p_value);
+    }
+}
+
 /// With rows that are units, kept one by one, the bootstrap adjusts as CUPED of moments does.
 #[test]
 fn the_adjustment_of_units_is_that_of_cuped() {

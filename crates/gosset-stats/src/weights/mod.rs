@@ -291,6 +291,47 @@ mod tests {
         assert!((squares as f64 / n - 2.0).abs() < 5.0 * (11.0 / n).sqrt());
     }
 
+    /// Neighbours in any direction have nothing to do with each other, for keys that are hashed, count up, or differ in high
+    /// bits alone.
+    #[test]
+    fn weights_of_units_replicates_and_seeds_are_independent() {
+        let (units, replicates) = (1000usize, 512);
+        let kinds: [fn(u64) -> u128; 3] = [
+            |i| crate::units::integer(i.into()),
+            |i| u128::from(i) << 64,
+            |i| u128::from(i << 40) << 64,
+        ];
+        for hash in kinds {
+            let drawn = |seed: u64| -> Vec<Vec<f64>> {
+                let weights = PoissonWeights::new(seed);
+                (0..units as u64)
+                    .map(|i| {
+                        let mut row = vec![0; replicates];
+                        weights.fill(hash(i), &mut row);
+                        row.into_iter().map(|w| f64::from(w) - 1.0).collect()
+                    })
+                    .collect()
+            };
+            let (here, there) = (drawn(1), drawn(2));
+            let covariance = |pairs: Vec<(f64, f64)>| {
+                let n = pairs.len() as f64;
+                // A product of two independent weights has variance 1.
+                pairs.iter().map(|(a, b)| a * b).sum::<f64>() / n.sqrt()
+            };
+            let at = |u: usize, b: usize| here[u % units][b % replicates];
+            for (du, db) in [(1, 0), (0, 1), (1, 1), (2, 0), (0, 16), (0, 32), (64, 0), (1, 511)] {
+                let pairs = (0..units)
+                    .flat_map(|u| (0..replicates).map(move |b| (u, b)))
+                    .map(|(u, b)| (at(u, b), at(u + du, b + db)));
+                let z = covariance(pairs.collect());
+                assert!(z.abs() < 5.0, "{du} units and {db} replicates apart: {z}");
+            }
+            let seeds = here.iter().flatten().copied().zip(there.iter().flatten().copied());
+            let z = covariance(seeds.collect());
+            assert!(z.abs() < 5.0, "seeds: {z}");
+        }
+    }
+
     #[test]
     fn every_engine_draws_the_same() {
         for seed in [0, 7, u64::MAX] {

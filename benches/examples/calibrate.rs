@@ -351,7 +351,8 @@ fn main() {
     let first = arguments.next().unwrap_or(0);
     means(experiments, largest, first);
     println!();
-    if first == 0 {
+    // Of some laws alone the means, beyond the last the quantiles.
+    if first == 0 || first > 4 {
         quantiles(experiments, largest);
     }
 }

@@ -98,7 +98,8 @@ impl Effect {
         inference: &Inference,
         method: &str,
     ) -> Result<Self> {
-        check_mean_or_ratio(t.columns(), c.columns())?;
+        let mut effect = Self::of_arms(t, c, inference, method)?;
+        check_mean_or_ratio(t.columns())?;
         if t.buckets() != c.buckets() {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same bucket count, found {} for treatment and {} for control",
@@ -106,17 +107,7 @@ impl Effect {
                 c.buckets()
             )));
         }
-        let mut effect = Self {
-            n_control: c.units(),
-            n_treatment: t.units(),
-            rows_control: c.rows(),
-            rows_treatment: t.rows(),
-            n_dropped: t.dropped() + c.dropped(),
-            ..Self::new(inference, method)?
-        };
-        if effect.n_treatment.is_none() || effect.n_control.is_none() {
-            effect.remark("units are in buckets and not counted");
-        }
+        effect.remark_uncounted("buckets");
         Ok(effect)
     }
 

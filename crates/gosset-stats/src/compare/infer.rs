@@ -4,7 +4,7 @@
 use crate::compare::effect::{Alternative, Effect, Inference};
 use crate::compare::relative;
 use crate::dist::{t_isf, t_sf, t_two_sided};
-use crate::summary::{Columns, Moments};
+use crate::summary::{Buckets, Columns, Histogram, Moments, Replicates};
 use crate::{Error, Result};
 
 /// A difference, treatment − control, with all that is known of its distribution.
@@ -91,6 +91,43 @@ pub(super) fn p_value(alternative: Alternative, statistic: f64, df: f64) -> f64 
     }
 }
 
+/// What a summary counts of an arm.
+pub(super) struct Seen<'a> {
+    columns: &'a Columns,
+    units: Option<u64>,
+    rows: u64,
+    dropped: u64,
+}
+
+impl<'a> From<&'a Moments> for Seen<'a> {
+    fn from(arm: &'a Moments) -> Self {
+        let (units, rows) = (Some(arm.n()), arm.n());
+        Self { columns: arm.columns(), units, rows, dropped: arm.dropped() }
+    }
+}
+
+impl<'a> From<&'a Buckets> for Seen<'a> {
+    fn from(arm: &'a Buckets) -> Self {
+        let (units, rows) = (arm.units(), arm.rows());
+        Self { columns: arm.columns(), units, rows, dropped: arm.dropped() }
+    }
+}
+
+impl<'a> From<&'a Replicates> for Seen<'a> {
+    /// Pairs of two factors are no units.
+    fn from(arm: &'a Replicates) -> Self {
+        let units = if arm.resampling().crossed { None } else { arm.units() };
+        Self { columns: arm.columns(), units, rows: arm.rows(), dropped: arm.dropped() }
+    }
+}
+
+impl<'a> From<&'a Histogram> for Seen<'a> {
+    fn from(arm: &'a Histogram) -> Self {
+        let (units, rows) = (arm.units(), arm.rows());
+        Self { columns: arm.columns(), units, rows, dropped: arm.dropped() }
+    }
+}
+
 impl Effect {
     /// An effect of which no more is known than how it is asked for.
     pub(super) fn new(inference: &Inference, method: &str) -> Result<Self> {
@@ -105,22 +142,43 @@ impl Effect {
         inference: &Inference,
         method: &str,
     ) -> Result<Self> {
-        if t.columns() != c.columns() {
+        let effect = Self::of_arms(t, c, inference, method)?;
+        check_outcomes(t.columns().outcomes(), outcomes)?;
+        Ok(effect)
+    }
+
+    /// An effect between arms of the same columns, with their counts.
+    pub(super) fn of_arms<'a, S>(
+        t: &'a S,
+        c: &'a S,
+        inference: &Inference,
+        method: &str,
+    ) -> Result<Self>
+    where
+        Seen<'a>: From<&'a S>,
+    {
+        let (t, c) = (Seen::from(t), Seen::from(c));
+        if t.columns != c.columns {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same columns, found {} for treatment and {} for control",
-                t.columns(),
-                c.columns()
+                t.columns, c.columns
             )));
         }
-        check_outcomes(t.columns().outcomes(), outcomes)?;
         Ok(Self {
-            n_control: Some(c.n()),
-            n_treatment: Some(t.n()),
-            rows_control: c.n(),
-            rows_treatment: t.n(),
-            n_dropped: t.dropped() + c.dropped(),
+            n_control: c.units,
+            n_treatment: t.units,
+            rows_control: c.rows,
+            rows_treatment: t.rows,
+            n_dropped: t.dropped + c.dropped,
             ..Self::new(inference, method)?
         })
+    }
+
+    /// Says where units are that are not counted.
+    pub(super) fn remark_uncounted(&mut self, place: &str) {
+        if self.n_treatment.is_none() || self.n_control.is_none() {
+            self.remark(format!("units are in {place} and not counted"));
+        }
     }
 
     /// Adds to the note.
@@ -255,14 +313,9 @@ impl Effect {
     }
 }
 
-/// Checks that two arms have the same columns, with one outcome or with numerator and denominator.
-pub(super) fn check_mean_or_ratio(t: &Columns, c: &Columns) -> Result<()> {
-    if t != c {
-        return Err(Error::Mismatch(format!(
-            "expected two summaries of the same columns, found {t} for treatment and {c} for control"
-        )));
-    }
-    let outcomes = t.outcomes();
+/// Checks that there is one outcome, or numerator and denominator.
+pub(super) fn check_mean_or_ratio(columns: &Columns) -> Result<()> {
+    let outcomes = columns.outcomes();
     if outcomes > 2 {
         return Err(Error::Invalid(format!(
             "expected a summary of one outcome, or of numerator and denominator, \

@@ -44,8 +44,8 @@ pub fn bootstrap_replicates(
     inference: &Inference,
     interval: Interval,
 ) -> Result<Effect> {
-    check_mean_or_ratio(t.columns(), c.columns())?;
     let mut effect = Effect::of_replicates((t, c), inference, interval, "")?;
+    check_mean_or_ratio(t.columns())?;
     let [arm_t, arm_c] = [t, c].map(Arm::of);
     if !effect.set_ratios(&arm_t.ratio, &arm_c.ratio) {
         return Ok(effect);
@@ -88,8 +88,8 @@ pub fn bootstrap_cuped_replicates(
     inference: &Inference,
     interval: Interval,
 ) -> Result<Effect> {
-    check_mean_or_ratio(t.columns(), c.columns())?;
     let mut effect = Effect::of_replicates((t, c), inference, interval, " cuped")?;
+    check_mean_or_ratio(t.columns())?;
     let (Some(buckets_t), Some(buckets_c)) = (t.buckets(), c.buckets()) else {
         return Err(Error::Invalid(
             "expected replicates with buckets beside them, which the adjustment takes".into(),
@@ -197,13 +197,6 @@ impl Effect {
         interval: Interval,
         suffix: &str,
     ) -> Result<Self> {
-        if t.columns() != c.columns() {
-            return Err(Error::Mismatch(format!(
-                "expected two summaries of the same columns, found {} for treatment and {} for control",
-                t.columns(),
-                c.columns()
-            )));
-        }
         if t.resampling() != c.resampling() {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same resampling, found {} for treatment and {} for control",
@@ -220,19 +213,11 @@ impl Effect {
         let crossed = if resampling.crossed { " crossed" } else { "" };
         let law = resampling.law.name();
         let method = format!("bootstrap{crossed} {law} {}{suffix}", interval.name());
-        let units = |arm: &Replicates| if resampling.crossed { None } else { arm.units() };
-        let mut effect = Self {
-            n_control: units(c),
-            n_treatment: units(t),
-            rows_control: c.rows(),
-            rows_treatment: t.rows(),
-            n_dropped: t.dropped() + c.dropped(),
-            ..Self::new(inference, &method)?
-        };
+        let mut effect = Self::of_arms(t, c, inference, &method)?;
         if resampling.crossed {
             effect.remark("units are pairs of two factors");
-        } else if effect.n_treatment.is_none() || effect.n_control.is_none() {
-            effect.remark("units are in replicates and not counted");
+        } else {
+            effect.remark_uncounted("replicates");
         }
         Ok(effect)
     }

@@ -40,17 +40,8 @@ pub fn permutation_test(t: &Replicates, c: &Replicates, inference: &Inference) -
     check_outcomes(t.columns().outcomes(), 1)?;
     let mut all = t.clone();
     all.merge(c)?;
-    let mut effect = Effect {
-        n_control: c.units(),
-        n_treatment: t.units(),
-        rows_control: c.rows(),
-        rows_treatment: t.rows(),
-        n_dropped: t.dropped() + c.dropped(),
-        ..Effect::new(inference, "permutation")?
-    };
-    if effect.n_treatment.is_none() || effect.n_control.is_none() {
-        effect.remark("units are in replicates and not counted");
-    }
+    let mut effect = Effect::of_arms(t, c, inference, "permutation")?;
+    effect.remark_uncounted("replicates");
     let mean = |arm: &Replicates| {
         let sum = arm.sum();
         Ratio::of(&sum.sums[0], &ExactSum::from_integer(sum.n.into()))

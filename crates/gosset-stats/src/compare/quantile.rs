@@ -1,8 +1,5 @@
 //! Differences of quantiles.
 
-use aes::Block;
-use aes::hazmat::cipher_round;
-
 use super::bootstrap::{Interval, LEAST_UNITS};
 use super::draws::{Draws, Ends};
 use super::effect::{Effect, Inference};
@@ -67,7 +64,7 @@ pub fn bootstrap_quantile(
     inference: &Inference,
     options: &QuantileOptions,
 ) -> Result<Effect> {
-    let (mut effect, quantiles) = Effect::of_quantiles((t, c), inference, &[options.q], options)?;
+    let (mut effect, pairs) = Effect::of_quantiles((t, c), inference, &[options.q], options)?;
     let ends = match options.interval {
         Interval::Percentile => Ends::Percentile,
         Interval::Basic => Ends::Basic,
@@ -79,15 +76,8 @@ pub fn bootstrap_quantile(
             )));
         }
     };
-    if let Some(pairs) = quantiles {
-        let Pair { estimate, control, t, c } = &pairs[0];
-        let shifts = t.iter().zip(c).map(|(t, c)| {
-            let shift = |replicate: &Option<f64>, value: f64| replicate.map(|r| r - value);
-            (shift(t, control + estimate), shift(c, *control))
-        });
-        // The estimate in full, not the sum of its rounded parts.
-        let draws = Draws::new(*estimate, *control, shifts);
-        effect.infer_draws(inference, &ends, draws);
+    if let Some(pair) = pairs.first() {
+        effect.infer_pair(inference, &ends, pair);
         if effect.std_error == Some(0.0) {
             effect.note = None;
             effect.remark("zero variance: all replicates of the quantile agree");
@@ -153,26 +143,13 @@ pub fn quantile_effects(
     let mut pairs = Vec::with_capacity(grid.len());
     let (empty, all) = Effect::of_quantiles((t, c), inference, grid, options)?;
     for (i, &q) in grid.iter().enumerate() {
-        let one = QuantileOptions { q, interval: Interval::Percentile, ..*options };
         let mut effect = empty.clone();
-        if let Some(all) = &all {
-            let Pair { estimate, control, t, c } = &all[i];
-            effect.mean_control = Some(*control);
-            effect.mean_treatment = Some(control + estimate);
-            let shifts = t
-                .iter()
-                .zip(c)
-                .map(|(t, c)| (t.map(|t| t - (control + estimate)), c.map(|c| c - control)));
-            effect.infer_draws(
-                inference,
-                &Ends::Percentile,
-                Draws::new(*estimate, *control, shifts),
-            );
-            let draws = t.iter().zip(c).map(|(t, c)| Some((*t)? - (*c)? - estimate)).collect();
-            pairs.push(Deviations { std_error: effect.std_error, draws });
+        if let Some(pair) = all.get(i) {
+            effect.infer_pair(inference, &Ends::Percentile, pair);
+            pairs.push(Deviations { std_error: effect.std_error, draws: pair.deviations() });
         }
         points.push(QuantileEffect {
-            q: one.q,
+            q,
             control: effect.mean_control,
             treatment: effect.mean_treatment,
             estimate: effect.estimate,
@@ -193,32 +170,50 @@ pub fn quantile_effects(
     Ok(points)
 }
 
-/// A difference of quantiles with the replicates of both.
+/// Two quantiles with their replicates, of which there are none where there is nothing to infer.
 #[derive(Debug)]
 struct Pair {
-    estimate: f64,
+    treatment: f64,
     control: f64,
     t: Vec<Option<f64>>,
     c: Vec<Option<f64>>,
 }
 
+impl Pair {
+    fn estimate(&self) -> f64 {
+        self.treatment - self.control
+    }
+
+    /// `Δ* − Δ̂` of every replicate.
+    fn deviations(&self) -> Vec<Option<f64>> {
+        let pairs = self.t.iter().zip(&self.c);
+        pairs.map(|(t, c)| Some((*t)? - (*c)? - self.estimate())).collect()
+    }
+}
+
 impl Effect {
-    /// An effect between quantiles with its counts; the quantiles with their replicates unless there is nothing to infer.
+    /// Sets the quantiles of a pair and, if it has replicates, the inference.
+    fn infer_pair(&mut self, inference: &Inference, ends: &Ends, pair: &Pair) {
+        (self.mean_treatment, self.mean_control) = (Some(pair.treatment), Some(pair.control));
+        if pair.t.is_empty() {
+            return self.set_estimate(pair.estimate(), pair.control);
+        }
+        let shifts = pair.t.iter().zip(&pair.c);
+        let shifts =
+            shifts.map(|(t, c)| (t.map(|t| t - pair.treatment), c.map(|c| c - pair.control)));
+        self.infer_draws(inference, ends, Draws::new(pair.estimate(), pair.control, shifts));
+    }
+
+    /// An effect between quantiles with its counts, and the quantiles, of which there are none without rows and where
+    /// values are not finite.
     fn of_quantiles(
         (t, c): (&Histogram, &Histogram),
         inference: &Inference,
         grid: &[f64],
         options: &QuantileOptions,
-    ) -> Result<(Self, Option<Vec<Pair>>)> {
+    ) -> Result<(Self, Vec<Pair>)> {
         check_outcomes(t.columns().len(), 1)?;
         grid.iter().try_for_each(|&q| check_q(q))?;
-        if t.columns() != c.columns() {
-            return Err(Error::Mismatch(format!(
-                "expected two summaries of the same columns, found {} for treatment and {} for control",
-                t.columns(),
-                c.columns()
-            )));
-        }
         if t.resampling() != c.resampling() {
             return Err(Error::Mismatch(
                 "expected two histograms of the same resampling, found others for treatment and control".into(),
@@ -226,53 +221,41 @@ impl Effect {
         }
         let law = t.resampling().map_or("binomial", |r| r.law.name());
         let method = format!("bootstrap quantile {law} {}", options.interval.name());
-        let mut effect = Self {
-            n_control: c.units(),
-            n_treatment: t.units(),
-            rows_control: c.rows(),
-            rows_treatment: t.rows(),
-            n_dropped: t.dropped() + c.dropped(),
-            ..Self::new(inference, &method)?
-        };
-        if effect.n_treatment.is_none() || effect.n_control.is_none() {
-            effect.remark("units are in replicates and not counted");
-        }
+        let mut effect = Self::of_arms(t, c, inference, &method)?;
+        effect.remark_uncounted("replicates");
         let error = t.relative_error().max(c.relative_error());
         if error > 0.0 {
             effect.remark(format!("values are binned to a relative error of {error}"));
         }
         if effect.lacks_rows() {
-            return Ok((effect, None));
+            return Ok((effect, Vec::new()));
         }
         if t.not_finite() + c.not_finite() > 0 {
             effect.set_not_finite();
-            return Ok((effect, None));
+            return Ok((effect, Vec::new()));
         }
-        let [values_t, values_c] = [t, c].map(|arm| {
-            let bins = arm.bins();
-            grid.iter().map(|&q| quantile(&bins, q)).collect::<Vec<f64>>()
-        });
-        (effect.mean_treatment, effect.mean_control) = (Some(values_t[0]), Some(values_c[0]));
         let beyond = |rows: u64| {
             grid.iter().all(|q| q.min(1.0 - q) * rows as f64 >= LEAST_UNITS as f64 / 2.0)
         };
-        if effect.lacks_known_units((t.units(), c.units()), LEAST_UNITS)
-            || !(beyond(t.rows()) && beyond(c.rows()))
-        {
-            effect.set_estimate(values_t[0] - values_c[0], values_c[0]);
-            if effect.note.as_deref().is_none_or(|note| !note.contains("too few units")) {
-                effect.remark("too few rows beyond the quantile for an interval");
-            }
-            return Ok((effect, None));
+        let few_units = effect.lacks_known_units((t.units(), c.units()), LEAST_UNITS);
+        let few_rows = !(few_units || beyond(t.rows()) && beyond(c.rows()));
+        if few_rows {
+            effect.remark("too few rows beyond the quantile for an interval");
         }
-        let replicates_t = replicates(t, grid, options, 1)?;
-        let replicates_c = replicates(c, grid, options, 0)?;
-        let values = values_t.into_iter().zip(values_c);
-        let pairs = values.zip(replicates_t.into_iter().zip(replicates_c));
-        let pairs = pairs
-            .map(|((t, c), (of_t, of_c))| Pair { estimate: t - c, control: c, t: of_t, c: of_c })
-            .collect();
-        Ok((effect, Some(pairs)))
+        let drawn = |arm: &Histogram, number: u64| match few_units || few_rows {
+            true => Ok(vec![Vec::new(); grid.len()]),
+            false => replicates(arm, grid, options, number),
+        };
+        let (drawn_t, drawn_c) = (drawn(t, 1)?, drawn(c, 0)?);
+        let (bins_t, bins_c) = (t.bins(), c.bins());
+        let pairs = grid.iter().zip(drawn_t.into_iter().zip(drawn_c));
+        let pairs = pairs.map(|(&q, (t, c))| Pair {
+            treatment: quantile(&bins_t, q),
+            control: quantile(&bins_c, q),
+            t,
+            c,
+        });
+        Ok((effect, pairs.collect()))
     }
 }
 
@@ -398,13 +381,7 @@ fn order_statistics(
 /// A uniform number in (0, 1), a pure function of seed, arm and replicate. It is the same for every point of a grid: the
 /// replicates of its quantiles are joint, as those of one resample are.
 fn uniform(seed: u64, arm: u64, replicate: u64) -> f64 {
-    let block =
-        |low: u64, high: u64| Block::from((u128::from(high) << 64 | u128::from(low)).to_le_bytes());
-    let mut state = block(seed, arm << 32 | replicate);
-    for key in weights::round_keys() {
-        cipher_round(&mut state, &Block::from(*key));
-    }
-    let bytes: [u8; 16] = state.into();
+    let bytes = weights::scramble(seed, arm << 32 | replicate);
     let [bits, _] = *bytes.as_chunks::<8>().0 else { unreachable!("a block has two halves") };
     ((u64::from_le_bytes(bits) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }

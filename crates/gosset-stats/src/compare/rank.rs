@@ -136,13 +136,7 @@ impl Effect {
         inference: &Inference,
         method: &str,
     ) -> Result<(Self, Option<RowsByValue>)> {
-        if t.columns() != c.columns() {
-            return Err(Error::Mismatch(format!(
-                "expected two summaries of the same columns, found {} for treatment and {} for control",
-                t.columns(),
-                c.columns()
-            )));
-        }
+        let mut effect = Self::of_arms(t, c, inference, method)?;
         if t.resampling().is_some() || c.resampling().is_some() {
             return Err(Error::Invalid(
                 "expected histograms of rows that are units, found histograms of units with weights".into(),
@@ -151,14 +145,6 @@ impl Effect {
         // Arms are compared value by value: a coarse one makes the other coarse.
         let (mut all_t, mut all_c) = (t.clone(), c.clone());
         let (t_bins, c_bins) = Histogram::aligned(&mut all_t, &mut all_c)?;
-        let mut effect = Self {
-            n_control: Some(c.rows()),
-            n_treatment: Some(t.rows()),
-            rows_control: c.rows(),
-            rows_treatment: t.rows(),
-            n_dropped: t.dropped() + c.dropped(),
-            ..Self::new(inference, method)?
-        };
         let error = t.relative_error().max(c.relative_error());
         if error > 0.0 {
             effect.remark(format!("values are binned to a relative error of {error}"));

@@ -171,9 +171,9 @@ impl Engine {
     }
 }
 
-/// The keys of the five rounds.
-pub(crate) fn round_keys() -> &'static [[u8; 16]] {
-    &ROUND_KEYS[1..]
+/// Five rounds of two words, without a key.
+pub(crate) fn scramble(low: u64, high: u64) -> [u8; 16] {
+    portable::random([0; 16], low, high)
 }
 
 /// The random block of a seed, the upper half of a unit's hash and a counter: what all weights are made of.

@@ -157,11 +157,7 @@ impl Weighted {
         self.flush_all();
         for sums in &mut self.sums {
             let old = std::mem::replace(sums, vec![0; bins * TILE_REPLICATES]);
-            for (row, &to) in old.chunks_exact(TILE_REPLICATES).zip(to) {
-                let start = to as usize * TILE_REPLICATES;
-                let target = &mut sums[start..start + TILE_REPLICATES];
-                target.iter_mut().zip(row).for_each(|(a, b)| *a += b);
-            }
+            add_rows(sums, &old, to);
         }
         self.narrow.iter_mut().for_each(|n| *n = vec![0; bins * TILE_REPLICATES]);
         self.waiting = vec![0; bins];
@@ -179,11 +175,7 @@ impl Weighted {
         let mut theirs = other.clone();
         theirs.flush_all();
         for (sums, theirs) in self.sums.iter_mut().zip(&theirs.sums) {
-            for (row, &to) in theirs.chunks_exact(TILE_REPLICATES).zip(&places) {
-                let start = to as usize * TILE_REPLICATES;
-                let target = &mut sums[start..start + TILE_REPLICATES];
-                target.iter_mut().zip(row).for_each(|(a, b)| *a += b);
-            }
+            add_rows(sums, theirs, &places);
         }
     }
 
@@ -253,5 +245,14 @@ impl Weighted {
             }
         }
         if body.is_empty() { Ok(weighted) } else { Err(damaged()) }
+    }
+}
+
+/// Adds the sums of bins to those at their places.
+fn add_rows(sums: &mut [u32], rows: &[u32], places: &[u32]) {
+    for (row, &to) in rows.chunks_exact(TILE_REPLICATES).zip(places) {
+        let start = to as usize * TILE_REPLICATES;
+        let target = &mut sums[start..start + TILE_REPLICATES];
+        target.iter_mut().zip(row).for_each(|(a, b)| *a += b);
     }
 }

@@ -9,7 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
-use gosset_stats::summary::{HistogramOptions, Law, Resampling};
+use gosset_stats::summary::{HistogramOptions, Resampling};
 
 use crate::function::{Argument, ArgumentKind, Function};
 use crate::input;
@@ -107,13 +107,11 @@ impl Call {
     /// How the options and the unit ask for units to be resampled.
     pub(crate) fn resampling(&self, with_buckets: bool) -> Resampling {
         let default = Resampling::default();
-        let law = Law::ALL.into_iter().find(|law| Some(law.name()) == self.options.word("method"));
-        let unit = self.arguments.iter().find(|b| b.argument.kind.is_unit());
         Resampling {
-            law: law.unwrap_or(default.law),
+            law: self.options.law().unwrap_or(default.law),
             replicates: self.options.replicates(),
             seed: self.options.seed(),
-            crossed: unit.is_some_and(|unit| matches!(unit.data_type, DataType::Struct(_))),
+            crossed: crossed(&self.arguments),
             buckets: with_buckets.then(|| self.options.buckets()),
         }
     }
@@ -186,12 +184,15 @@ fn check_arms(function: &Function, arguments: &[Bound], options: &Options) -> Re
     }
 }
 
+/// Whether the unit is a struct of two factors.
+fn crossed(arguments: &[Bound]) -> bool {
+    let is_struct = |b: &Bound| matches!(b.data_type, DataType::Struct(_));
+    arguments.iter().any(|b| b.argument.kind.is_unit() && is_struct(b))
+}
+
 /// Pairs of two crossed factors are resampled one by one: buckets of pairs are no sample of either factor.
 fn check_units(function: &Function, arguments: &[Bound], options: &Options) -> Result<()> {
-    let crossed = arguments
-        .iter()
-        .any(|b| b.argument.kind.is_unit() && matches!(b.data_type, DataType::Struct(_)));
-    let of_buckets = !Law::ALL.iter().any(|law| Some(law.name()) == options.word("method"));
+    let (crossed, of_buckets) = (crossed(arguments), options.law().is_none());
     let has_buckets = function.options().any(|o| o.name == "method" && o.default == "'buckets'");
     if crossed && has_buckets && of_buckets {
         return plan_err!(

@@ -6,7 +6,7 @@ use arrow::array::Array;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
-use gosset_stats::summary::Resampling;
+use gosset_stats::summary::{Law, Resampling};
 use gosset_stats::{Alternative, Inference, Relative};
 
 use crate::function::Function;
@@ -264,6 +264,11 @@ impl Options {
             Some("error") => Missing::Error,
             _ => Missing::Indicator,
         }
+    }
+
+    /// The law of weights that the option `method` names, if it does.
+    pub(crate) fn law(&self) -> Option<Law> {
+        Law::ALL.into_iter().find(|law| Some(law.name()) == self.word("method"))
     }
 
     pub(crate) fn replicates(&self) -> u32 {

@@ -1,6 +1,9 @@
 //! `bootstrap_mean`, `bootstrap_ratio` and `bootstrap_effect`.
 
-use gosset_stats::compare::{BootstrapOptions, Interval, bootstrap, bootstrap_replicates};
+use gosset_stats::compare::{
+    BootstrapOptions, Interval, bootstrap, bootstrap_cuped, bootstrap_cuped_replicates,
+    bootstrap_replicates,
+};
 use gosset_stats::summary::{
     Buckets, Columns, Kind, Replicates, ReplicatesTable, Resampling, Summary, kind_of,
 };
@@ -105,7 +108,7 @@ FROM (
     },
     references: REFERENCES,
     value_version: 1,
-    implementation: by_method::<OfBuckets, OfReplicates>(),
+    implementation: by_method::<false>(),
 };
 
 pub(super) static BOOTSTRAP_RATIO: Function = Function {
@@ -126,7 +129,7 @@ FROM (
     },
     references: REFERENCES,
     value_version: 1,
-    implementation: by_method::<OfBuckets, OfReplicates>(),
+    implementation: by_method::<false>(),
 };
 
 pub(super) static BOOTSTRAP_EFFECT: Function = Function {
@@ -149,42 +152,39 @@ FROM (SELECT bootstrap_effect(t.s, c.s, {seed: 7}) AS e FROM arms t CROSS JOIN a
     },
     references: REFERENCES,
     value_version: 1,
-    implementation: of_summaries::<OfAny<OfBuckets, OfReplicates>>(),
+    implementation: of_summaries::<OfAny<false>>(),
 };
 
 /// The one-call form: of buckets, or of replicates where the option `method` is a law of weights.
-pub(super) const fn by_method<B: Comparison, R: Comparison>() -> Implementation {
-    Implementation::Aggregate(AggregateParts { states: states_of::<B, R>, returns: effect_type })
+pub(super) const fn by_method<const ADJUSTED: bool>() -> Implementation {
+    Implementation::Aggregate(AggregateParts {
+        states: states_of::<ADJUSTED>,
+        returns: effect_type,
+    })
 }
 
-fn states_of<B: Comparison, R: Comparison>(
-    call: &Call,
-) -> datafusion::error::Result<Box<dyn States>> {
-    match call.options.word("method") {
-        None | Some("buckets") => states::<B>(call),
-        Some(_) => states::<R>(call),
+fn states_of<const ADJUSTED: bool>(call: &Call) -> datafusion::error::Result<Box<dyn States>> {
+    match call.options.law() {
+        None => states::<OfBuckets<ADJUSTED>>(call),
+        Some(_) => states::<OfReplicates<ADJUSTED>>(call),
     }
 }
 
 /// The comparison of stored summaries of either kind.
 #[derive(Debug)]
-pub(super) struct OfAny<B, R> {
-    of_buckets: B,
-    of_replicates: R,
+pub(super) struct OfAny<const ADJUSTED: bool> {
+    of_buckets: OfBuckets<ADJUSTED>,
+    of_replicates: OfReplicates<ADJUSTED>,
     replicates: Option<u32>,
     seed: Option<u64>,
     method: Option<&'static str>,
 }
 
-impl<B, R> StoredComparison for OfAny<B, R>
-where
-    B: Comparison<Summary = Buckets>,
-    R: Comparison<Summary = Replicates>,
-{
+impl<const ADJUSTED: bool> StoredComparison for OfAny<ADJUSTED> {
     fn new(options: &Options) -> Self {
         Self {
-            of_buckets: <B as Comparison>::new(options),
-            of_replicates: <R as Comparison>::new(options),
+            of_buckets: Comparison::new(options),
+            of_replicates: Comparison::new(options),
             replicates: options.integer("replicates").map(|b| b as u32),
             seed: options.integer("seed").map(|s| s as u64),
             method: options.word("method"),
@@ -229,40 +229,39 @@ pub(super) fn interval(options: &Options) -> Interval {
     }
 }
 
-/// The bootstrap of buckets that the options ask for.
-pub(super) fn bootstrap_options(options: &Options) -> BootstrapOptions {
-    BootstrapOptions {
-        replicates: options.replicates(),
-        seed: options.seed(),
-        interval: interval(options),
-    }
-}
-
+/// The bootstrap of buckets, adjusted for covariates or not.
 #[derive(Debug)]
-struct OfBuckets {
+pub(super) struct OfBuckets<const ADJUSTED: bool> {
     inference: Inference,
     options: BootstrapOptions,
 }
 
-impl Comparison for OfBuckets {
+impl<const ADJUSTED: bool> Comparison for OfBuckets<ADJUSTED> {
     type Summary = Buckets;
 
     fn new(options: &Options) -> Self {
-        Self { inference: options.inference(), options: bootstrap_options(options) }
+        let of_bootstrap = BootstrapOptions {
+            replicates: options.replicates(),
+            seed: options.seed(),
+            interval: interval(options),
+        };
+        Self { inference: options.inference(), options: of_bootstrap }
     }
 
     fn compare(&self, treatment: &Buckets, control: &Buckets) -> Result<Effect> {
-        bootstrap(treatment, control, &self.inference, &self.options)
+        let compare = if ADJUSTED { bootstrap_cuped } else { bootstrap };
+        compare(treatment, control, &self.inference, &self.options)
     }
 }
 
+/// The bootstrap of weighted units, adjusted for covariates or not.
 #[derive(Debug)]
-struct OfReplicates {
+pub(super) struct OfReplicates<const ADJUSTED: bool> {
     inference: Inference,
     interval: Interval,
 }
 
-impl Comparison for OfReplicates {
+impl<const ADJUSTED: bool> Comparison for OfReplicates<ADJUSTED> {
     type Summary = Replicates;
 
     fn new(options: &Options) -> Self {
@@ -270,10 +269,12 @@ impl Comparison for OfReplicates {
     }
 
     fn compare(&self, treatment: &Replicates, control: &Replicates) -> Result<Effect> {
-        bootstrap_replicates(treatment, control, &self.inference, self.interval)
+        let compare = if ADJUSTED { bootstrap_cuped_replicates } else { bootstrap_replicates };
+        compare(treatment, control, &self.inference, self.interval)
     }
 
     fn table(columns: Columns, call: &Call) -> Result<ReplicatesTable> {
-        ReplicatesTable::new(columns, call.resampling(interval(&call.options) == Interval::Bca))
+        let with_buckets = ADJUSTED || interval(&call.options) == Interval::Bca;
+        ReplicatesTable::new(columns, call.resampling(with_buckets))
     }
 }

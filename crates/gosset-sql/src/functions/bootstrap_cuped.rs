@@ -1,19 +1,10 @@
 //! `bootstrap_cuped` and `bootstrap_cuped_effect`.
 
-use gosset_stats::compare::{
-    BootstrapOptions, Interval, bootstrap_cuped, bootstrap_cuped_replicates,
-};
-use gosset_stats::summary::{Buckets, Columns, Replicates, ReplicatesTable};
-use gosset_stats::{Effect, Inference, Result};
-
 use super::arguments::{ARM, CONTROL, TREATMENT, UNIT, X, Y};
-use super::bootstrap::{
-    INTERVAL, METHOD, OfAny, REPLICATES, bootstrap_options, by_method, interval,
-};
-use crate::call::Call;
+use super::bootstrap::{INTERVAL, METHOD, OfAny, REPLICATES, by_method};
 use crate::function::{Example, Function, Section};
-use crate::options::{ARMS, BUCKETS, INFERENCE, MISSING, Options};
-use crate::two_arm::{Comparison, of_summaries};
+use crate::options::{ARMS, BUCKETS, INFERENCE, MISSING};
+use crate::two_arm::of_summaries;
 
 pub(super) static BOOTSTRAP_CUPED: Function = Function {
     name: "bootstrap_cuped",
@@ -53,7 +44,7 @@ FROM (
         "Deng, A., Xu, Y., Kohavi, R., Walker, T. (2013). Improving the sensitivity of online controlled experiments by utilizing pre-experiment data. WSDM 2013, 123–132. doi:10.1145/2433396.2433413",
     ],
     value_version: 1,
-    implementation: by_method::<OfBuckets, OfReplicates>(),
+    implementation: by_method::<true>(),
 };
 
 pub(super) static BOOTSTRAP_CUPED_EFFECT: Function = Function {
@@ -75,45 +66,5 @@ FROM (SELECT bootstrap_cuped_effect(t.s, c.s, {seed: 7}) AS e FROM arms t CROSS 
     },
     references: &[],
     value_version: 1,
-    implementation: of_summaries::<OfAny<OfBuckets, OfReplicates>>(),
+    implementation: of_summaries::<OfAny<true>>(),
 };
-
-#[derive(Debug)]
-struct OfBuckets {
-    inference: Inference,
-    options: BootstrapOptions,
-}
-
-impl Comparison for OfBuckets {
-    type Summary = Buckets;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference(), options: bootstrap_options(options) }
-    }
-
-    fn compare(&self, treatment: &Buckets, control: &Buckets) -> Result<Effect> {
-        bootstrap_cuped(treatment, control, &self.inference, &self.options)
-    }
-}
-
-#[derive(Debug)]
-struct OfReplicates {
-    inference: Inference,
-    interval: Interval,
-}
-
-impl Comparison for OfReplicates {
-    type Summary = Replicates;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference(), interval: interval(options) }
-    }
-
-    fn compare(&self, treatment: &Replicates, control: &Replicates) -> Result<Effect> {
-        bootstrap_cuped_replicates(treatment, control, &self.inference, self.interval)
-    }
-
-    fn table(columns: Columns, call: &Call) -> Result<ReplicatesTable> {
-        ReplicatesTable::new(columns, call.resampling(true))
-    }
-}

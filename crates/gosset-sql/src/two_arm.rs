@@ -38,10 +38,49 @@ pub(crate) trait Comparison: Debug + Send + Sync + 'static {
         control: &Self::Summary,
     ) -> gosset_stats::Result<Effect>;
 
-    /// The results of groups: effects, unless the comparison gives something else.
+    /// The empty table that a call of the one-call form asks for.
+    fn table(
+        columns: Columns,
+        call: &Call,
+    ) -> gosset_stats::Result<<Self::Summary as SqlSummary>::Table> {
+        Self::Summary::table(columns, call)
+    }
+}
+
+/// What a two-arm function makes of the arms of its groups: the effects of a comparison, or results of its own.
+pub(crate) trait Results: Debug + Send + Sync + 'static {
+    /// What it compares two of.
+    type Summary: SqlSummary;
+
+    /// What the options ask for.
+    fn new(options: &Options) -> Self;
+
+    /// The results of groups.
     fn results(
         &self,
         arms: &mut dyn Iterator<Item = Result<Arms<Self::Summary>>>,
+        function: &Function,
+    ) -> Result<ArrayRef>;
+
+    /// The empty table that a call asks for.
+    fn table(
+        columns: Columns,
+        call: &Call,
+    ) -> gosset_stats::Result<<Self::Summary as SqlSummary>::Table> {
+        Self::Summary::table(columns, call)
+    }
+}
+
+impl<C: Comparison> Results for C {
+    type Summary = C::Summary;
+
+    fn new(options: &Options) -> Self {
+        <C as Comparison>::new(options)
+    }
+
+    fn results(
+        &self,
+        arms: &mut dyn Iterator<Item = Result<Arms<C::Summary>>>,
         function: &Function,
     ) -> Result<ArrayRef> {
         let effects = arms
@@ -59,12 +98,11 @@ pub(crate) trait Comparison: Debug + Send + Sync + 'static {
         Ok(Arc::new(effects_to_struct(&effects)))
     }
 
-    /// The empty table that a call of the one-call form asks for.
     fn table(
         columns: Columns,
         call: &Call,
-    ) -> gosset_stats::Result<<Self::Summary as SqlSummary>::Table> {
-        Self::Summary::table(columns, call)
+    ) -> gosset_stats::Result<<C::Summary as SqlSummary>::Table> {
+        <C as Comparison>::table(columns, call)
     }
 }
 
@@ -178,7 +216,7 @@ impl SqlSummary for Replicates {
 }
 
 /// The one-call form of a comparison.
-pub(crate) const fn two_arm<C: Comparison>() -> Implementation {
+pub(crate) const fn two_arm<C: Results>() -> Implementation {
     Implementation::Aggregate(AggregateParts { states: states::<C>, returns: effect_type })
 }
 
@@ -187,9 +225,9 @@ pub(crate) const fn of_summaries<C: StoredComparison>() -> Implementation {
     Implementation::Scalar(ScalarParts { invoke: compare_stored::<C>, returns: effect_type })
 }
 
-pub(crate) fn states<C: Comparison>(call: &Call) -> Result<Box<dyn States>> {
+pub(crate) fn states<C: Results>(call: &Call) -> Result<Box<dyn States>> {
     let mut states = TwoArm::<C> {
-        comparison: <C as Comparison>::new(&call.options),
+        comparison: C::new(&call.options),
         call: call.clone(),
         columns: None,
         table: None,
@@ -204,7 +242,7 @@ pub(crate) fn states<C: Comparison>(call: &Call) -> Result<Box<dyn States>> {
 
 /// The arms of many groups: slot `2g` is control and slot `2g + 1` treatment of group `g`.
 #[derive(Debug)]
-struct TwoArm<C: Comparison> {
+struct TwoArm<C: Results> {
     comparison: C,
     call: Call,
     /// `None` while the length of an array of covariates is not known, as is the table.
@@ -241,7 +279,7 @@ impl Group {
     }
 }
 
-impl<C: Comparison> TwoArm<C> {
+impl<C: Results> TwoArm<C> {
     fn make_table(&mut self, columns: Columns) -> Result<()> {
         let table = C::table(columns.clone(), &self.call);
         let mut table = table.map_err(|e| self.failed(e))?;
@@ -369,7 +407,7 @@ impl<C: Comparison> TwoArm<C> {
     }
 }
 
-impl<C: Comparison> States for TwoArm<C> {
+impl<C: Results> States for TwoArm<C> {
     fn resize(&mut self, groups: usize) {
         self.groups.resize(groups, Group::default());
         if let Some(table) = &mut self.table {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Builder, StringViewBuilder};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::error::Result;
+use gosset_stats::Inference;
 use gosset_stats::compare::{Interval, bootstrap_means};
 use gosset_stats::summary::Replicates;
-use gosset_stats::{Effect, Error, Inference};
 
 use super::arguments::{ARM, CROSSED_UNIT};
 use super::bootstrap::{REPLICATES, interval};
@@ -18,7 +18,7 @@ use crate::effect::{list_type, lists};
 use crate::function::{AggregateParts, Example, Function, Implementation, Section};
 use crate::input::failed;
 use crate::options::{ARMS, INFERENCE, Options};
-use crate::two_arm::{Arms, Comparison, states};
+use crate::two_arm::{Arms, Results, states};
 
 pub(super) static BOOTSTRAP_MEANS: Function = Function {
     name: "bootstrap_means",
@@ -90,15 +90,11 @@ struct Means {
     interval: Interval,
 }
 
-impl Comparison for Means {
+impl Results for Means {
     type Summary = Replicates;
 
     fn new(options: &Options) -> Self {
         Self { inference: options.inference(), interval: interval(options) }
-    }
-
-    fn compare(&self, _: &Replicates, _: &Replicates) -> gosset_stats::Result<Effect> {
-        Err(Error::Invalid("expected a list of effects, found one".into()))
     }
 
     fn results(

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Builder};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::error::Result;
+use gosset_stats::Inference;
 use gosset_stats::compare::{QuantileEffect, QuantileOptions, quantile_effects};
 use gosset_stats::summary::Histogram;
-use gosset_stats::{Effect, Error, Inference};
 
 use super::arguments::{ARM, OPTIONAL_UNIT, Y};
 use super::bootstrap::REPLICATES;
@@ -17,7 +17,7 @@ use crate::effect::{list_type, lists};
 use crate::function::{AggregateParts, Example, Function, Implementation, Section};
 use crate::input::failed;
 use crate::options::{ARMS, INFERENCE, OptionSpec, OptionValues, Options};
-use crate::two_arm::{Arms, Comparison, states};
+use crate::two_arm::{Arms, Results, states};
 
 const GRID: &[OptionSpec] = &[OptionSpec {
     name: "grid",
@@ -100,17 +100,13 @@ impl Quantiles {
     }
 }
 
-impl Comparison for Quantiles {
+impl Results for Quantiles {
     type Summary = Histogram;
 
     fn new(options: &Options) -> Self {
         let points = options.integer("grid").unwrap_or(9);
         let grid = (1..=points).map(|k| k as f64 / (points + 1) as f64).collect();
         Self { inference: options.inference(), grid, options: quantile_options(options) }
-    }
-
-    fn compare(&self, _: &Histogram, _: &Histogram) -> gosset_stats::Result<Effect> {
-        Err(Error::Invalid("expected a list of effects, found one".into()))
     }
 
     fn results(

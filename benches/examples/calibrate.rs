@@ -5,8 +5,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 
 use gosset_stats::compare::{
-    BootstrapOptions, Interval, QuantileOptions, bootstrap, bootstrap_quantile,
-    bootstrap_replicates, clustered_ttest,
+    BootstrapOptions, ClusteredStdError, Interval, QuantileInterval, QuantileOptions, bootstrap,
+    bootstrap_quantile, bootstrap_replicates, clustered_ttest,
 };
 use gosset_stats::summary::moments::Columns;
 use gosset_stats::summary::{
@@ -68,15 +68,56 @@ struct Arm {
     units: Vec<u128>,
 }
 
-/// Units with one row each; or ratios, with a denominator that is 1 or more and goes along with the numerator.
-fn arm(random: &mut Random, shape: Shape, n: usize, ratio: bool, first: i128) -> Arm {
+/// What is estimated.
+#[derive(Clone, Copy, PartialEq)]
+enum Statistic {
+    /// Of units with one row each.
+    Mean,
+    /// The mean per row of units with 1 to 50 rows, half of whose variation is that of the unit.
+    MeanOfRows,
+    /// With a denominator that is 1 or more and goes along with the numerator.
+    Ratio,
+}
+
+impl Statistic {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::MeanOfRows => "mean, 1 to 50 rows",
+            Self::Ratio => "ratio",
+        }
+    }
+
+    fn columns(self) -> Columns {
+        let names = ["y", "d"].map(String::from).into_iter();
+        let outcomes = if self == Self::Ratio { 2 } else { 1 };
+        Columns::new(names.take(outcomes), outcomes).expect("valid columns")
+    }
+
+    fn fill<T: Table>(self, table: &mut T, arm: &Arm) {
+        let columns = [&arm.y[..], &arm.d[..]];
+        fill(table, arm, if self == Self::Ratio { &columns } else { &columns[..1] });
+    }
+}
+
+fn arm(random: &mut Random, shape: Shape, n: usize, statistic: Statistic, first: i128) -> Arm {
     let mut arm = Arm { y: Vec::new(), d: Vec::new(), units: Vec::new() };
     for i in 0..n as i128 {
-        let d = if ratio { 1.0 + (-3.0 * random.uniform().ln()).floor() } else { 1.0 };
         let level = shape.draw(random);
-        arm.y.push(if ratio { level * d } else { level });
-        arm.d.push(d);
-        arm.units.push(units::integer(first + i));
+        let rows = match statistic {
+            Statistic::MeanOfRows => 1 + (50.0 * random.uniform()) as usize,
+            _ => 1,
+        };
+        for _ in 0..rows {
+            let d = match statistic {
+                Statistic::Ratio => 1.0 + (-3.0 * random.uniform().ln()).floor(),
+                _ => 1.0,
+            };
+            let own = rows > 1 && random.uniform() < 0.5;
+            arm.y.push(d * if own { shape.draw(random) } else { level });
+            arm.d.push(d);
+            arm.units.push(units::integer(first + i));
+        }
     }
     arm
 }
@@ -92,22 +133,16 @@ fn fill<T: Table>(table: &mut T, arm: &Arm, columns: &[&[f64]]) {
     });
 }
 
-fn columns(ratio: bool) -> Columns {
-    let names: Vec<String> = if ratio { vec!["y".into(), "d".into()] } else { vec!["y".into()] };
-    let outcomes = names.len();
-    Columns::new(names, outcomes).expect("valid columns")
-}
-
-fn buckets(arm: &Arm, ratio: bool) -> Buckets {
-    let mut table = BucketTable::new(columns(ratio), 4096).expect("valid buckets");
-    fill(&mut table, arm, &[&arm.y[..], &arm.d[..]][..1 + usize::from(ratio)]);
+fn buckets(arm: &Arm, statistic: Statistic) -> Buckets {
+    let mut table = BucketTable::new(statistic.columns(), 4096).expect("valid buckets");
+    statistic.fill(&mut table, arm);
     table.get(0)
 }
 
-fn replicates(arm: &Arm, ratio: bool, law: Law, seed: u64) -> Replicates {
+fn replicates(arm: &Arm, statistic: Statistic, law: Law, seed: u64) -> Replicates {
     let resampling = Resampling { law, seed, ..BOOTSTRAP };
-    let mut table = ReplicatesTable::new(columns(ratio), resampling).expect("valid resampling");
-    fill(&mut table, arm, &[&arm.y[..], &arm.d[..]][..1 + usize::from(ratio)]);
+    let mut table = ReplicatesTable::new(statistic.columns(), resampling).expect("valid");
+    statistic.fill(&mut table, arm);
     table.get(0)
 }
 
@@ -121,10 +156,19 @@ struct Coverage {
     relative: usize,
     relative_defined: usize,
     defined: usize,
+    /// The sum of the squares of `SE/SE of the closed form − 1`, and how many.
+    squares: f64,
+    compared: usize,
 }
 
 impl Coverage {
-    fn count(&mut self, effect: &Effect) {
+    fn count(&mut self, effect: &Effect, closed_form: Option<f64>) {
+        if let (Some(found), Some(expected)) = (effect.std_error, closed_form)
+            && expected > 0.0
+        {
+            self.squares += (found / expected - 1.0).powi(2);
+            self.compared += 1;
+        }
         if let (Some(low), Some(high)) = (effect.ci_lower, effect.ci_upper) {
             self.defined += 1;
             self.covered += usize::from(low <= 0.0 && 0.0 <= high);
@@ -140,6 +184,16 @@ impl Coverage {
         self.relative += other.relative;
         self.relative_defined += other.relative_defined;
         self.defined += other.defined;
+        self.squares += other.squares;
+        self.compared += other.compared;
+    }
+
+    /// The root mean square of the deviations of the standard error from the closed form, in %.
+    fn deviation(self) -> String {
+        match self.compared {
+            0 => "–".into(),
+            n => format!("{:.1}", 100.0 * (self.squares / n as f64).sqrt()),
+        }
     }
 
     fn shown(self, experiments: usize) -> String {
@@ -163,9 +217,11 @@ fn simulate<const N: usize>(
                 scope.spawn(move || {
                     let mut coverage = [Coverage::default(); N];
                     for experiment in (half..experiments).step_by(2) {
-                        for (coverage, effect) in coverage.iter_mut().zip(run(experiment)) {
+                        let effects = run(experiment);
+                        let closed_form = effects[0].as_ref().and_then(|effect| effect.std_error);
+                        for (coverage, effect) in coverage.iter_mut().zip(effects) {
                             if let Some(effect) = effect {
-                                coverage.count(&effect);
+                                coverage.count(&effect, closed_form);
                             }
                         }
                     }
@@ -205,9 +261,10 @@ fn experiments_of(experiments: usize, n: usize) -> usize {
 
 fn means(experiments: usize, largest: usize, first: usize) {
     println!(
-        "| law | units | statistic | t | percentile | normal | studentized | basic | bca | poisson percentile | poisson normal | double_or_nothing normal | bayesian percentile |"
+        "| law | units | statistic | t | jackknife t | percentile | normal | studentized | basic | bca | poisson percentile | poisson normal | double_or_nothing normal | bayesian percentile |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("|{}", " --- |".repeat(14));
+    let mut deviations = Vec::new();
     let laws = [
         Shape::Normal,
         Shape::Lognormal,
@@ -216,29 +273,38 @@ fn means(experiments: usize, largest: usize, first: usize) {
         Shape::Bernoulli(0.001),
     ];
     for shape in laws.into_iter().skip(first) {
-        for ratio in [false, true] {
+        for statistic in [Statistic::Mean, Statistic::MeanOfRows, Statistic::Ratio] {
             for (n_t, n_c) in sizes(largest) {
-                let experiments = experiments_of(experiments, n_t + n_c);
+                let rows = if statistic == Statistic::MeanOfRows { 25 } else { 1 };
+                // The largest of means alone, since a cell takes minutes.
+                let too_long = n_t > 200_000 && statistic != Statistic::Mean;
+                if too_long || rows * n_t.max(n_c) > largest {
+                    continue;
+                }
+                let experiments = experiments_of(experiments, rows * (n_t + n_c));
                 let coverage = simulate(experiments, |experiment| {
                     let seed = 1 + experiment as u64;
                     let mut random = Random(seed << 20 | n_t as u64);
                     let (t, c) = (
-                        arm(&mut random, shape, n_t, ratio, 0),
-                        arm(&mut random, shape, n_c, ratio, 1 << 40),
+                        arm(&mut random, shape, n_t, statistic, 0),
+                        arm(&mut random, shape, n_c, statistic, 1 << 40),
                     );
                     let inference = Inference::default();
-                    let of = [&t, &c].map(|arm| buckets(arm, ratio));
+                    let of = [&t, &c].map(|arm| buckets(arm, statistic));
+                    let by_clusters =
+                        |std_error| clustered_ttest(&of[0], &of[1], &inference, std_error).ok();
                     let by_buckets = |interval| {
                         let options =
                             BootstrapOptions { replicates: BOOTSTRAP.replicates, seed, interval };
                         bootstrap(&of[0], &of[1], &inference, &options).ok()
                     };
                     let by_units = |law, interval| {
-                        let [t, c] = [&t, &c].map(|arm| replicates(arm, ratio, law, seed));
+                        let [t, c] = [&t, &c].map(|arm| replicates(arm, statistic, law, seed));
                         bootstrap_replicates(&t, &c, &inference, interval).ok()
                     };
                     [
-                        clustered_ttest(&of[0], &of[1], &inference).ok(),
+                        by_clusters(ClusteredStdError::Delta),
+                        by_clusters(ClusteredStdError::Jackknife),
                         by_buckets(Interval::Percentile),
                         by_buckets(Interval::Normal),
                         by_buckets(Interval::Studentized),
@@ -254,16 +320,25 @@ fn means(experiments: usize, largest: usize, first: usize) {
                 if cells.iter().all(|cell| cell == "–") {
                     continue;
                 }
-                let statistic = if ratio { "ratio" } else { "mean" };
-                println!(
-                    "| {} | {n_t} / {n_c} | {statistic} | {} |",
-                    shape.name(),
-                    cells.join(" | ")
-                );
-                eprintln!("{} {n_t}/{n_c} {statistic}", shape.name());
+                let row = format!("| {} | {n_t} / {n_c} | {} |", shape.name(), statistic.name());
+                println!("{row} {} |", cells.join(" | "));
+                eprintln!("{row}");
+                // One of every way to a standard error: jackknife, buckets, and the three laws.
+                let found = [1, 3, 8, 9, 10].map(|way| coverage[way].deviation());
+                deviations.push(format!("{row} {} |", found.join(" | ")));
             }
         }
     }
+    println!(
+        "\nThe standard error against the closed form of `clustered_ttest`: the root mean square of the relative deviations, in %. The noise of {} replicates is 1/√(2B) = {:.1}.\n",
+        BOOTSTRAP.replicates,
+        100.0 / (2.0 * f64::from(BOOTSTRAP.replicates)).sqrt()
+    );
+    println!(
+        "| law | units | statistic | jackknife | buckets | poisson | double_or_nothing | bayesian |"
+    );
+    println!("|{}", " --- |".repeat(8));
+    deviations.iter().for_each(|row| println!("{row}"));
 }
 
 /// A histogram of `rows` rows per unit that share what a unit is.
@@ -286,16 +361,17 @@ fn histogram(
     }
     let resampling = weighted.map(|seed| Resampling { seed, ..BOOTSTRAP });
     let options = HistogramOptions { resampling, ..HistogramOptions::default() };
-    let mut table = HistogramTable::new(columns(false), &options).expect("valid options");
+    let mut table =
+        HistogramTable::new(Statistic::Mean.columns(), &options).expect("valid options");
     fill(&mut table, &arm, &[&arm.y]);
     table.get(0)
 }
 
 fn quantiles(experiments: usize, largest: usize) {
     println!(
-        "| law | units | rows per unit | q | rows are units: percentile | normal | clustered by unit: percentile | normal |"
+        "| law | units | rows per unit | q | rows are units: percentile | normal | delta | clustered by unit: percentile | normal | delta |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("|{}", " --- |".repeat(10));
     for shape in [Shape::Normal, Shape::Lognormal] {
         for rows in [1, 10] {
             for n in [200, 2000, 20_000].into_iter().filter(|n| *n <= largest / 10) {
@@ -320,10 +396,12 @@ fn quantiles(experiments: usize, largest: usize) {
                             bootstrap_quantile(t, c, &Inference::default(), &options).ok()
                         };
                         [
-                            by(&of_rows, Interval::Percentile),
-                            by(&of_rows, Interval::Normal),
-                            by(&of_units, Interval::Percentile),
-                            by(&of_units, Interval::Normal),
+                            by(&of_rows, QuantileInterval::Percentile),
+                            by(&of_rows, QuantileInterval::Normal),
+                            by(&of_rows, QuantileInterval::Delta),
+                            by(&of_units, QuantileInterval::Percentile),
+                            by(&of_units, QuantileInterval::Normal),
+                            by(&of_units, QuantileInterval::Delta),
                         ]
                     });
                     let cells: Vec<String> =

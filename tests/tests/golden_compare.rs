@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use gosset_stats::compare::{
-    BootstrapOptions, Effect, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
+    BootstrapOptions, ClusteredStdError, Effect, Interval, LinVcov, ProportionMethod,
+    QuantileInterval, QuantileOptions, Variance, bootstrap, bootstrap_quantile,
     bootstrap_replicates, clustered_ttest, cuped, histogram_quantile, ks_test, lin, mann_whitney,
     proportion_test, ratio_test, srm, ttest,
 };
@@ -291,7 +292,11 @@ fn petersen() {
             let units: Vec<u128> = rows.iter().map(|&r| units::integer(firm[r].into())).collect();
             buckets(&values, &units, call.option("buckets", "4096").parse().unwrap())
         };
-        clustered_ttest(&arm(1), &arm(0), &call.inference()).unwrap()
+        let std_error = match call.option("std_error", "delta") {
+            "jackknife" => ClusteredStdError::Jackknife,
+            _ => ClusteredStdError::Delta,
+        };
+        clustered_ttest(&arm(1), &arm(0), &call.inference(), std_error).unwrap()
     });
 }
 
@@ -431,6 +436,13 @@ fn ranks_and_quantiles_are_those_of_r() {
             "ks_test" => {
                 let e = ks_test(&t, &c, &inference).unwrap();
                 [e.statistic, e.p_value]
+            }
+            "quantile_delta" => {
+                let q = text("which").parse().unwrap();
+                let interval = QuantileInterval::Delta;
+                let options = QuantileOptions { q, interval, ..QuantileOptions::default() };
+                let e = bootstrap_quantile(&t, &c, &inference, &options).unwrap();
+                [e.std_error, e.p_value]
             }
             _ => [t, c].map(|h| histogram_quantile(&h, text("which").parse().unwrap()).unwrap()),
         };

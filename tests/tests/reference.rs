@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gosset_engine::{Engine, EngineOptions};
+use gosset_sql::Section;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -60,11 +61,11 @@ fn names_are_unique_and_every_function_is_documented() {
 #[test]
 fn estimators_name_their_source_and_their_undefined_cases() {
     for function in gosset_sql::FUNCTIONS {
-        let one_call = function.returns == "an effect" && !function.name.ends_with("_effect");
+        let one_call = function.returns == "an effect" && function.section != Section::Comparisons;
         if one_call {
             assert!(!function.references.is_empty(), "'{}' has no reference", function.name);
         }
-        if !function.name.ends_with("_effect") {
+        if function.section != Section::Comparisons {
             assert!(function.description.contains("| input | result |"), "'{}'", function.name);
         }
     }
@@ -119,7 +120,7 @@ async fn every_example_runs() {
     let engine = engine();
     for function in gosset_sql::FUNCTIONS {
         let rows = run(&engine, function.example.sql, function.name).await;
-        assert_eq!(rows, 1, "the example of '{}' gives {rows} rows", function.name);
+        assert!(rows > 0, "the example of '{}' gives no rows", function.name);
     }
 }
 

@@ -137,6 +137,26 @@ async fn comparisons_of_summaries_are_the_one_call_forms() {
             "buckets(name, {num: y, den: den})",
             "bootstrap_effect(b, a, {seed: 3})",
         ),
+        (
+            "clustered_ttest(y, arm, unit, {std_error: 'jackknife'})",
+            "buckets(unit, y)",
+            "clustered_ttest_effect(b, a, {std_error: 'jackknife'})",
+        ),
+        (
+            "bootstrap_quantile(y, 0.7, arm, name, {replicates: 40, interval: 'delta'})",
+            "histogram(y, name, {replicates: 40})",
+            "quantile_effect(b, a, 0.7, {interval: 'delta'})",
+        ),
+        (
+            "quantile_effects(awkward, arm, {grid: 5, seed: 3})",
+            "histogram(awkward)",
+            "quantile_effects_of(b, a, {grid: 5, seed: 3})",
+        ),
+        (
+            "bootstrap_effects({y: y, r: {num: y, den: den}}, arm, name, {method: 'poisson', replicates: 30})",
+            "replicates(name, {y: y, r: {num: y, den: den}}, {replicates: 30})",
+            "bootstrap_effects_of(b, a)",
+        ),
     ] {
         let one_call = format!("SELECT {call} AS e FROM t WHERE arm IS NOT NULL");
         let stored = format!(

@@ -12,14 +12,16 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{ScalarValue, exec_datafusion_err, internal_datafusion_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::AggregateFunctionParams;
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::function::{
+    AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs,
+};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, Signature, Volatility,
-    udaf_default_display_name, udaf_default_human_display,
+    Accumulator, AggregateUDFImpl, Documentation, EmitTo, Expr, ExprSchemable, GroupsAccumulator,
+    Signature, Volatility, udaf_default_display_name, udaf_default_human_display,
 };
 
-use crate::call::Call;
+use crate::call::{Call, has_options, packed};
 use crate::explain;
 use crate::function::{AggregateParts, Function, Implementation};
 use crate::input;
@@ -174,6 +176,22 @@ impl AggregateUDFImpl for Aggregate {
 
     fn documentation(&self) -> Option<&Documentation> {
         Some(crate::docs::documentation(self.function))
+    }
+
+    /// Packs literal options, which would otherwise be written out for every row.
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        let function = self.function;
+        Some(Box::new(move |mut call, info| {
+            let types = call.params.args.iter().map(|arg| arg.get_type(info.schema()));
+            let types: Vec<DataType> = types.collect::<Result<_>>()?;
+            if let Some(Expr::Literal(options @ ScalarValue::Struct(_), _)) =
+                call.params.args.last_mut()
+                && has_options(function, &types, true)
+            {
+                *options = packed(std::mem::replace(options, ScalarValue::Null));
+            }
+            Ok(Expr::AggregateFunction(call))
+        }))
     }
 }
 

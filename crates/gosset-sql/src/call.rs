@@ -150,7 +150,11 @@ pub(crate) fn bind(function: &'static Function, types: &[DataType]) -> Result<Ve
 /// argument may be repeated, a struct of constants with the names of options. (A struct of columns may be one of
 /// constants as well, once the optimizer has put their values in place.)
 pub(crate) fn has_options(function: &Function, types: &[DataType], constant: bool) -> bool {
-    let Some(DataType::Struct(fields)) = types.last() else { return false };
+    let fields = match types.last() {
+        Some(DataType::Struct(fields)) => fields,
+        Some(packed) => return is_packed(packed),
+        None => return false,
+    };
     if function.is_variadic() {
         let known = |name: &str| function.options().any(|option| option.name == name);
         constant
@@ -160,6 +164,16 @@ pub(crate) fn has_options(function: &Function, types: &[DataType], constant: boo
         let declared = function.arguments.len();
         types.len() == declared + 1 || (function.is_last_optional() && types.len() == declared)
     }
+}
+
+/// Options as a literal that the engine repeats for every row of a batch at next to no cost.
+pub(crate) fn packed(options: ScalarValue) -> ScalarValue {
+    ScalarValue::Dictionary(Box::new(DataType::Int8), Box::new(options))
+}
+
+/// Whether it is the type of [`packed`] options.
+fn is_packed(t: &DataType) -> bool {
+    matches!(t, DataType::Dictionary(_, values) if values.is_nested())
 }
 
 /// An arm that is not a boolean needs the names of both arms.

@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
 use gosset_stats::Effect;
+use gosset_stats::compare::Banded;
 
 const DOUBLES: [&str; 14] = [
     "estimate",
@@ -26,6 +27,7 @@ const DOUBLES: [&str; 14] = [
     "mean_control",
     "mean_treatment",
 ];
+const BAND: [&str; 3] = ["band_lower", "band_upper", "p_adjusted"];
 const COUNTS: [&str; 5] =
     ["n_control", "n_treatment", "rows_control", "rows_treatment", "n_dropped"];
 
@@ -45,13 +47,37 @@ pub(crate) fn effect_type() -> DataType {
     DataType::Struct(effect_fields())
 }
 
-/// A list of structs, for functions with several results in a group.
-pub(crate) fn list_type(fields: Fields) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(fields), true)))
+/// The type of lists of effects with a simultaneous band, each with a label: what the effect is of.
+pub(crate) fn banded_type(label: Field) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(banded_fields(label)), true)))
 }
 
-/// Lists of structs: the columns of all of them, and how many structs each list has.
-pub(crate) fn lists(fields: Fields, columns: Vec<ArrayRef>, lengths: Vec<usize>) -> ArrayRef {
+fn banded_fields(label: Field) -> Fields {
+    let band = BAND.iter().map(|name| Field::new(*name, DataType::Float64, true));
+    let effect = effect_fields();
+    let effect = effect.iter().map(|field| Field::clone(field));
+    [label].into_iter().chain(effect).chain(band).collect()
+}
+
+/// Lists of effects with their labels: all of them, and how many each list has.
+pub(crate) fn banded_lists(
+    label: Field,
+    labels: ArrayRef,
+    effects: Vec<Banded>,
+    lengths: Vec<usize>,
+) -> ArrayRef {
+    let mut band = BAND.map(|_| Float64Builder::new());
+    let mut plain = Vec::with_capacity(effects.len());
+    for Banded { effect, band: ends, p_adjusted } in effects {
+        let (lower, upper) = ends.unzip();
+        let values = [lower, upper, p_adjusted];
+        band.iter_mut().zip(values).for_each(|(column, value)| column.append_option(value));
+        plain.push(Some(effect));
+    }
+    let (_, effects, _) = effects_to_struct(&plain).into_parts();
+    let band = band.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+    let columns = [labels].into_iter().chain(effects).chain(band).collect();
+    let fields = banded_fields(label);
     let field = Arc::new(Field::new_list_field(DataType::Struct(fields.clone()), true));
     let items = StructArray::new(fields, columns, None);
     Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), Arc::new(items), None))

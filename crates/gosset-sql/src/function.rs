@@ -91,6 +91,8 @@ pub enum ArgumentKind {
     Covariates,
     /// Outcome or outcomes of a summary: a number, or a struct of numbers whose names are kept.
     Outcomes,
+    /// As [`Outcomes`](Self::Outcomes), of which some may be ratios: structs of numerator and denominator.
+    Metrics,
     /// Any number of further columns: numbers, structs or arrays. Only as the last argument.
     Columns,
     /// A boolean (true is treatment), or the arm itself: a string or an integer.

@@ -7,10 +7,10 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, UInt64Type};
 use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::error::Result;
-use gosset_stats::summary::moments::INDICATOR;
+use gosset_stats::summary::moments::{DENOMINATOR, INDICATOR, NUMERATOR};
 use gosset_stats::summary::{Columns, Rows};
 use gosset_stats::units;
 
@@ -47,9 +47,13 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
     let found = unpacked(&bound.data_type);
     let coerced = match (bound.argument.kind, found) {
         (ArgumentKind::Outcome, t) if is_number(t) => Some(DataType::Float64),
-        (ArgumentKind::Outcomes | ArgumentKind::Covariates | ArgumentKind::Columns, t) => {
-            coerce_columns(t, bound.argument.kind)
-        }
+        (
+            ArgumentKind::Outcomes
+            | ArgumentKind::Metrics
+            | ArgumentKind::Covariates
+            | ArgumentKind::Columns,
+            t,
+        ) => coerce_columns(t, bound.argument.kind),
         (ArgumentKind::Arm, DataType::Boolean | DataType::Null) => Some(DataType::Boolean),
         // The labels of a dictionary are looked at once, not row by row.
         (ArgumentKind::Arm, t) if is_label_dictionary(&bound.data_type) && t.is_string() => {
@@ -98,8 +102,7 @@ fn wrong_type<T>(function: &Function, bound: &Bound) -> Result<T> {
 pub(crate) fn check_columns(function: &Function, bound: &Bound) -> Result<()> {
     match &bound.data_type {
         DataType::Struct(fields)
-            if bound.argument.kind == ArgumentKind::Columns
-                && !fields.iter().all(|f| is_number(f.data_type())) =>
+            if bound.argument.kind == ArgumentKind::Columns && !fields.iter().all(is_metric) =>
         {
             wrong_type(function, bound)
         }
@@ -113,10 +116,16 @@ fn coerce_columns(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
         DataType::Struct(fields) if fields.iter().all(|f| is_number(f.data_type())) => {
             Some(found.clone())
         }
+        DataType::Struct(fields)
+            if kind == ArgumentKind::Metrics && fields.iter().all(is_metric) =>
+        {
+            Some(found.clone())
+        }
         // Options of a function with any number of columns: words are allowed in them.
         DataType::Struct(_) if kind == ArgumentKind::Columns => Some(found.clone()),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)
-            if kind != ArgumentKind::Outcomes && is_number(item.data_type()) =>
+            if !matches!(kind, ArgumentKind::Outcomes | ArgumentKind::Metrics)
+                && is_number(item.data_type()) =>
         {
             Some(DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))))
         }
@@ -153,6 +162,16 @@ fn is_number(t: &DataType) -> bool {
     }
 }
 
+/// Whether it is a number, or a ratio of two.
+fn is_metric(field: &FieldRef) -> bool {
+    match field.data_type() {
+        DataType::Struct(parts) => {
+            parts.len() == 2 && parts.iter().all(|part| is_number(part.data_type()))
+        }
+        other => is_number(other),
+    }
+}
+
 fn is_binary(t: &DataType) -> bool {
     matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
 }
@@ -161,6 +180,9 @@ fn expected(kind: ArgumentKind) -> &'static str {
     match kind {
         ArgumentKind::Outcome => "a number or a boolean",
         ArgumentKind::Outcomes => "a number or a struct of numbers, {name: value, ...}",
+        ArgumentKind::Metrics => {
+            "a number or a struct of numbers and of ratios, {name: value, name: {num: value, den: value}, ...}"
+        }
         ArgumentKind::Covariates | ArgumentKind::Columns => {
             "a number, a struct of numbers, {name: value, ...}, or an array of numbers"
         }
@@ -247,7 +269,7 @@ impl Values {
         let mut values = Self { names: Vec::new(), outcomes: 0, arrays: Vec::new() };
         for (bound, array) in call.arguments.iter().zip(args) {
             let outcome = match bound.argument.kind {
-                ArgumentKind::Outcome | ArgumentKind::Outcomes => true,
+                ArgumentKind::Outcome | ArgumentKind::Outcomes | ArgumentKind::Metrics => true,
                 ArgumentKind::Covariates | ArgumentKind::Columns => false,
                 _ => continue,
             };
@@ -321,7 +343,7 @@ impl Values {
                 let parts = array.as_struct();
                 for (field, column) in fields.iter().zip(parts.columns()) {
                     let column = with_parent_nulls(parts, column);
-                    self.push_column(field.name().clone(), &column, outcome)?;
+                    self.push_metric(field.name(), &column, outcome)?;
                 }
                 Ok(())
             }
@@ -353,6 +375,19 @@ impl Values {
 
     fn next_name(&self, outcome: bool) -> String {
         if outcome { "y".to_owned() } else { format!("x{}", self.names.len() - self.outcomes + 1) }
+    }
+
+    /// A column, or the two of a ratio.
+    fn push_metric(&mut self, name: &str, array: &ArrayRef, outcome: bool) -> Result<()> {
+        let DataType::Struct(_) = array.data_type() else {
+            return self.push_column(name.to_owned(), array, outcome);
+        };
+        let ratio = array.as_struct();
+        for (part, column) in [NUMERATOR, DENOMINATOR].iter().zip(ratio.columns()) {
+            let column = with_parent_nulls(ratio, column);
+            self.push_column(format!("{name}{part}"), &column, outcome)?;
+        }
+        Ok(())
     }
 
     fn push_column(&mut self, name: String, array: &ArrayRef, outcome: bool) -> Result<()> {

@@ -353,7 +353,11 @@ fn text(scalar: &ScalarValue) -> Option<String> {
 
 /// The fields of a struct scalar.
 fn struct_fields(scalar: &ScalarValue) -> Option<Vec<(String, ScalarValue)>> {
-    let ScalarValue::Struct(array) = scalar else { return None };
+    let array = match scalar {
+        ScalarValue::Struct(array) => array,
+        ScalarValue::Dictionary(_, packed) => return struct_fields(packed),
+        _ => return None,
+    };
     if array.is_empty() {
         return None;
     }

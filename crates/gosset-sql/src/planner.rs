@@ -75,7 +75,7 @@ pub(crate) fn check_options(function: &'static Function, args: &[Expr]) -> Resul
 /// Whether the last argument is a struct of literals.
 pub(crate) fn has_options(args: &[Expr]) -> bool {
     match args.last() {
-        Some(Expr::Literal(scalar, _)) => matches!(scalar, ScalarValue::Struct(_)),
+        Some(Expr::Literal(scalar, _)) => scalar.data_type().is_nested(),
         Some(other) => struct_literal(other).is_some(),
         None => false,
     }

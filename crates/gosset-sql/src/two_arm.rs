@@ -5,12 +5,14 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_empty_array, new_null_array};
+use arrow::compute::concat;
 use arrow::datatypes::DataType;
-use datafusion::common::{exec_err, internal_err};
+use datafusion::common::{ScalarValue, exec_err, internal_datafusion_err, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Effect;
+use gosset_stats::compare::Banded;
 use gosset_stats::summary::{
     BucketTable, Buckets, Columns, Histogram, HistogramTable, Moments, MomentsTable, Reader,
     Replicates, ReplicatesTable, Summary, Table, Writer,
@@ -85,13 +87,10 @@ impl<C: Comparison> Results for C {
     ) -> Result<ArrayRef> {
         let effects = arms
             .map(|arms| {
-                let Arms { treatment, control, without_arm, missing } = arms?;
-                let effect = Comparison::compare(self, &treatment, &control);
+                let arms = arms?;
+                let effect = Comparison::compare(self, &arms.treatment, &arms.control);
                 let mut effect = effect.map_err(|e| failed(function, e))?;
-                effect.n_dropped += without_arm;
-                if missing.is_some() {
-                    effect.note = missing;
-                }
+                arms.tell(&mut effect);
                 Ok(Some(effect))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -116,6 +115,28 @@ pub(crate) struct Arms<S> {
     pub(crate) missing: Option<String>,
 }
 
+impl<S> Arms<S> {
+    /// Tells an effect of what is known of the arms beside their summaries.
+    fn tell(&self, effect: &mut Effect) {
+        effect.n_dropped += self.without_arm;
+        if self.missing.is_some() {
+            effect.note.clone_from(&self.missing);
+        }
+    }
+
+    /// Several effects with their labels.
+    pub(crate) fn several<L>(
+        self,
+        function: &Function,
+        compare: impl Fn(&S, &S) -> gosset_stats::Result<Vec<(L, Banded)>>,
+    ) -> Result<Vec<(L, Banded)>> {
+        let effects = compare(&self.treatment, &self.control);
+        let mut effects = effects.map_err(|e| failed(function, e))?;
+        effects.iter_mut().for_each(|(_, banded)| self.tell(&mut banded.effect));
+        Ok(effects)
+    }
+}
+
 /// A comparison of two stored summaries, of one kind or of several.
 pub(crate) trait StoredComparison: Debug + Send + Sync + 'static {
     /// The comparison that the options ask for.
@@ -133,6 +154,28 @@ impl<C: Comparison> StoredComparison for C {
     fn compare(&self, treatment: &[u8], control: &[u8]) -> gosset_stats::Result<Effect> {
         let (t, c) = (C::Summary::decode(treatment)?, C::Summary::decode(control)?);
         Comparison::compare(self, &t, &c)
+    }
+}
+
+/// Results of two stored summaries, of one kind or of several, where they are no effects.
+pub(crate) trait StoredResults: Debug + Send + Sync + 'static {
+    /// What the options ask for.
+    fn new(options: &Options) -> Self;
+
+    /// The result, as an array of one, from the bytes of the summaries.
+    fn result(&self, treatment: &[u8], control: &[u8], function: &Function) -> Result<ArrayRef>;
+}
+
+impl<C: Results> StoredResults for C {
+    fn new(options: &Options) -> Self {
+        <C as Results>::new(options)
+    }
+
+    fn result(&self, treatment: &[u8], control: &[u8], function: &Function) -> Result<ArrayRef> {
+        let decode = |bytes| C::Summary::decode(bytes).map_err(|e| failed(function, e));
+        let (treatment, control) = (decode(treatment)?, decode(control)?);
+        let arms = Arms { treatment, control, without_arm: 0, missing: None };
+        self.results(&mut std::iter::once(Ok(arms)), function)
     }
 }
 
@@ -223,6 +266,13 @@ pub(crate) const fn two_arm<C: Results>() -> Implementation {
 /// The comparison of two stored summaries.
 pub(crate) const fn of_summaries<C: StoredComparison>() -> Implementation {
     Implementation::Scalar(ScalarParts { invoke: compare_stored::<C>, returns: effect_type })
+}
+
+/// Results of two stored summaries that are no effects.
+pub(crate) const fn results_of_summaries<C: StoredResults>(
+    returns: fn() -> DataType,
+) -> Implementation {
+    Implementation::Scalar(ScalarParts { invoke: results_of_stored::<C>, returns })
 }
 
 pub(crate) fn states<C: Results>(call: &Call) -> Result<Box<dyn States>> {
@@ -534,32 +584,59 @@ fn compare_stored<C: StoredComparison>(
     rows: usize,
 ) -> Result<ColumnarValue> {
     let comparison = C::new(&call.options);
+    for_each_pair(values, rows, |pairs| {
+        let effects = pairs
+            .iter()
+            .map(|pair| {
+                let Some((t, c)) = pair else { return Ok(None) };
+                comparison.compare(t, c).map(Some).map_err(|e| failed(call.function, e))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(effects_to_struct(&effects)))
+    })
+}
+
+fn results_of_stored<C: StoredResults>(
+    call: &Call,
+    values: &[ColumnarValue],
+    rows: usize,
+) -> Result<ColumnarValue> {
+    let comparison = C::new(&call.options);
+    let Implementation::Scalar(ScalarParts { returns, .. }) = &call.function.implementation else {
+        return internal_err!("{} is no function of summaries", call.function.name);
+    };
+    for_each_pair(values, rows, |pairs| {
+        let null = new_null_array(&returns(), 1);
+        let results = pairs
+            .iter()
+            .map(|pair| match pair {
+                Some((t, c)) => comparison.result(t, c, call.function),
+                None => Ok(Arc::clone(&null)),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let results: Vec<&dyn Array> = results.iter().map(AsRef::as_ref).collect();
+        if results.is_empty() { Ok(new_empty_array(&returns())) } else { Ok(concat(&results)?) }
+    })
+}
+
+/// Calls `f` with the bytes of treatment and control of every row, if neither is NULL: of one row where both are scalars.
+fn for_each_pair(
+    values: &[ColumnarValue],
+    rows: usize,
+    f: impl FnOnce(&[Option<(&[u8], &[u8])>]) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
     let arrays = ColumnarValue::values_to_arrays(&values[..2])?;
     let scalar = values[..2].iter().all(|v| matches!(v, ColumnarValue::Scalar(_)));
-    let wrong = |array: &ArrayRef| {
-        datafusion::common::internal_datafusion_err!(
-            "summaries were not coerced: {}",
-            array.data_type()
-        )
-    };
-    let treatment = binary_values(&arrays[0]).ok_or_else(|| wrong(&arrays[0]))?;
-    let control = binary_values(&arrays[1]).ok_or_else(|| wrong(&arrays[1]))?;
-    let effects = treatment
-        .into_iter()
-        .zip(control)
-        .take(if scalar { 1 } else { rows })
-        .map(|pair| match pair {
-            (Some(t), Some(c)) => {
-                comparison.compare(t, c).map(Some).map_err(|e| failed(call.function, e))
-            }
-            _ => Ok(None),
+    let bytes = |array| {
+        binary_values(array).ok_or_else(|| {
+            internal_datafusion_err!("summaries were not coerced: {}", array.data_type())
         })
-        .collect::<Result<Vec<_>>>()?;
-    let effects: ArrayRef = Arc::new(effects_to_struct(&effects));
-    if scalar {
-        return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(
-            &effects, 0,
-        )?));
-    }
-    Ok(ColumnarValue::Array(effects))
+    };
+    let pairs = bytes(&arrays[0])?.into_iter().zip(bytes(&arrays[1])?);
+    let pairs: Vec<_> = pairs.take(if scalar { 1 } else { rows }).map(|(t, c)| t.zip(c)).collect();
+    let results = f(&pairs)?;
+    Ok(match scalar {
+        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&results, 0)?),
+        false => ColumnarValue::Array(results),
+    })
 }

@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gosset_stats::compare::{
-    BootstrapOptions, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
+    BootstrapOptions, ClusteredStdError, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
     bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm, ttest,
 };
 use gosset_stats::exact::ExactSum;
@@ -116,7 +116,7 @@ fn use_all(summary: &AnySummary) {
             }
         }
         (AnySummary::Buckets(t), AnySummary::Buckets(c)) => {
-            let _ = clustered_ttest(t, c, &inference);
+            let _ = clustered_ttest(t, c, &inference, ClusteredStdError::Jackknife);
             let options = BootstrapOptions { replicates: 10, ..BootstrapOptions::default() };
             let _ = bootstrap(t, c, &inference, &options);
             let _ = (c.sum(), c.rows(), c.dropped(), c.units());

@@ -69,6 +69,20 @@ def by_bucket(buckets, **options):
     return effect(m_t, v_t, m_c, v_c, welch(v_t, g_t - 1, v_c, g_c - 1), **options, **counts)
 
 
+def by_jackknife(rows, cluster, **options):
+    """The means without each cluster, one after the other: (G − 1) / G · Σ (mean without k − their mean)²."""
+
+    def arm(odd):
+        clusters = totals([i for i in rows if firms[i] % 2 == odd], cluster)
+        total, n, g = sum(s for s, _ in clusters), sum(k for _, k in clusters), len(clusters)
+        without = [(total - s) / (n - k) for s, k in clusters]
+        middle = sum(without) / g
+        return total / n, mpf(g - 1) / g * sum((r - middle) ** 2 for r in without), g, n
+
+    (m_t, v_t, g_t, n_t), (m_c, v_c, g_c, n_c) = arm(1), arm(0)
+    return effect(m_t, v_t, m_c, v_c, welch(v_t, g_t - 1, v_c, g_c - 1), rows_control=n_c, rows_treatment=n_t, **options)
+
+
 def check(rows, ours):
     """An intercept alone in each arm, clustered: statsmodels' factor G / (G − 1) · (n − 1) / (n − 1) is ours."""
     values, clusters = np.array([y[i] for i in rows]), np.array([firms[i] for i in rows])
@@ -107,6 +121,11 @@ write_json(
             {"sql": f"{CALL}) FILTER (WHERE year <= 4 + firm % 7)", "effect": by_firm(unequal)},
             {"sql": f"{CALL}, {{buckets: 64}})", "effect": by_bucket(64)},
             {"sql": f"{CALL}, {{buckets: 256}})", "effect": by_bucket(256)},
+            {"sql": f"{CALL}, {{std_error: 'jackknife'}})", "effect": by_jackknife(everything, lambda i: firms[i])},
+            {"sql": f"{CALL}, {{std_error: 'jackknife'}}) FILTER (WHERE year <= 4 + firm % 7)",
+             "effect": by_jackknife(unequal, lambda i: firms[i])},
+            {"sql": f"{CALL}, {{std_error: 'jackknife', buckets: 64}})",
+             "effect": by_jackknife(everything, lambda i: bucket_of(firms[i], 64))},
         ],
     },
 )

@@ -29,6 +29,16 @@ for (column in c("re78", "educ", "age")) {
   for (q in c(0.1, 0.25, 0.5, 0.6, 0.9, 0.99)) {
     show("quantile", column, q, n(quantile(t, q, type = 2)), n(quantile(c, q, type = 2)))
   }
+  # Woodruff's standard error of a quantile, from the interval of the share below it.
+  for (q in c(0.25, 0.5, 0.6, 0.9)) {
+    woodruff <- function(y) {
+      reach <- qnorm(0.975) * sqrt(q * (1 - q) / length(y))
+      diff(quantile(y, q + c(-1, 1) * reach, type = 2)) / (2 * qnorm(0.975))
+    }
+    se <- sqrt(woodruff(t)^2 + woodruff(c)^2)
+    z <- (quantile(t, q, type = 2) - quantile(c, q, type = 2)) / se
+    if (se > 0) show("quantile_delta", column, q, n(se), n(2 * pnorm(-abs(z))))
+  }
 }
 """
 
@@ -41,8 +51,8 @@ for line in out.strip().split("\n"):
         p = stats.kstwobign.sf(float(first) * math.sqrt(185 * 260 / (185 + 260)))
         assert math.isclose(p, float(second), rel_tol=1e-7)
         second = p
-    cases.append({"what": what, "column": column, "which": which.replace(".", "-") if what != "quantile" else which,
+    cases.append({"what": what, "column": column, "which": which if what.startswith("quantile") else which.replace(".", "-"),
                   "values": [float(first), float(second)]})
 write_json(FOLDER / "expected.json", cases)
 version = subprocess.run(["Rscript", "-e", "cat(R.version.string)"], check=True, capture_output=True, text=True).stdout
-write_metadata(FOLDER, ["scipy"], 1e-10, f"wilcox.test, ks.test and quantile of {version}")
+write_metadata(FOLDER, ["scipy"], 1e-10, f"wilcox.test, ks.test, quantile and qnorm of {version}")

@@ -173,48 +173,71 @@ fn states_of<const ADJUSTED: bool>(call: &Call) -> datafusion::error::Result<Box
 /// The comparison of stored summaries of either kind.
 #[derive(Debug)]
 pub(super) struct OfAny<const ADJUSTED: bool> {
+    asked: Asked,
     of_buckets: OfBuckets<ADJUSTED>,
     of_replicates: OfReplicates<ADJUSTED>,
-    replicates: Option<u32>,
-    seed: Option<u64>,
-    method: Option<&'static str>,
 }
 
 impl<const ADJUSTED: bool> StoredComparison for OfAny<ADJUSTED> {
     fn new(options: &Options) -> Self {
         Self {
+            asked: Asked::new(options),
             of_buckets: Comparison::new(options),
             of_replicates: Comparison::new(options),
+        }
+    }
+
+    fn compare(&self, treatment: &[u8], control: &[u8]) -> Result<Effect> {
+        match self.asked.is_of_replicates(treatment)? {
+            false => StoredComparison::compare(&self.of_buckets, treatment, control),
+            true => StoredComparison::compare(&self.of_replicates, treatment, control),
+        }
+    }
+}
+
+/// What the options say of stored summaries that say it themselves.
+#[derive(Debug)]
+pub(super) struct Asked {
+    replicates: Option<u32>,
+    seed: Option<u64>,
+    method: Option<&'static str>,
+}
+
+impl Asked {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
             replicates: options.integer("replicates").map(|b| b as u32),
             seed: options.integer("seed").map(|s| s as u64),
             method: options.word("method"),
         }
     }
 
-    fn compare(&self, treatment: &[u8], control: &[u8]) -> Result<Effect> {
+    /// Whether a stored summary is of replicates, not of buckets.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the options ask for another method, other replicates or another seed than it has.
+    pub(super) fn is_of_replicates(&self, summary: &[u8]) -> Result<bool> {
         let other = |found: &str| match self.method {
             Some(method) if method != found => Err(Error::Mismatch(format!(
                 "expected summaries for method: '{method}', as the options say, found those for '{found}'"
             ))),
             _ => Ok(()),
         };
-        if kind_of(treatment)? != Kind::Replicates {
+        if kind_of(summary)? != Kind::Replicates {
             other("buckets")?;
-            return StoredComparison::compare(&self.of_buckets, treatment, control);
+            return Ok(false);
         }
-        let (t, c) = (Replicates::decode(treatment)?, Replicates::decode(control)?);
-        let Resampling { law, replicates, seed, .. } = t.resampling();
+        let resampling = Replicates::decode(summary)?.resampling();
+        let Resampling { law, replicates, seed, .. } = resampling;
         other(law.name())?;
         let asked = (self.replicates.unwrap_or(replicates), self.seed.unwrap_or(seed));
         if asked != (replicates, seed) {
             return Err(Error::Mismatch(format!(
                 "expected summaries of {} replicates with seed {}, as the options say, found {}",
-                asked.0,
-                asked.1,
-                t.resampling()
+                asked.0, asked.1, resampling
             )));
         }
-        Comparison::compare(&self.of_replicates, &t, &c)
+        Ok(true)
     }
 }
 
@@ -229,6 +252,24 @@ pub(super) fn interval(options: &Options) -> Interval {
     }
 }
 
+/// The bootstrap that the options ask for.
+pub(super) fn bootstrap_options(options: &Options) -> BootstrapOptions {
+    BootstrapOptions {
+        replicates: options.replicates(),
+        seed: options.seed(),
+        interval: interval(options),
+    }
+}
+
+/// The empty table of a one-call form, with buckets beside the replicates where they are needed.
+pub(super) fn table<const ADJUSTED: bool>(
+    columns: Columns,
+    call: &Call,
+) -> Result<ReplicatesTable> {
+    let with_buckets = ADJUSTED || interval(&call.options) == Interval::Bca;
+    ReplicatesTable::new(columns, call.resampling(with_buckets))
+}
+
 /// The bootstrap of buckets, adjusted for covariates or not.
 #[derive(Debug)]
 pub(super) struct OfBuckets<const ADJUSTED: bool> {
@@ -240,12 +281,7 @@ impl<const ADJUSTED: bool> Comparison for OfBuckets<ADJUSTED> {
     type Summary = Buckets;
 
     fn new(options: &Options) -> Self {
-        let of_bootstrap = BootstrapOptions {
-            replicates: options.replicates(),
-            seed: options.seed(),
-            interval: interval(options),
-        };
-        Self { inference: options.inference(), options: of_bootstrap }
+        Self { inference: options.inference(), options: bootstrap_options(options) }
     }
 
     fn compare(&self, treatment: &Buckets, control: &Buckets) -> Result<Effect> {
@@ -274,7 +310,6 @@ impl<const ADJUSTED: bool> Comparison for OfReplicates<ADJUSTED> {
     }
 
     fn table(columns: Columns, call: &Call) -> Result<ReplicatesTable> {
-        let with_buckets = ADJUSTED || interval(&call.options) == Interval::Bca;
-        ReplicatesTable::new(columns, call.resampling(with_buckets))
+        table::<ADJUSTED>(columns, call)
     }
 }

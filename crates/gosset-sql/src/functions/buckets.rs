@@ -3,7 +3,7 @@
 use gosset_stats::summary::Buckets;
 
 use super::arguments::UNIT;
-use super::moments::OUTCOMES;
+use super::bootstrap_effects::METRICS;
 use crate::function::{Argument, ArgumentKind, Example, Function, Section};
 use crate::options;
 use crate::summarize::summary_of_columns;
@@ -26,7 +26,7 @@ Feed it to `clustered_ttest_effect` and `bootstrap_effect`.
     returns: "a summary, LARGEBINARY",
     arguments: &[
         UNIT,
-        OUTCOMES,
+        Argument { name: "y", ..METRICS },
         Argument {
             name: "x",
             kind: ArgumentKind::Columns,

@@ -2,7 +2,7 @@
 
 mod bootstrap;
 mod bootstrap_cuped;
-mod bootstrap_means;
+mod bootstrap_effects;
 mod buckets;
 mod clustered_ttest;
 mod cuped;
@@ -35,7 +35,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
     &bootstrap_cuped::BOOTSTRAP_CUPED,
-    &bootstrap_means::BOOTSTRAP_MEANS,
+    &bootstrap_effects::BOOTSTRAP_EFFECTS,
     &quantile::BOOTSTRAP_QUANTILE,
     &quantile_effects::QUANTILE_EFFECTS,
     &mann_whitney::MANN_WHITNEY,
@@ -57,7 +57,9 @@ pub static FUNCTIONS: &[&Function] = &[
     &lin::LIN_EFFECT,
     &bootstrap::BOOTSTRAP_EFFECT,
     &bootstrap_cuped::BOOTSTRAP_CUPED_EFFECT,
+    &bootstrap_effects::BOOTSTRAP_EFFECTS_OF,
     &quantile::QUANTILE_EFFECT,
+    &quantile_effects::QUANTILE_EFFECTS_OF,
     &mann_whitney::MANN_WHITNEY_EFFECT,
     &mann_whitney::KS_EFFECT,
     &exact_sum::EXACT_SUM,

@@ -1,11 +1,11 @@
 //! `bootstrap_quantile` and `quantile_effect`.
 
-use gosset_stats::compare::{QuantileOptions, bootstrap_quantile};
+use gosset_stats::compare::{QuantileInterval, QuantileOptions, bootstrap_quantile};
 use gosset_stats::summary::Histogram;
 use gosset_stats::{Effect, Inference, Result};
 
 use super::arguments::{ARM, CONTROL, OPTIONAL_UNIT, Q, TREATMENT, Y};
-use super::bootstrap::{REPLICATES, interval};
+use super::bootstrap::REPLICATES;
 use super::histogram::{LAW, RELATIVE_ERROR};
 use crate::function::{Example, Function, Section};
 use crate::options::{ARMS, INFERENCE, OptionSpec, OptionValues, Options};
@@ -13,13 +13,14 @@ use crate::two_arm::{Comparison, of_summaries, two_arm};
 
 pub(super) const INTERVAL: &[OptionSpec] = &[OptionSpec {
     name: "interval",
-    values: OptionValues::OneOf(&["percentile", "normal", "basic"]),
+    values: OptionValues::OneOf(&["percentile", "normal", "basic", "delta"]),
     default: "'percentile'",
-    doc: "how the interval is made of the replicates",
+    doc: "how the interval is made: of the replicates of the quantile; or by the delta method, from the share of rows below it",
 }];
 
 pub(super) const REFERENCES: &[&str] = &[
     "Schultzberg, M., Ankargren, S. (2022). Resampling-free bootstrap inference for quantiles. arXiv:2202.10992",
+    "Woodruff, R. S. (1952). Confidence intervals for medians and other position measures. Journal of the American Statistical Association 47(260), 635–646. doi:10.1080/01621459.1952.10483443",
     "Deng, A., Knoblich, U., Lu, J. (2018). Applying the delta method in metric analytics. KDD 2018, 233–242. doi:10.1145/3219819.3219919",
 ];
 
@@ -34,6 +35,13 @@ Estimates the `q`-quantile of the rows under treatment minus that under control,
 * With `unit`, which may have many rows, a replicate is the quantile of the rows weighted by the weights of their units, as in `bootstrap_mean`. Rows of a unit are alike, and the interval without it would be too short.
 
 `std_error`, intervals and p-values are made of the replicates as in `bootstrap_mean`. `mean_control` and `mean_treatment` are the two quantiles, and `relative` is over that of control. Calls with one seed and different `q` have joint replicates.
+
+`interval: 'delta'` takes no order statistics. The share of rows at or below the quantile has a standard deviation s over its replicates (√(q(1 − q)/n) where rows are units), and
+
+```text
+se        = (Q(q + z·s) − Q(q − z·s))/2z        Woodruff's interval in place of the density
+std_error = √(se_t² + se_c²),  estimate ± z·std_error
+```
 
 Assumes a continuous distribution around the quantile: on few distinct values replicates jump between two of them. For `q` so near to 0 or 1 that fewer than about three rows are beyond it there is no interval.
 
@@ -86,7 +94,12 @@ FROM (SELECT quantile_effect(t.s, c.s, 0.9) AS e FROM arms t CROSS JOIN arms c W
 pub(super) fn quantile_options(options: &Options) -> QuantileOptions {
     QuantileOptions {
         q: options.number("q").unwrap_or(f64::NAN),
-        interval: interval(options),
+        interval: match options.word("interval") {
+            Some("normal") => QuantileInterval::Normal,
+            Some("basic") => QuantileInterval::Basic,
+            Some("delta") => QuantileInterval::Delta,
+            _ => QuantileInterval::Percentile,
+        },
         replicates: options.replicates(),
         seed: options.seed(),
     }

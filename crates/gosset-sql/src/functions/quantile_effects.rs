@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder};
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::array::{ArrayRef, Float64Array};
+use arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use gosset_stats::Inference;
-use gosset_stats::compare::{QuantileEffect, QuantileOptions, quantile_effects};
+use gosset_stats::compare::{QuantileOptions, quantile_effects};
 use gosset_stats::summary::Histogram;
 
-use super::arguments::{ARM, OPTIONAL_UNIT, Y};
+use super::arguments::{ARM, CONTROL, OPTIONAL_UNIT, TREATMENT, Y};
 use super::bootstrap::REPLICATES;
 use super::histogram::{LAW, RELATIVE_ERROR};
-use super::quantile::{REFERENCES, quantile_options};
-use crate::effect::{list_type, lists};
+use super::quantile::{INTERVAL, REFERENCES, quantile_options};
+use crate::effect::{banded_lists, banded_type};
 use crate::function::{AggregateParts, Example, Function, Implementation, Section};
-use crate::input::failed;
 use crate::options::{ARMS, INFERENCE, OptionSpec, OptionValues, Options};
-use crate::two_arm::{Arms, Results, states};
+use crate::two_arm::{Arms, Results, results_of_summaries, states};
 
 const GRID: &[OptionSpec] = &[OptionSpec {
     name: "grid",
@@ -31,7 +30,7 @@ pub(super) static QUANTILE_EFFECTS: Function = Function {
     section: Section::TwoArms,
     summary: "Differences of all quantiles of a grid, with pointwise intervals and a simultaneous band.",
     description: "\
-Estimates `Q_t(q) − Q_c(q)` for the quantiles `q = k/(grid + 1)`, with the replicates of `bootstrap_quantile`, joint over the grid. `ci_*` and `p_value` are those of a single quantile (percentile). The band holds for all of them at once:
+Estimates `Q_t(q) − Q_c(q)` for the quantiles `q = k/(grid + 1)`, with the replicates of `bootstrap_quantile`, joint over the grid. `ci_*` and `p_value` are those of a single quantile. The band holds for all of them at once:
 
 ```text
 m          = the (1 − α)-quantile of max_q |Δ_b(q) − Δ(q)| / se(q) over the replicates b
@@ -46,45 +45,62 @@ A smallest `p_adjusted` below α is a test, at level α, that the two distributi
 | `y`, `arm` or `unit` NULL | the row is left out |
 | NaN or ±∞ | NaN |
 | an arm without rows, or with too few beyond a quantile of the grid | NULL in the fields that are not defined |",
-    returns: "a LIST of structs `q, mean_control, mean_treatment, estimate, std_error, ci_lower, ci_upper, p_value, band_lower, band_upper, p_adjusted`, all DOUBLE",
+    returns: RETURNS,
     arguments: &[Y, ARM, OPTIONAL_UNIT],
-    options: &[INFERENCE, ARMS, GRID, REPLICATES, LAW, RELATIVE_ERROR],
+    options: &[INFERENCE, ARMS, GRID, REPLICATES, INTERVAL, LAW, RELATIVE_ERROR],
     example: Example {
         sql: "\
-SELECT count(*) AS quantiles
+SELECT e['q'] AS q, e['estimate'] AS estimate, e['band_lower'] AS band_lower, e['band_upper'] AS band_upper
 FROM (
-  SELECT unnest(quantile_effects(i * i % 1009 + i % 2, i % 2 = 1, {grid: 19})) AS e
+  SELECT unnest(quantile_effects(i * i % 1009 + i % 2, i % 2 = 1, {grid: 3})) AS e
   FROM generate_series(1, 5000) AS t (i)
 )
-HAVING count(*) = 19",
+ORDER BY q",
     },
     references: &[
         REFERENCES[0],
+        REFERENCES[1],
+        REFERENCES[2],
         "Chernozhukov, V., Fernández-Val, I., Melly, B. (2013). Inference on counterfactual distributions. Econometrica 81(6), 2205–2268. doi:10.3982/ECTA10582",
     ],
     value_version: 1,
     implementation: Implementation::Aggregate(AggregateParts {
         states: states::<Quantiles>,
-        returns: || list_type(fields()),
+        returns: returned,
     }),
 };
 
-const FIELDS: [&str; 11] = [
-    "q",
-    "mean_control",
-    "mean_treatment",
-    "estimate",
-    "std_error",
-    "ci_lower",
-    "ci_upper",
-    "p_value",
-    "band_lower",
-    "band_upper",
-    "p_adjusted",
-];
+pub(super) static QUANTILE_EFFECTS_OF: Function = Function {
+    name: "quantile_effects_of",
+    section: Section::Comparisons,
+    summary: "`quantile_effects` of two stored summaries.",
+    description: "\
+The list that `quantile_effects` gives for the same rows, to the bit, from two summaries of `histogram`, with or without units. Replicates and seed of histograms of units are theirs; the options are for those of rows.",
+    returns: RETURNS,
+    arguments: &[TREATMENT, CONTROL],
+    options: &[INFERENCE, GRID, REPLICATES, INTERVAL],
+    example: Example {
+        sql: "\
+WITH arms AS (
+  SELECT i % 2 AS arm, histogram(i * i % 1009) AS s FROM generate_series(1, 5000) AS t (i) GROUP BY i % 2
+)
+SELECT e['q'] AS q, e['estimate'] AS estimate
+FROM (SELECT unnest(quantile_effects_of(t.s, c.s, {grid: 3})) AS e FROM arms t CROSS JOIN arms c WHERE t.arm = 1 AND c.arm = 0)
+ORDER BY q",
+    },
+    references: REFERENCES,
+    value_version: 1,
+    implementation: results_of_summaries::<Quantiles>(returned),
+};
 
-fn fields() -> Fields {
-    FIELDS.iter().map(|name| Field::new(*name, DataType::Float64, true)).collect()
+const RETURNS: &str = "a LIST of structs: `q` DOUBLE, the fields of an effect, and `band_lower, band_upper, p_adjusted` DOUBLE";
+
+fn label() -> Field {
+    Field::new("q", DataType::Float64, true)
+}
+
+fn returned() -> DataType {
+    banded_type(label())
 }
 
 #[derive(Debug)]
@@ -92,12 +108,6 @@ struct Quantiles {
     inference: Inference,
     grid: Vec<f64>,
     options: QuantileOptions,
-}
-
-impl Quantiles {
-    fn points(&self, t: &Histogram, c: &Histogram) -> gosset_stats::Result<Vec<QuantileEffect>> {
-        quantile_effects(t, c, &self.inference, &self.grid, &self.options)
-    }
 }
 
 impl Results for Quantiles {
@@ -114,32 +124,18 @@ impl Results for Quantiles {
         arms: &mut dyn Iterator<Item = Result<Arms<Histogram>>>,
         function: &Function,
     ) -> Result<ArrayRef> {
-        let mut columns: Vec<Float64Builder> =
-            FIELDS.iter().map(|_| Float64Builder::new()).collect();
-        let mut lengths = Vec::new();
+        let (mut quantiles, mut effects, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
         for arms in arms {
-            let Arms { treatment, control, .. } = arms?;
-            let points = self.points(&treatment, &control).map_err(|e| failed(function, e))?;
+            let points = arms?.several(function, |t, c| {
+                quantile_effects(t, c, &self.inference, &self.grid, &self.options)
+            })?;
             lengths.push(points.len());
-            for p in points {
-                let values = [
-                    Some(p.q),
-                    p.control,
-                    p.treatment,
-                    p.estimate,
-                    p.std_error,
-                    p.ci_lower,
-                    p.ci_upper,
-                    p.p_value,
-                    p.band_lower,
-                    p.band_upper,
-                    p.p_adjusted,
-                ];
-                columns.iter_mut().zip(values).for_each(|(column, v)| column.append_option(v));
+            for (q, point) in points {
+                quantiles.push(q);
+                effects.push(point);
             }
         }
-        let columns: Vec<ArrayRef> =
-            columns.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef).collect();
-        Ok(lists(fields(), columns, lengths))
+        let quantiles = Arc::new(Float64Array::from(quantiles));
+        Ok(banded_lists(label(), quantiles, effects, lengths))
     }
 }

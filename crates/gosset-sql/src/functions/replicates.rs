@@ -4,7 +4,7 @@ use gosset_stats::summary::Replicates;
 
 use super::arguments::CROSSED_UNIT;
 use super::bootstrap;
-use super::moments::OUTCOMES;
+use super::bootstrap_effects::METRICS;
 use crate::function::{Argument, ArgumentKind, Example, Function, Section};
 use crate::options::{OptionSpec, OptionValues};
 use crate::summarize::summary_of_columns;
@@ -42,7 +42,7 @@ Feed it to `bootstrap_effect`. It takes about 9 bytes for every replicate and co
     returns: "a summary, LARGEBINARY",
     arguments: &[
         CROSSED_UNIT,
-        OUTCOMES,
+        Argument { name: "y", ..METRICS },
         Argument {
             name: "x",
             kind: ArgumentKind::Columns,

@@ -1,8 +1,9 @@
 //! The Poisson bootstrap of units or of buckets of units.
 
 use super::clustered::{Arm, Clustered};
-use super::draws::{Draws, Ends};
+use super::draws::{Deviations, Draws, Ends};
 use super::effect::{Effect, Inference};
+use super::metric::Metric;
 use super::resample::weighted_sums;
 use crate::Result;
 pub use crate::summary::replicates::MAX_REPLICATES;
@@ -123,7 +124,8 @@ pub fn bootstrap(
     options.check()?;
     let method = format!("bootstrap {}", options.interval.name());
     let mut effect = Effect::of_buckets((t, c), inference, &method)?;
-    if let Some(clustered) = effect.cluster(t, c, LEAST_UNITS) {
+    let metric = Metric::only(t.columns())?;
+    if let Some(clustered) = effect.cluster((t, c), metric, LEAST_UNITS) {
         effect.infer_clusters((t, c), &clustered, inference, options);
     }
     Ok(effect)
@@ -169,14 +171,14 @@ pub fn bootstrap_cuped(
 }
 
 impl Effect {
-    /// Sets the inference from resampled clusters.
-    fn infer_clusters(
+    /// Sets the inference from resampled clusters; returns the replicates.
+    pub(super) fn infer_clusters(
         &mut self,
         (t, c): (&Buckets, &Buckets),
         clustered: &Clustered,
         inference: &Inference,
         options: &BootstrapOptions,
-    ) {
+    ) -> Deviations {
         let arms = [(t, &clustered.t), (c, &clustered.c)];
         let count = options.replicates as usize;
         let [sums_t, sums_c] = arms.map(|(buckets, arm)| {
@@ -195,7 +197,7 @@ impl Effect {
             Interval::Basic => Ends::Basic,
             Interval::Normal => Ends::Normal,
         };
-        self.infer_draws(inference, &ends, draws);
+        self.infer_draws(inference, &ends, draws)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::clustered::{Arm, Clustered, Totals};
 use super::effect::Effect;
 use super::infer::{Difference, check_outcomes};
+use super::metric::Metric;
 use crate::linalg::Factor;
 use crate::summary::moments::INDICATOR;
 use crate::summary::{Buckets, Columns};
@@ -44,12 +45,12 @@ impl Effect {
         if columns.covariates() == 0 {
             return Err(Error::Invalid("expected at least one covariate, found none".into()));
         }
-        let Some(plain) = self.cluster(t, c, least) else { return Ok(None) };
+        let Some(plain) = self.cluster((t, c), Metric::mean(0), least) else { return Ok(None) };
         let unadjusted = plain.difference();
         // By column, its residuals in both arms and its difference of means.
         let mut residuals = vec![(plain.t.residuals.clone(), plain.c.residuals.clone(), 0.0)];
         for column in 1..columns.len() {
-            let [totals_t, totals_c] = [t, c].map(|arm| Totals::of(arm, column));
+            let [totals_t, totals_c] = [t, c].map(|arm| Totals::of(arm, Metric::mean(column)));
             let Some((arm_t, arm_c)) = totals_t.arm(t).zip(totals_c.arm(c)) else {
                 self.set_not_finite();
                 return Ok(None);

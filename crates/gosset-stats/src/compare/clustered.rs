@@ -2,7 +2,8 @@
 
 use super::dyadic::Dyadic;
 use super::effect::{Effect, Inference};
-use super::infer::{Difference, Variance, check_mean_or_ratio};
+use super::infer::{Difference, Variance};
+use super::metric::Metric;
 use super::ratio::Ratio;
 use crate::exact::{ExactSum, Sums};
 use crate::summary::Buckets;
@@ -19,6 +20,9 @@ use crate::{Error, Result};
 /// Satterthwaite's degrees of freedom from `G_a − 1`, `G_a` the units or non-empty buckets. `n_*` are units where they
 /// are known and NULL once there are buckets.
 ///
+/// By the jackknife the variance of an arm is `(G − 1)/G·Σ(R_(−k) − R_(·))²` with the means or ratios `R_(−k)` without
+/// unit or bucket `k` and their mean `R_(·)`. On few or unequal clusters it is larger, and rather too large than too small.
+///
 /// Assumptions: units are independent and were randomised; a hash of units that is independent of that of the
 /// assignment. The standard error from `K` buckets has a noise of about `1/(2√K)` of itself.
 ///
@@ -33,13 +37,38 @@ use crate::{Error, Result};
 /// # References
 /// Deng, Knoblich and Lu (2018), Applying the delta method in metric analytics, KDD '18, 233–242,
 /// doi:10.1145/3219819.3219919. Liang and Zeger (1986), Longitudinal data analysis using generalized linear models,
-/// Biometrika 73(1), 13–22, doi:10.1093/biomet/73.1.13.
-pub fn clustered_ttest(t: &Buckets, c: &Buckets, inference: &Inference) -> Result<Effect> {
-    let mut effect = Effect::of_buckets((t, c), inference, "clustered")?;
-    if let Some(clustered) = effect.cluster(t, c, 2) {
-        effect.infer(inference, &clustered.difference());
+/// Biometrika 73(1), 13–22, doi:10.1093/biomet/73.1.13. Efron and Stein (1981), The jackknife estimate of variance, Annals
+/// of Statistics 9(3), 586–596, doi:10.1214/aos/1176345462.
+pub fn clustered_ttest(
+    t: &Buckets,
+    c: &Buckets,
+    inference: &Inference,
+    std_error: ClusteredStdError,
+) -> Result<Effect> {
+    let method = match std_error {
+        ClusteredStdError::Delta => "clustered",
+        ClusteredStdError::Jackknife => "clustered jackknife",
+    };
+    let mut effect = Effect::of_buckets((t, c), inference, method)?;
+    let metric = Metric::only(t.columns())?;
+    if let Some(clustered) = effect.cluster((t, c), metric, 2) {
+        let difference = match std_error {
+            ClusteredStdError::Delta => clustered.difference(),
+            ClusteredStdError::Jackknife => clustered.jackknifed(),
+        };
+        effect.infer(inference, &difference);
     }
     Ok(effect)
+}
+
+/// The standard error of a mean or ratio of clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClusteredStdError {
+    /// From the residuals of the clusters, to first order.
+    #[default]
+    Delta,
+    /// From the means or ratios without each cluster.
+    Jackknife,
 }
 
 /// Two arms as clusters.
@@ -85,6 +114,17 @@ impl Arm {
 }
 
 impl Clustered {
+    /// The difference with its jackknife standard error.
+    fn jackknifed(&self) -> Difference {
+        let variance = |arm: &Arm| {
+            let influence = arm.jackknife();
+            let clusters = influence.len() as f64;
+            let squares: f64 = influence.iter().map(|u| u * u).sum();
+            Variance { value: squares / (clusters * (clusters - 1.0)), df: clusters - 1.0 }
+        };
+        Difference::welch(self.estimate, self.c.mean, variance(&self.t), variance(&self.c))
+    }
+
     /// The difference with its analytic standard error.
     pub(super) fn difference(&self) -> Difference {
         Difference::welch(self.estimate, self.c.mean, self.t.variance(), self.c.variance())
@@ -99,7 +139,6 @@ impl Effect {
         method: &str,
     ) -> Result<Self> {
         let mut effect = Self::of_arms(t, c, inference, method)?;
-        check_mean_or_ratio(t.columns())?;
         if t.buckets() != c.buckets() {
             return Err(Error::Mismatch(format!(
                 "expected two summaries of the same bucket count, found {} for treatment and {} for control",
@@ -113,8 +152,13 @@ impl Effect {
 
     /// The two arms as clusters, after setting the means. Where there is no more than an estimate to give, because of
     /// fewer than `least` clusters or of values that are not finite, sets it and gives `None`.
-    pub(super) fn cluster(&mut self, t: &Buckets, c: &Buckets, least: u64) -> Option<Clustered> {
-        let [totals_t, totals_c] = [t, c].map(|arm| Totals::of(arm, 0));
+    pub(super) fn cluster(
+        &mut self,
+        (t, c): (&Buckets, &Buckets),
+        metric: Metric,
+        least: u64,
+    ) -> Option<Clustered> {
+        let [totals_t, totals_c] = [t, c].map(|arm| Totals::of(arm, metric));
         if !self.set_ratios(&totals_t.ratio, &totals_c.ratio) {
             return None;
         }
@@ -131,23 +175,24 @@ impl Effect {
     }
 }
 
-/// The totals `Y` and `D` of an arm, where `Y` is that of a column.
+/// The totals `Y` and `D` of a metric in an arm.
 #[derive(Debug)]
 pub(super) struct Totals {
-    column: usize,
+    metric: Metric,
     y: Option<Dyadic>,
     d: Option<Dyadic>,
     ratio: Ratio,
 }
 
 impl Totals {
-    pub(super) fn of(arm: &Buckets, column: usize) -> Self {
+    pub(super) fn of(arm: &Buckets, metric: Metric) -> Self {
         let sum = arm.sum();
-        let ratio = match &sum.sums[..arm.columns().outcomes()] {
-            [y, d] => Ratio::of(y, d),
-            _ => Ratio::of(&sum.sums[column], &ExactSum::from_integer(sum.n.into())),
+        let y = &sum.sums[metric.numerator];
+        let ratio = match metric.denominator {
+            Some(d) => Ratio::of(y, &sum.sums[d]),
+            None => Ratio::of(y, &ExactSum::from_integer(sum.n.into())),
         };
-        Self { column, y: Dyadic::of(&sum.sums[column]), d: denominator(arm, &sum), ratio }
+        Self { metric, y: Dyadic::of(y), d: metric.size(&sum), ratio }
     }
 
     /// The difference of the two means or ratios.
@@ -162,7 +207,8 @@ impl Totals {
         let (mut residuals, mut sizes) = (Vec::new(), Vec::new());
         let (mut rows, mut squared_rows) = (0u128, 0u128);
         for (_, sums) in arm.totals() {
-            let (y_k, d_k) = (Dyadic::of(&sums.sums[self.column])?, denominator(arm, sums)?);
+            let (y_k, d_k) =
+                (Dyadic::of(&sums.sums[self.metric.numerator])?, self.metric.size(sums)?);
             // Formed exactly: an offset of all values leaves no trace in what is squared.
             residuals.push(d.times(&y_k).minus(&y.times(&d_k)).to_f64() / total);
             sizes.push(d_k.to_f64());
@@ -177,11 +223,12 @@ impl Totals {
     }
 }
 
-/// The second outcome, or the number of rows.
-fn denominator(arm: &Buckets, sums: &Sums) -> Option<Dyadic> {
-    if arm.columns().outcomes() == 2 {
-        Dyadic::of(&sums.sums[1])
-    } else {
-        Some(Dyadic::count(sums.n))
+impl Metric {
+    /// The sum of the denominator, or the number of rows.
+    fn size(self, sums: &Sums) -> Option<Dyadic> {
+        match self.denominator {
+            Some(d) => Dyadic::of(&sums.sums[d]),
+            None => Some(Dyadic::count(sums.n)),
+        }
     }
 }

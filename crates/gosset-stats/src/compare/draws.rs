@@ -22,6 +22,17 @@ pub(super) struct Draws {
     kept: Vec<usize>,
     /// Replicates that are empty in an arm.
     empty: usize,
+    /// `θ* − θ̂` of all replicates.
+    deviations: Vec<Option<f64>>,
+}
+
+/// The replicates of one of several differences, of which bands are made.
+#[derive(Debug, Default)]
+pub(super) struct Deviations {
+    /// Their standard deviation.
+    pub(super) std_error: Option<f64>,
+    /// `θ* − θ̂`; `None` where a replicate is empty.
+    pub(super) draws: Vec<Option<f64>>,
 }
 
 /// How an interval is made, with what it takes beside the replicates.
@@ -53,8 +64,10 @@ impl Draws {
             controls: Vec::new(),
             kept: Vec::new(),
             empty: 0,
+            deviations: Vec::new(),
         };
         for (b, shifts) in shifts.enumerate() {
+            draws.deviations.push(shifts.0.zip(shifts.1).map(|(t, c)| t - c));
             let (Some(shift_t), Some(shift_c)) = shifts else {
                 draws.empty += 1;
                 continue;
@@ -98,8 +111,19 @@ impl Draws {
 }
 
 impl Effect {
-    /// Sets the inference from replicates.
-    pub(super) fn infer_draws(&mut self, inference: &Inference, ends: &Ends, draws: Draws) {
+    /// Sets the inference from replicates, and hands them on.
+    pub(super) fn infer_draws(
+        &mut self,
+        inference: &Inference,
+        ends: &Ends,
+        mut draws: Draws,
+    ) -> Deviations {
+        let deviations = std::mem::take(&mut draws.deviations);
+        self.set_inference(inference, ends, draws);
+        Deviations { std_error: self.std_error, draws: deviations }
+    }
+
+    fn set_inference(&mut self, inference: &Inference, ends: &Ends, draws: Draws) {
         let replicates = draws.empty + draws.effects.len();
         if draws.empty > 0 {
             self.remark(format!(
@@ -330,7 +354,7 @@ fn normal_quantile(p: f64) -> f64 {
 }
 
 /// The sample covariance with divisor `n − 1`, in two passes; NaN for fewer than two values.
-fn covariance(x: &[f64], y: &[f64]) -> f64 {
+pub(super) fn covariance(x: &[f64], y: &[f64]) -> f64 {
     let n = x.len() as f64;
     let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
     let (mean_x, mean_y) = (mean(x), mean(y));

@@ -313,18 +313,6 @@ impl Effect {
     }
 }
 
-/// Checks that there is one outcome, or numerator and denominator.
-pub(super) fn check_mean_or_ratio(columns: &Columns) -> Result<()> {
-    let outcomes = columns.outcomes();
-    if outcomes > 2 {
-        return Err(Error::Invalid(format!(
-            "expected a summary of one outcome, or of numerator and denominator, \
-             found {outcomes} outcomes"
-        )));
-    }
-    Ok(())
-}
-
 /// Checks the number of outcomes of a summary.
 pub(super) fn check_outcomes(found: usize, expected: usize) -> Result<()> {
     if found == expected {

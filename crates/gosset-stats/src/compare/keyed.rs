@@ -1,10 +1,10 @@
 //! The bootstrap from stored replicates of units.
 
 use super::bootstrap::{Interval, LEAST_UNITS};
-use super::draws::{Draws, Ends};
+use super::draws::{Deviations, Draws, Ends};
 use super::dyadic::Dyadic;
 use super::effect::{Effect, Inference};
-use super::infer::check_mean_or_ratio;
+use super::metric::Metric;
 use super::ratio::Ratio;
 use crate::exact::ExactSum;
 use crate::summary::{Law, ReplicateTotals, Replicates};
@@ -45,32 +45,9 @@ pub fn bootstrap_replicates(
     interval: Interval,
 ) -> Result<Effect> {
     let mut effect = Effect::of_replicates((t, c), inference, interval, "")?;
-    check_mean_or_ratio(t.columns())?;
-    let [arm_t, arm_c] = [t, c].map(Arm::of);
-    if !effect.set_ratios(&arm_t.ratio, &arm_c.ratio) {
-        return Ok(effect);
-    }
-    let estimate = arm_t.ratio.minus(&arm_c.ratio);
-    if effect.lacks_known_units((t.units(), c.units()), LEAST_UNITS) {
-        effect.set_estimate(estimate, effect.mean_control.unwrap_or(f64::NAN));
-        return Ok(effect);
-    }
-    let [shifts_t, shifts_c] = [(&arm_t, t), (&arm_c, c)].map(|(arm, of)| arm.shifts(&of.totals()));
-    let (Some(shifts_t), Some(shifts_c)) = (shifts_t, shifts_c) else {
-        effect.set_not_finite();
-        return Ok(effect);
-    };
-    let control = arm_c.ratio.value.unwrap_or(f64::NAN);
-    let draws = Draws::new(estimate, control, shifts_t.into_iter().zip(shifts_c));
-    let ends = match (interval, t.buckets(), c.buckets()) {
-        (Interval::Bca, Some(t), Some(c)) => {
-            // No more is asked of the clusters than their skewness: what else they say is said already.
-            let clustered = effect.clone().cluster(t, c, LEAST_UNITS);
-            Ends::Bca(clustered.map_or(0.0, |clustered| clustered.acceleration()))
-        }
-        _ => Ends::of(interval)?,
-    };
-    effect.infer_draws(inference, &ends, draws);
+    let metric = Metric::only(t.columns())?;
+    let ends = Ends::of_replicates((t, c), metric, interval, &effect)?;
+    effect.infer_replicates((t, c), (&t.totals(), &c.totals()), metric, (inference, &ends));
     Ok(effect)
 }
 
@@ -89,7 +66,6 @@ pub fn bootstrap_cuped_replicates(
     interval: Interval,
 ) -> Result<Effect> {
     let mut effect = Effect::of_replicates((t, c), inference, interval, " cuped")?;
-    check_mean_or_ratio(t.columns())?;
     let (Some(buckets_t), Some(buckets_c)) = (t.buckets(), c.buckets()) else {
         return Err(Error::Invalid(
             "expected replicates with buckets beside them, which the adjustment takes".into(),
@@ -100,9 +76,9 @@ pub fn bootstrap_cuped_replicates(
     };
     let shifts = |summary: &Replicates| -> Option<Vec<Option<f64>>> {
         let totals = summary.totals();
-        let mut shifts = Arm::of(summary).shifts(&totals)?;
+        let mut shifts = Arm::new(summary, Metric::mean(0)).shifts(&totals)?;
         for (column, theta) in adjusted.theta() {
-            let of_column = Arm::of_column(summary, column).shifts(&totals)?;
+            let of_column = Arm::new(summary, Metric::mean(column)).shifts(&totals)?;
             for (shift, x) in shifts.iter_mut().zip(of_column) {
                 *shift = shift.zip(x).map(|(shift, x)| shift - theta * x);
             }
@@ -125,9 +101,55 @@ pub fn bootstrap_cuped_replicates(
     Ok(effect)
 }
 
+impl Effect {
+    /// Sets the inference of a metric from the replicates of both arms, and hands them on.
+    pub(super) fn infer_replicates(
+        &mut self,
+        (t, c): (&Replicates, &Replicates),
+        (totals_t, totals_c): (&ReplicateTotals, &ReplicateTotals),
+        metric: Metric,
+        (inference, ends): (&Inference, &Ends),
+    ) -> Deviations {
+        let [arm_t, arm_c] = [t, c].map(|arm| Arm::new(arm, metric));
+        if !self.set_ratios(&arm_t.ratio, &arm_c.ratio) {
+            return Deviations::default();
+        }
+        let estimate = arm_t.ratio.minus(&arm_c.ratio);
+        let control = arm_c.ratio.value.unwrap_or(f64::NAN);
+        if self.lacks_known_units((t.units(), c.units()), LEAST_UNITS) {
+            self.set_estimate(estimate, control);
+            return Deviations::default();
+        }
+        let (Some(shifts_t), Some(shifts_c)) = (arm_t.shifts(totals_t), arm_c.shifts(totals_c))
+        else {
+            self.set_not_finite();
+            return Deviations::default();
+        };
+        let draws = Draws::new(estimate, control, shifts_t.into_iter().zip(shifts_c));
+        self.infer_draws(inference, ends, draws)
+    }
+}
+
 impl Ends {
+    /// Of a metric of replicates, which may have buckets beside them.
+    pub(super) fn of_replicates(
+        (t, c): (&Replicates, &Replicates),
+        metric: Metric,
+        interval: Interval,
+        effect: &Effect,
+    ) -> Result<Self> {
+        match (interval, t.buckets(), c.buckets()) {
+            (Interval::Bca, Some(t), Some(c)) => {
+                // No more is asked of the clusters than their skewness: what else they say is said elsewhere.
+                let clustered = effect.clone().cluster((t, c), metric, LEAST_UNITS);
+                Ok(Self::Bca(clustered.map_or(0.0, |clustered| clustered.acceleration())))
+            }
+            _ => Self::of(interval),
+        }
+    }
+
     /// Of an interval that takes no more than the replicates.
-    pub(super) fn of(interval: Interval) -> Result<Self> {
+    fn of(interval: Interval) -> Result<Self> {
         match interval {
             Interval::Percentile => Ok(Self::Percentile),
             Interval::Normal => Ok(Self::Normal),
@@ -144,41 +166,32 @@ impl Ends {
     }
 }
 
-/// The totals of an arm.
+/// The totals of a metric in an arm.
 #[derive(Debug)]
-pub(super) struct Arm {
-    column: usize,
+struct Arm {
+    metric: Metric,
     y: ExactSum,
     d: ExactSum,
-    pub(super) ratio: Ratio,
-    /// Whether the denominator is the second outcome, not the number of rows.
-    of_sums: bool,
+    ratio: Ratio,
 }
 
 impl Arm {
-    /// The mean of the one outcome, or the ratio of the two.
-    fn of(arm: &Replicates) -> Self {
-        Self::new(arm, 0, arm.columns().outcomes() == 2)
-    }
-
-    /// The mean per row of a column.
-    pub(super) fn of_column(arm: &Replicates, column: usize) -> Self {
-        Self::new(arm, column, false)
-    }
-
-    fn new(arm: &Replicates, column: usize, of_sums: bool) -> Self {
+    fn new(arm: &Replicates, metric: Metric) -> Self {
         let sum = arm.sum();
-        let d = if of_sums { sum.sums[1].clone() } else { ExactSum::from_integer(sum.n.into()) };
-        let y = sum.sums[column].clone();
+        let y = sum.sums[metric.numerator].clone();
+        let d = match metric.denominator {
+            Some(d) => sum.sums[d].clone(),
+            None => ExactSum::from_integer(sum.n.into()),
+        };
         let ratio = Ratio::of(&y, &d);
-        Self { column, y, d, ratio, of_sums }
+        Self { metric, y, d, ratio }
     }
 
     /// `R* − R` of every replicate, `None` over 0; `None` altogether where a value is not finite.
-    pub(super) fn shifts(&self, totals: &ReplicateTotals) -> Option<Vec<Option<f64>>> {
+    fn shifts(&self, totals: &ReplicateTotals) -> Option<Vec<Option<f64>>> {
         let (y, d) = (Dyadic::of(&self.y)?, Dyadic::of(&self.d)?);
-        let sizes = if self.of_sums { &totals.columns[1] } else { &totals.rows };
-        let pairs = totals.columns[self.column].iter().zip(sizes);
+        let sizes = self.metric.denominator.map_or(&totals.rows, |d| &totals.columns[d]);
+        let pairs = totals.columns[self.metric.numerator].iter().zip(sizes);
         pairs
             .map(|(y_b, d_b)| {
                 let (y_b, d_b) = (Dyadic::of(y_b)?, Dyadic::of(d_b)?);

@@ -15,6 +15,7 @@ pub mod effect;
 mod infer;
 mod keyed;
 mod lin;
+mod metric;
 mod permutation;
 mod proportion;
 mod quantile;
@@ -27,7 +28,7 @@ mod srm;
 mod ttest;
 
 pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_cuped};
-pub use clustered::clustered_ttest;
+pub use clustered::{ClusteredStdError, clustered_ttest};
 pub use cuped::cuped;
 pub use effect::{Alternative, Effect, Inference, Relative};
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
@@ -35,11 +36,11 @@ pub use lin::{LinVcov, lin};
 pub use permutation::permutation_test;
 pub use proportion::{ProportionMethod, proportion_test};
 pub use quantile::{
-    QuantileEffect, QuantileOptions, bootstrap_quantile, histogram_quantile, quantile_effects,
+    QuantileInterval, QuantileOptions, bootstrap_quantile, histogram_quantile, quantile_effects,
 };
 pub use rank::{ks_test, mann_whitney};
 pub use ratio::ratio_test;
-pub use simultaneous::{MetricEffect, bootstrap_means};
+pub use simultaneous::{Banded, bootstrap_effects, bootstrap_replicates_effects};
 pub use srm::{ArmCount, SampleRatio, srm};
 pub use ttest::{Variance, ttest};
 

@@ -1,20 +1,59 @@
 //! Differences of quantiles.
 
-use super::bootstrap::{Interval, LEAST_UNITS};
-use super::draws::{Draws, Ends};
+use super::bootstrap::LEAST_UNITS;
+use super::draws::{Deviations, Draws, Ends, covariance};
 use super::effect::{Effect, Inference};
-use super::infer::check_outcomes;
-use super::simultaneous::{Deviations, bands};
+use super::infer::{Difference, check_outcomes};
+use super::simultaneous::{Banded, with_bands};
 use crate::summary::{Bin, Histogram, Resampling};
-use crate::{Error, Result, weights};
+use crate::{Error, Result, dist, weights};
+
+/// Why a quantile has no interval.
+const FEW_BEYOND: &str = "too few rows beyond the quantile for an interval";
+
+/// How the interval of a difference of quantiles is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QuantileInterval {
+    /// Order statistics of the replicates.
+    #[default]
+    Percentile,
+    /// Order statistics, mirrored at the estimate.
+    Basic,
+    /// The estimate and normal quantiles of the standard deviation of the replicates.
+    Normal,
+    /// The delta method: normal, with the standard error of the share of rows below each quantile over the density there.
+    Delta,
+}
+
+impl QuantileInterval {
+    /// Its name in SQL and in `method`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Percentile => "percentile",
+            Self::Basic => "basic",
+            Self::Normal => "normal",
+            Self::Delta => "delta",
+        }
+    }
+
+    /// What is made of replicates of the quantile, if it is.
+    fn ends(self) -> Option<Ends> {
+        match self {
+            Self::Percentile => Some(Ends::Percentile),
+            Self::Basic => Some(Ends::Basic),
+            Self::Normal => Some(Ends::Normal),
+            Self::Delta => None,
+        }
+    }
+}
 
 /// What is asked of a bootstrap of quantiles.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantileOptions {
     /// Which quantile, in (0, 1).
     pub q: f64,
-    /// How the interval is made: percentile, basic or normal.
-    pub interval: Interval,
+    /// How the interval is made.
+    pub interval: QuantileInterval,
     /// How many replicates, for histograms of rows: those of units have theirs.
     pub replicates: u32,
     /// The seed, for histograms of rows.
@@ -24,7 +63,7 @@ pub struct QuantileOptions {
 impl Default for QuantileOptions {
     fn default() -> Self {
         let Resampling { replicates, seed, .. } = Resampling::default();
-        Self { q: 0.5, interval: Interval::Percentile, replicates, seed }
+        Self { q: 0.5, interval: QuantileInterval::Percentile, replicates, seed }
     }
 }
 
@@ -42,6 +81,11 @@ impl Default for QuantileOptions {
 /// `std_error`, percentile, basic and normal intervals and p-values are made of the replicates as in
 /// [`bootstrap`](super::bootstrap). `mean_*` are the two quantiles, and `relative` is over that of control.
 ///
+/// The delta method takes no order statistics of replicates: the share of rows at or below the quantile has the standard
+/// deviation `s` of its replicates (`√(q(1 − q)/n)` where rows are units), and that of the quantile is
+/// `(Q(q + z·s) − Q(q − z·s))/2z` with the normal quantile `z` of the confidence (Woodruff's interval for the density).
+/// Arms are independent and the law is normal.
+///
 /// Assumptions: a continuous distribution around the quantile. On few distinct values the replicates fall on one value
 /// or jump between two, and the interval is too short or too long. Extremes (`q·n` or `(1 − q)·n` below about 5) are no
 /// quantiles that a bootstrap knows anything about.
@@ -52,12 +96,14 @@ impl Default for QuantileOptions {
 ///
 /// # Errors
 /// [`Error::Mismatch`] for histograms of different columns or resampling, [`Error::Invalid`] for `q` or a confidence
-/// outside of (0, 1), and for intervals that take totals of units.
+/// outside of (0, 1).
 ///
 /// # References
 /// Schultzberg and Ankargren (2022), Resampling-free bootstrap inference for quantiles, arXiv:2202.10992. Hyndman and Fan
 /// (1996), Sample quantiles in statistical packages, American Statistician 50(4), 361–365,
-/// doi:10.1080/00031305.1996.10473566.
+/// doi:10.1080/00031305.1996.10473566. Woodruff (1952), Confidence intervals for medians and other position measures,
+/// Journal of the American Statistical Association 47(260), 635–646, doi:10.1080/01621459.1952.10483443. Deng, Knoblich
+/// and Lu (2018), Applying the delta method in metric analytics, KDD '18, 233–242, doi:10.1145/3219819.3219919.
 pub fn bootstrap_quantile(
     t: &Histogram,
     c: &Histogram,
@@ -65,19 +111,8 @@ pub fn bootstrap_quantile(
     options: &QuantileOptions,
 ) -> Result<Effect> {
     let (mut effect, pairs) = Effect::of_quantiles((t, c), inference, &[options.q], options)?;
-    let ends = match options.interval {
-        Interval::Percentile => Ends::Percentile,
-        Interval::Basic => Ends::Basic,
-        Interval::Normal => Ends::Normal,
-        other => {
-            return Err(Error::Invalid(format!(
-                "expected a percentile, basic or normal interval of quantiles, found '{}'",
-                other.name()
-            )));
-        }
-    };
     if let Some(pair) = pairs.first() {
-        effect.infer_pair(inference, &ends, pair);
+        effect.infer_pair(inference, options.interval, pair);
         if effect.std_error == Some(0.0) {
             effect.note = None;
             effect.remark("zero variance: all replicates of the quantile agree");
@@ -86,34 +121,7 @@ pub fn bootstrap_quantile(
     Ok(effect)
 }
 
-/// One point of the difference of two quantile functions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QuantileEffect {
-    /// Which quantile.
-    pub q: f64,
-    /// The quantiles of the arms.
-    pub control: Option<f64>,
-    /// The quantile of treatment.
-    pub treatment: Option<f64>,
-    /// Treatment − control.
-    pub estimate: Option<f64>,
-    /// Standard deviation of the replicates.
-    pub std_error: Option<f64>,
-    /// Pointwise percentile interval.
-    pub ci_lower: Option<f64>,
-    /// Its upper end.
-    pub ci_upper: Option<f64>,
-    /// Simultaneous band over all points.
-    pub band_lower: Option<f64>,
-    /// Its upper end.
-    pub band_upper: Option<f64>,
-    /// The p-value of the point, by its percentile interval.
-    pub p_value: Option<f64>,
-    /// The p-value of the point by the band: adjusted for all points.
-    pub p_adjusted: Option<f64>,
-}
-
-/// The difference of two quantile functions over a grid, with pointwise intervals and a simultaneous band.
+/// The difference of two quantile functions over a grid, with pointwise intervals and a simultaneous band: by quantile.
 ///
 /// Formula: replicates as in [`bootstrap_quantile`], joint over the grid. With `ŝe(q)` the standard deviation of `Δ*(q)`,
 /// the band is `Δ̂(q) ± m·ŝe(q)`, where `m` is the `k`-th largest of `max_q |Δ*_b(q) − Δ̂(q)|/ŝe(q)` for
@@ -135,73 +143,73 @@ pub fn quantile_effects(
     inference: &Inference,
     grid: &[f64],
     options: &QuantileOptions,
-) -> Result<Vec<QuantileEffect>> {
+) -> Result<Vec<(f64, Banded)>> {
     if grid.is_empty() {
         return Err(Error::Invalid("expected at least one quantile, found none".into()));
     }
-    let mut points = Vec::with_capacity(grid.len());
-    let mut pairs = Vec::with_capacity(grid.len());
     let (empty, all) = Effect::of_quantiles((t, c), inference, grid, options)?;
-    for (i, &q) in grid.iter().enumerate() {
+    let points = grid.iter().enumerate().map(|(i, _)| {
         let mut effect = empty.clone();
-        if let Some(pair) = all.get(i) {
-            effect.infer_pair(inference, &Ends::Percentile, pair);
-            pairs.push(Deviations { std_error: effect.std_error, draws: pair.deviations() });
-        }
-        points.push(QuantileEffect {
-            q,
-            control: effect.mean_control,
-            treatment: effect.mean_treatment,
-            estimate: effect.estimate,
-            std_error: effect.std_error,
-            ci_lower: effect.ci_lower,
-            ci_upper: effect.ci_upper,
-            p_value: effect.p_value,
-            band_lower: None,
-            band_upper: None,
-            p_adjusted: None,
-        });
-    }
-    let estimates: Vec<Option<f64>> = points.iter().map(|point| point.estimate).collect();
-    for (point, band) in points.iter_mut().zip(bands(&estimates, &pairs, inference.confidence)) {
-        (point.band_lower, point.band_upper) = band.ends.unzip();
-        point.p_adjusted = band.p_adjusted;
-    }
-    Ok(points)
+        let infer = |pair| effect.infer_pair(inference, options.interval, pair);
+        let deviations = all.get(i).map(infer).unwrap_or_default();
+        (effect, deviations)
+    });
+    let banded = with_bands(points, inference.confidence);
+    Ok(grid.iter().copied().zip(banded).collect())
 }
 
-/// Two quantiles with their replicates, of which there are none where there is nothing to infer.
+/// A quantile with its replicates, of which there are none where there is nothing to infer.
+#[derive(Debug)]
+struct Point {
+    value: f64,
+    /// How far the replicates are from it; by the delta method, how far they would be on a straight distribution function.
+    shifts: Vec<Option<f64>>,
+    /// By the delta method.
+    std_error: Option<f64>,
+    /// Whether an interval by the delta method would reach beyond the data.
+    beyond: bool,
+}
+
+/// A quantile of treatment and that of control.
 #[derive(Debug)]
 struct Pair {
-    treatment: f64,
-    control: f64,
-    t: Vec<Option<f64>>,
-    c: Vec<Option<f64>>,
-}
-
-impl Pair {
-    fn estimate(&self) -> f64 {
-        self.treatment - self.control
-    }
-
-    /// `Δ* − Δ̂` of every replicate.
-    fn deviations(&self) -> Vec<Option<f64>> {
-        let pairs = self.t.iter().zip(&self.c);
-        pairs.map(|(t, c)| Some((*t)? - (*c)? - self.estimate())).collect()
-    }
+    t: Point,
+    c: Point,
 }
 
 impl Effect {
-    /// Sets the quantiles of a pair and, if it has replicates, the inference.
-    fn infer_pair(&mut self, inference: &Inference, ends: &Ends, pair: &Pair) {
-        (self.mean_treatment, self.mean_control) = (Some(pair.treatment), Some(pair.control));
-        if pair.t.is_empty() {
-            return self.set_estimate(pair.estimate(), pair.control);
+    /// Sets the quantiles of a pair and, if it has replicates, the inference; hands them on.
+    fn infer_pair(
+        &mut self,
+        inference: &Inference,
+        interval: QuantileInterval,
+        Pair { t, c }: &Pair,
+    ) -> Deviations {
+        (self.mean_treatment, self.mean_control) = (Some(t.value), Some(c.value));
+        let estimate = t.value - c.value;
+        let shifts = t.shifts.iter().copied().zip(c.shifts.iter().copied());
+        match (interval.ends(), t.std_error.zip(c.std_error)) {
+            (Some(ends), _) if !t.shifts.is_empty() => {
+                self.infer_draws(inference, &ends, Draws::new(estimate, c.value, shifts))
+            }
+            (None, Some((se_t, se_c))) => {
+                let (v_t, v_c) = (se_t * se_t, se_c * se_c);
+                let normal = f64::INFINITY;
+                self.infer(
+                    inference,
+                    &Difference::independent(estimate, c.value, v_t, v_c, normal),
+                );
+                let draws = shifts.map(|(t, c)| Some(t? - c?)).collect();
+                Deviations { std_error: self.std_error, draws }
+            }
+            _ => {
+                self.set_estimate(estimate, c.value);
+                if t.beyond || c.beyond {
+                    self.remark(FEW_BEYOND);
+                }
+                Deviations::default()
+            }
         }
-        let shifts = pair.t.iter().zip(&pair.c);
-        let shifts =
-            shifts.map(|(t, c)| (t.map(|t| t - pair.treatment), c.map(|c| c - pair.control)));
-        self.infer_draws(inference, ends, Draws::new(pair.estimate(), pair.control, shifts));
     }
 
     /// An effect between quantiles with its counts, and the quantiles, of which there are none without rows and where
@@ -240,23 +248,124 @@ impl Effect {
         let few_units = effect.lacks_known_units((t.units(), c.units()), LEAST_UNITS);
         let few_rows = !(few_units || beyond(t.rows()) && beyond(c.rows()));
         if few_rows {
-            effect.remark("too few rows beyond the quantile for an interval");
+            effect.remark(FEW_BEYOND);
         }
-        let drawn = |arm: &Histogram, number: u64| match few_units || few_rows {
-            true => Ok(vec![Vec::new(); grid.len()]),
-            false => replicates(arm, grid, options, number),
+        let points = |arm: &Histogram, number: u64| match few_units || few_rows {
+            true => {
+                let bins = arm.bins();
+                Ok(grid.iter().map(|&q| Point::alone(quantile(&bins, q))).collect())
+            }
+            false if options.interval == QuantileInterval::Delta => {
+                delta(arm, grid, options, number, inference.confidence)
+            }
+            false => bootstrapped(arm, grid, options, number),
         };
-        let (drawn_t, drawn_c) = (drawn(t, 1)?, drawn(c, 0)?);
-        let (bins_t, bins_c) = (t.bins(), c.bins());
-        let pairs = grid.iter().zip(drawn_t.into_iter().zip(drawn_c));
-        let pairs = pairs.map(|(&q, (t, c))| Pair {
-            treatment: quantile(&bins_t, q),
-            control: quantile(&bins_c, q),
-            t,
-            c,
-        });
-        Ok((effect, pairs.collect()))
+        let (all_t, all_c): (Vec<Point>, Vec<Point>) = (points(t, 1)?, points(c, 0)?);
+        Ok((effect, all_t.into_iter().zip(all_c).map(|(t, c)| Pair { t, c }).collect()))
     }
+}
+
+impl Point {
+    /// A quantile of which no more is known.
+    fn alone(value: f64) -> Self {
+        Self { value, shifts: Vec::new(), std_error: None, beyond: false }
+    }
+}
+
+/// The points of a grid with the replicates of their quantiles.
+fn bootstrapped(
+    arm: &Histogram,
+    grid: &[f64],
+    options: &QuantileOptions,
+    number: u64,
+) -> Result<Vec<Point>> {
+    let bins = arm.bins();
+    let drawn = replicates(arm, grid, options, number)?;
+    let points = grid.iter().zip(drawn).map(|(&q, drawn)| {
+        let value = quantile(&bins, q);
+        let shifts = drawn.into_iter().map(|replicate| Some(replicate? - value)).collect();
+        Point { shifts, ..Point::alone(value) }
+    });
+    Ok(points.collect())
+}
+
+/// The points of a grid by the delta method.
+fn delta(
+    arm: &Histogram,
+    grid: &[f64],
+    options: &QuantileOptions,
+    number: u64,
+    confidence: f64,
+) -> Result<Vec<Point>> {
+    let bins = arm.bins();
+    let z = dist::normal_isf((1.0 - confidence) / 2.0);
+    let points = grid.iter().zip(shares(arm, grid, options, number)?).map(|(&q, shares)| {
+        let value = quantile(&bins, q);
+        let (low, high) = (q - z * shares.std_error, q + z * shares.std_error);
+        if low <= 0.0 || high >= 1.0 {
+            return Point { beyond: true, ..Point::alone(value) };
+        }
+        // A larger share below is a smaller quantile.
+        let slope = (quantile(&bins, high) - quantile(&bins, low)) / (high - low);
+        Point {
+            value,
+            shifts: shares.draws.into_iter().map(|draw| Some((q - draw?) * slope)).collect(),
+            std_error: Some(shares.std_error * slope),
+            beyond: false,
+        }
+    });
+    Ok(points.collect())
+}
+
+/// The share of rows at or below a quantile, in replicates.
+#[derive(Debug)]
+struct Shares {
+    std_error: f64,
+    draws: Vec<Option<f64>>,
+}
+
+/// The shares of rows at or below the quantiles of a grid.
+fn shares(
+    arm: &Histogram,
+    grid: &[f64],
+    options: &QuantileOptions,
+    number: u64,
+) -> Result<Vec<Shares>> {
+    let rows = arm.rows();
+    let Some(resampling) = arm.resampling() else {
+        let of_rows = |&q: &f64| {
+            let indices = binomial_indices(rows, q, options, number);
+            let draws = indices.map(|index| Some(index as f64 / (rows + 1) as f64)).collect();
+            Shares { std_error: (q * (1.0 - q) / rows as f64).sqrt(), draws }
+        };
+        return Ok(grid.iter().map(of_rows).collect());
+    };
+    let count = resampling.replicates as usize;
+    let mut totals = vec![0.0; count];
+    let mut below = vec![vec![0.0; count]; grid.len()];
+    // In a bin that a quantile is in, weights count in proportion to its rows below.
+    let mut passed = 0.0;
+    arm.for_each_weighted(|bin, weights| {
+        let in_bin = bin.rows as f64;
+        totals.iter_mut().zip(weights).for_each(|(total, &w)| *total += f64::from(w));
+        for (&q, below) in grid.iter().zip(&mut below) {
+            let part = ((q * rows as f64 - passed) / in_bin).clamp(0.0, 1.0);
+            if part > 0.0 {
+                below.iter_mut().zip(weights).for_each(|(b, &w)| *b += part * f64::from(w));
+            }
+        }
+        passed += in_bin;
+    })?;
+    let shares = below.into_iter().map(|below| {
+        let draws: Vec<Option<f64>> = below
+            .iter()
+            .zip(&totals)
+            .map(|(below, &total)| (total > 0.0).then(|| below / total))
+            .collect();
+        let known: Vec<f64> = draws.iter().copied().flatten().collect();
+        Shares { std_error: covariance(&known, &known).sqrt(), draws }
+    });
+    Ok(shares.collect())
 }
 
 /// A quantile of a histogram as [`bootstrap_quantile`] defines it; `None` without rows, NaN where a value is not finite.
@@ -359,7 +468,6 @@ fn order_statistics(
     number: u64,
 ) -> Vec<Option<f64>> {
     let rows: u64 = bins.iter().map(|bin| bin.rows).sum();
-    let binomial = Binomial::new(rows + 1, q);
     let ends: Vec<u64> = bins
         .iter()
         .scan(0, |passed, bin| {
@@ -367,15 +475,26 @@ fn order_statistics(
             Some(*passed)
         })
         .collect();
-    (0..options.replicates)
-        .map(|b| {
-            let index = binomial.quantile(uniform(options.seed, number, b.into())).clamp(1, rows);
+    binomial_indices(rows, q, options, number)
+        .map(|index| {
             let at = ends.partition_point(|&end| end < index);
             let bin = &bins[at];
             let before = ends[at] - bin.rows;
             Some(bin.at(((index - before) as f64 - 0.5) / bin.rows as f64))
         })
         .collect()
+}
+
+/// The index `I ~ Binomial(n + 1, q)` of the order statistic in each replicate, of arm `number`.
+fn binomial_indices(
+    rows: u64,
+    q: f64,
+    options: &QuantileOptions,
+    number: u64,
+) -> impl Iterator<Item = u64> {
+    let (binomial, seed) = (Binomial::new(rows + 1, q), options.seed);
+    (0..options.replicates)
+        .map(move |b| binomial.quantile(uniform(seed, number, b.into())).clamp(1, rows))
 }
 
 /// A uniform number in (0, 1), a pure function of seed, arm and replicate. It is the same for every point of a grid: the
@@ -503,20 +622,24 @@ mod tests {
             let uniform = |id: &u128| ((id >> 75) as f64 + 0.5) / (1u64 << 53) as f64;
             (ids.iter().map(|id| -uniform(id).ln()).collect(), ids)
         };
-        for q in [0.1, 0.5, 0.9] {
-            let mut found = [0.0; 2];
+        let resampling = Some(Resampling { replicates: 500, ..Resampling::default() });
+        let of_rows = HistogramOptions::default();
+        let of_units = HistogramOptions { resampling, ..of_rows };
+        // Rows; units; units with three equal rows each, which tell no more than one.
+        let shapes = [(&of_rows, 1), (&of_units, 1), (&of_units, 3)];
+        for (q, interval) in [0.1, 0.5, 0.9]
+            .into_iter()
+            .flat_map(|q| [(q, QuantileInterval::Normal), (q, QuantileInterval::Delta)])
+        {
+            let options =
+                QuantileOptions { q, interval, replicates: 500, ..QuantileOptions::default() };
+            let mut found = [0.0; 3];
             for experiment in 0..experiments {
-                let options = QuantileOptions { q, replicates: 500, ..QuantileOptions::default() };
-                let resampling = Resampling { replicates: 500, ..Resampling::default() };
-                let weighted = HistogramOptions {
-                    resampling: Some(resampling),
-                    ..HistogramOptions::default()
-                };
                 let arms = [0, 1].map(|arm| exponential((2 * experiment + arm) * n));
-                for (found, options_of) in
-                    found.iter_mut().zip([HistogramOptions::default(), weighted])
-                {
-                    let [t, c] = arms.each_ref().map(|(y, ids)| histogram(y, ids, &options_of));
+                for (found, (options_of, times)) in found.iter_mut().zip(shapes) {
+                    let [t, c] = arms.each_ref().map(|(y, ids)| {
+                        histogram(&y.repeat(times), &ids.repeat(times), options_of)
+                    });
                     let e = bootstrap_quantile(&t, &c, &Inference::default(), &options);
                     *found += e.expect("valid").std_error.expect("defined").powi(2);
                 }
@@ -525,8 +648,49 @@ mod tests {
             for found in found {
                 // One standard error varies by about (nq(1 − q))^(−1/4)/2, a tenth.
                 let ratio = (found / experiments as f64).sqrt() / expected;
-                assert!((ratio - 1.0).abs() < 0.06, "{q}: {ratio}");
+                assert!((ratio - 1.0).abs() < 0.06, "{q} {interval:?}: {ratio}");
             }
         }
+    }
+
+    /// The clustered standard deviation of the share below a quantile is that of the mean of an indicator.
+    #[test]
+    fn the_delta_method_clusters_the_share_below() {
+        let resampling = Some(Resampling { replicates: 4000, ..Resampling::default() });
+        let options = HistogramOptions { resampling, ..HistogramOptions::default() };
+        let arm = |arm: i128| {
+            let rows = (0..3000).map(|i| (units::integer(i % 500 * 2 + arm), i));
+            let (ids, y): (Vec<u128>, Vec<f64>) =
+                rows.map(|(id, i)| (id, ((id >> 90) % 1000) as f64 + (i / 500) as f64)).unzip();
+            (histogram(&y, &ids, &options), y, ids)
+        };
+        let (t, y, ids) = arm(1);
+        let of = QuantileOptions { q: 0.3, ..QuantileOptions::default() };
+        let found = shares(&t, &[0.3], &of, 1).expect("a histogram of units");
+        let q = quantile(&t.bins(), 0.3);
+        let below: Vec<f64> = y.iter().map(|&y| f64::from(u8::from(y <= q))).collect();
+        let mut sums = std::collections::BTreeMap::new();
+        for (id, b) in ids.iter().zip(&below) {
+            *sums.entry(id).or_insert(0.0) += b - 0.3;
+        }
+        let squares: f64 = sums.values().map(|s| s * s).sum();
+        let expected = squares.sqrt() / y.len() as f64;
+        let ratio = found[0].std_error / expected;
+        assert!((ratio - 1.0).abs() < 4.0 / (2.0f64 * 4000.0).sqrt(), "{ratio}");
+    }
+
+    #[test]
+    fn no_interval_reaches_beyond_the_data() {
+        let y: Vec<f64> = (0..60).map(f64::from).collect();
+        let options = QuantileOptions {
+            q: 0.95,
+            interval: QuantileInterval::Delta,
+            ..QuantileOptions::default()
+        };
+        let e = bootstrap_quantile(&rows(&y), &rows(&y), &Inference::default(), &options);
+        let e = e.expect("valid");
+        assert_eq!((e.estimate, e.std_error, e.p_value), (Some(0.0), None, None));
+        let note = e.note.expect("a reason");
+        assert!(note.contains("too few rows beyond the quantile"), "{note}");
     }
 }

@@ -1,28 +1,30 @@
 //! Several differences at once: bands that hold all of them, and p-values adjusted for their number.
 
-use super::bootstrap::{Interval, LEAST_UNITS};
-use super::draws::{Draws, Ends};
+use super::bootstrap::{BootstrapOptions, Interval, LEAST_UNITS};
+use super::draws::{Deviations, Ends};
 use super::effect::{Effect, Inference};
-use super::keyed::Arm;
-use crate::summary::Replicates;
-use crate::{Error, Result};
+use super::metric::Metric;
+use crate::Result;
+use crate::summary::{Buckets, Columns, Replicates};
 
-/// One of several metrics.
+/// One of several effects that are looked at together.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MetricEffect {
-    /// The name of its column.
-    pub metric: String,
-    /// Its effect as if it were the only one.
+pub struct Banded {
+    /// The effect as if it were the only one.
     pub effect: Effect,
-    /// The ends of the simultaneous band over all metrics.
+    /// The ends of the simultaneous band over all effects.
     pub band: Option<(f64, f64)>,
-    /// The p-value adjusted for all metrics.
+    /// The p-value adjusted for all effects.
     pub p_adjusted: Option<f64>,
 }
 
-/// The bootstraps of the differences of several means per row, with joint replicates of the units and a simultaneous band.
+/// The bootstraps of the differences of several means per row or ratios of sums, with joint replicates of buckets of units
+/// and a simultaneous band.
 ///
-/// Formula: every metric as in [`bootstrap_replicates`](super::bootstrap_replicates). With the standard deviations `ŝe_j` of
+/// A pair of outcomes whose names end with [`NUMERATOR`](crate::summary::moments::NUMERATOR) and
+/// [`DENOMINATOR`](crate::summary::moments::DENOMINATOR) is one ratio; every other outcome is a mean per row.
+///
+/// Formula: every metric as in [`bootstrap`](super::bootstrap). With the standard deviations `ŝe_j` of
 /// the replicates `Δ*_j` of the metrics, the band is `Δ̂_j ± m·ŝe_j`, where `m` is the `k`-th largest of
 /// `max_j |Δ*_bj − Δ̂_j|/ŝe_j` for `k = ⌊(B + 1)α⌋`, and `p_adjusted = (1 + #{b: max_j ≥ |Δ̂_j|/ŝe_j})/(B + 1)`: the band
 /// holds all differences at once with the confidence, and rejecting where `p_adjusted ≤ α` makes any false rejection with
@@ -31,73 +33,81 @@ pub struct MetricEffect {
 ///
 /// Metrics without variance, or without a finite value, have no band and take no part in the maximum.
 ///
-/// Small samples and errors: as [`bootstrap_replicates`](super::bootstrap_replicates).
+/// Small samples: as [`bootstrap`](super::bootstrap).
 ///
 /// # Errors
-/// As [`bootstrap_replicates`](super::bootstrap_replicates), for any number of outcomes.
+/// As [`bootstrap`](super::bootstrap), for any number of outcomes.
 ///
 /// # References
 /// Westfall and Young (1993), Resampling-based multiple testing, Wiley. Romano and Wolf (2005), Exact and approximate
 /// stepdown methods for multiple hypothesis testing, Journal of the American Statistical Association 100(469), 94–108,
 /// doi:10.1198/016214504000000539.
-pub fn bootstrap_means(
+pub fn bootstrap_effects(
+    t: &Buckets,
+    c: &Buckets,
+    inference: &Inference,
+    options: &BootstrapOptions,
+) -> Result<Vec<(String, Banded)>> {
+    options.check()?;
+    let method = format!("bootstrap {}", options.interval.name());
+    let empty = Effect::of_buckets((t, c), inference, &method)?;
+    by_metric(t.columns(), &empty, inference, |metric, effect| {
+        let clustered = effect.cluster((t, c), metric, LEAST_UNITS);
+        let infer = |clustered| effect.infer_clusters((t, c), &clustered, inference, options);
+        Ok(clustered.map(infer).unwrap_or_default())
+    })
+}
+
+/// As [`bootstrap_effects`], from stored replicates of units: every metric as in
+/// [`bootstrap_replicates`](super::bootstrap_replicates).
+///
+/// # Errors
+/// As [`bootstrap_replicates`](super::bootstrap_replicates), for any number of outcomes.
+pub fn bootstrap_replicates_effects(
     t: &Replicates,
     c: &Replicates,
     inference: &Inference,
     interval: Interval,
-) -> Result<Vec<MetricEffect>> {
+) -> Result<Vec<(String, Banded)>> {
     let empty = Effect::of_replicates((t, c), inference, interval, "")?;
-    let ends = match Ends::of(interval)? {
-        Ends::Studentized { .. } | Ends::Bca(_) => {
-            return Err(Error::Invalid(
-                "expected a percentile, normal or basic interval of several means".into(),
-            ));
-        }
-        ends => ends,
-    };
     let (totals_t, totals_c) = (t.totals(), c.totals());
-    let mut all: Vec<MetricEffect> = Vec::new();
-    let mut deviations = Vec::new();
-    for column in 0..t.columns().outcomes() {
-        let mut effect = empty.clone();
-        let mut draws_of = Deviations { std_error: None, draws: Vec::new() };
-        let [arm_t, arm_c] = [t, c].map(|arm| Arm::of_column(arm, column));
-        if effect.set_ratios(&arm_t.ratio, &arm_c.ratio) {
-            let estimate = arm_t.ratio.minus(&arm_c.ratio);
-            let control = effect.mean_control.unwrap_or(f64::NAN);
-            let known = (t.units(), c.units());
-            match (arm_t.shifts(&totals_t), arm_c.shifts(&totals_c)) {
-                _ if effect.lacks_known_units(known, LEAST_UNITS) => {
-                    effect.set_estimate(estimate, control);
-                }
-                (Some(shifts_t), Some(shifts_c)) => {
-                    let pairs = shifts_t.iter().zip(&shifts_c);
-                    draws_of.draws = pairs.map(|(t, c)| Some((*t)? - (*c)?)).collect();
-                    let shifts = shifts_t.into_iter().zip(shifts_c);
-                    effect.infer_draws(inference, &ends, Draws::new(estimate, control, shifts));
-                    draws_of.std_error = effect.std_error;
-                }
-                _ => effect.set_not_finite(),
-            }
-        }
-        let metric = t.columns().names()[column].clone();
-        all.push(MetricEffect { metric, effect, band: None, p_adjusted: None });
-        deviations.push(draws_of);
-    }
-    let estimates: Vec<Option<f64>> = all.iter().map(|metric| metric.effect.estimate).collect();
-    for (metric, band) in all.iter_mut().zip(bands(&estimates, &deviations, inference.confidence)) {
-        (metric.band, metric.p_adjusted) = (band.ends, band.p_adjusted);
-    }
-    Ok(all)
+    by_metric(t.columns(), &empty, inference, |metric, effect| {
+        let ends = Ends::of_replicates((t, c), metric, interval, effect)?;
+        let totals = (&totals_t, &totals_c);
+        Ok(effect.infer_replicates((t, c), totals, metric, (inference, &ends)))
+    })
 }
 
-/// The replicates of one of several differences.
-#[derive(Debug)]
-pub(super) struct Deviations {
-    /// Their standard deviation.
-    pub(super) std_error: Option<f64>,
-    /// `Δ* − Δ̂`; `None` where a replicate is empty.
-    pub(super) draws: Vec<Option<f64>>,
+/// The metrics of the columns by name, each inferred into an effect of its own, with their bands.
+fn by_metric(
+    columns: &Columns,
+    empty: &Effect,
+    inference: &Inference,
+    infer: impl Fn(Metric, &mut Effect) -> Result<Deviations>,
+) -> Result<Vec<(String, Banded)>> {
+    let (names, metrics): (Vec<_>, Vec<_>) = Metric::all(columns).into_iter().unzip();
+    let effects = metrics.into_iter().map(|metric| {
+        let mut effect = empty.clone();
+        let deviations = infer(metric, &mut effect)?;
+        Ok((effect, deviations))
+    });
+    let effects = effects.collect::<Result<Vec<_>>>()?;
+    Ok(names.into_iter().zip(with_bands(effects, inference.confidence)).collect())
+}
+
+/// Effects with the bands that their joint replicates give.
+pub(super) fn with_bands(
+    effects: impl IntoIterator<Item = (Effect, Deviations)>,
+    confidence: f64,
+) -> Vec<Banded> {
+    let (effects, deviations): (Vec<_>, Vec<_>) = effects.into_iter().unzip();
+    let estimates: Vec<Option<f64>> = effects.iter().map(|effect| effect.estimate).collect();
+    let bands = bands(&estimates, &deviations, confidence);
+    effects
+        .into_iter()
+        .zip(bands)
+        .map(|(effect, band)| Banded { effect, band: band.ends, p_adjusted: band.p_adjusted })
+        .collect()
 }
 
 /// What holds for all differences at once.
@@ -108,11 +118,7 @@ pub(super) struct Band {
 }
 
 /// The simultaneous bands of differences with joint replicates.
-pub(super) fn bands(
-    estimates: &[Option<f64>],
-    deviations: &[Deviations],
-    confidence: f64,
-) -> Vec<Band> {
+fn bands(estimates: &[Option<f64>], deviations: &[Deviations], confidence: f64) -> Vec<Band> {
     let scale = |d: &Deviations| d.std_error.filter(|se| se.is_finite() && *se > 0.0);
     let used: Vec<(f64, &Vec<Option<f64>>)> =
         deviations.iter().filter_map(|d| Some((scale(d)?, &d.draws))).collect();
@@ -186,17 +192,20 @@ mod tests {
         let (mut held, mut pointwise, mut rejected) = (0, 0, 0);
         for experiment in 0..experiments {
             let (t, c) = (arm(experiment, 0, 120), arm(experiment, 1, 120));
-            let all = bootstrap_means(&t, &c, &Inference::default(), Interval::Percentile);
+            let all =
+                bootstrap_replicates_effects(&t, &c, &Inference::default(), Interval::Percentile);
             let all = all.expect("valid");
             let holds = |band: Option<(f64, f64)>| {
                 let (low, high) = band.expect("a band");
                 low <= 0.0 && 0.0 <= high
             };
-            held += usize::from(all.iter().all(|m| holds(m.band)));
-            pointwise +=
-                usize::from(all.iter().all(|m| holds(m.effect.ci_lower.zip(m.effect.ci_upper))));
-            rejected += usize::from(all.iter().any(|m| m.p_adjusted.expect("defined") <= 0.05));
-            for m in &all {
+            held += usize::from(all.iter().all(|(_, m)| holds(m.band)));
+            pointwise += usize::from(
+                all.iter().all(|(_, m)| holds(m.effect.ci_lower.zip(m.effect.ci_upper))),
+            );
+            rejected +=
+                usize::from(all.iter().any(|(_, m)| m.p_adjusted.expect("defined") <= 0.05));
+            for (_, m) in &all {
                 assert!(m.p_adjusted >= m.effect.p_value.map(|p| p / 2.0), "{m:?}");
             }
         }

@@ -128,7 +128,12 @@ const OF_VALUES: [(&str, Comparison); 18] = [
         lin(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i, LinVcov::Classical)
     }),
     ("clustered", |t, c, i| {
-        clustered_ttest(&buckets(t, 4096, Shape::Mean), &buckets(c, 4096, Shape::Mean), i)
+        clustered_ttest(
+            &buckets(t, 4096, Shape::Mean),
+            &buckets(c, 4096, Shape::Mean),
+            i,
+            ClusteredStdError::Delta,
+        )
     }),
     ("percentile", |t, c, i| run_bootstrap((t, c), i, (4096, Interval::Percentile))),
     ("basic", |t, c, i| run_bootstrap((t, c), i, (4096, Interval::Basic))),
@@ -523,6 +528,7 @@ fn options_and_summaries_that_do_not_fit_are_errors() {
             &buckets(&rows, 64, Shape::Mean),
             &buckets(&rows, 64, Shape::Ratio),
             &inference,
+            ClusteredStdError::Delta,
         ),
     ] {
         assert!(matches!(error, Err(Error::Mismatch(_))), "{error:?}");
@@ -593,7 +599,8 @@ fn bootstrap_and_analytic_standard_errors_agree() {
         let (t, c) = (buckets(&t, count, shape), buckets(&c, count, shape));
         assert_eq!(t.units().is_some(), count == 65536);
         let inference = Inference::default();
-        let analytic = clustered_ttest(&t, &c, &inference).expect("valid summaries");
+        let analytic =
+            clustered_ttest(&t, &c, &inference, ClusteredStdError::Delta).expect("valid summaries");
         let options = BootstrapOptions { replicates: 2000, seed: 11, interval: Interval::Normal };
         let boot = bootstrap(&t, &c, &inference, &options).expect("valid summaries");
         assert_eq!(boot.estimate, analytic.estimate);
@@ -664,7 +671,9 @@ fn replicates_of_every_law_have_the_standard_error_of_clusters() {
     let inference = Inference::default();
     for shape in [Shape::Mean, Shape::Ratio] {
         let of_units = [&t, &c].map(|arm| buckets(arm, 65536, shape));
-        let analytic = clustered_ttest(&of_units[0], &of_units[1], &inference).expect("valid");
+        let analytic =
+            clustered_ttest(&of_units[0], &of_units[1], &inference, ClusteredStdError::Delta)
+                .expect("valid");
         let count = 2000;
         for law in Law::ALL {
             let resampling = Resampling { law, ..poisson(count, 17) };
@@ -873,7 +882,8 @@ fn buckets_give_the_standard_error_of_units_without_bias() {
         let (t, c) = (draws.arm(set * 1000, 100, 1.0), draws.arm(set * 1000 + 500, 80, 1.0));
         let [fine, coarse] = [4096, 64].map(|count| {
             let (t, c) = (buckets(&t, count, Shape::Mean), buckets(&c, count, Shape::Mean));
-            let e = clustered_ttest(&t, &c, &Inference::default()).expect("valid summaries");
+            let e = clustered_ttest(&t, &c, &Inference::default(), ClusteredStdError::Delta)
+                .expect("valid summaries");
             e.std_error.expect("defined").powi(2)
         });
         of_units += fine;

@@ -10,6 +10,11 @@ use crate::{Error, Result};
 /// What the name of the indicator of a missing covariate ends with.
 pub const INDICATOR: &str = " is missing";
 
+/// What the names of the two columns of a ratio end with.
+pub const NUMERATOR: &str = " numerator";
+/// See [`NUMERATOR`].
+pub const DENOMINATOR: &str = " denominator";
+
 /// The columns of a summary: outcomes first, then covariates, each with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {

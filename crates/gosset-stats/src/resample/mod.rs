@@ -2,12 +2,14 @@
 //!
 //! A value is an integer on a binary grid and is written in signed digits of base 128 at *absolute* places: digit `k`
 //! counts `2^(7k)`. A weight of at most 8 times a digit is a small integer, so that a vector unit multiplies and adds 32 of
-//! them an instruction (`planes`, `avx2`), and what comes out is added at its place. Every block of units takes the
+//! them an instruction (`planes`, `avx2`, `avx512`), and what comes out is added at its place. Every block of units takes the
 //! digits that its own values need; since nothing is ever rounded, blocks, orders and machines change no bit.
 //! Larger weights are taken apart into their four-bit parts (`draw`).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod draw;
 mod planes;
 mod scatter;
@@ -244,8 +246,8 @@ struct Range {
 pub(crate) struct Accumulator {
     draw: Draw,
     multiply: Multiply,
-    /// By plane (a digit of a column) and pair of units, see [`planes`].
-    pairs: Vec<u32>,
+    /// By plane (a digit of a column) and word of units, see [`Multiply::write`].
+    words: Vec<u32>,
     /// By part of the weights and plane, the sums of 32 replicates.
     sums: Vec<[i32; TILE_REPLICATES]>,
 }
@@ -256,7 +258,7 @@ impl Accumulator {
     }
 
     fn with(draw: Draw, multiply: Multiply) -> Self {
-        Self { draw, multiply, pairs: Vec::new(), sums: Vec::new() }
+        Self { draw, multiply, words: Vec::new(), sums: Vec::new() }
     }
 
     /// Adds the values of units to the sums of their columns.
@@ -284,16 +286,17 @@ impl Accumulator {
         out: &mut [ReplicateSums],
     ) {
         let padded = units.len().next_multiple_of(4);
-        let pairs = padded / 2;
+        let stride = padded / self.multiply.units_per_word();
         let parts = self.draw.parts();
-        self.pairs.clear();
+        self.words.clear();
         let mut ranges = Vec::new();
         for column in columns {
             let Some(range) = range_of(&column) else { continue };
-            let start = self.pairs.len();
-            self.pairs.resize(start + range.digits * pairs, 0);
+            let start = self.words.len();
+            self.words.resize(start + range.digits * stride, 0);
             let shift = column.exponent - DIGIT_BITS * range.first;
-            planes::write(column.values, shift, &mut self.pairs[start..], pairs, range.digits);
+            let words = &mut self.words[start..];
+            self.multiply.write(column.values, shift, words, stride, range.digits);
             let sums = &mut out[range.target];
             sums.reserve((units.len() as u64) << self.draw.headroom());
             let last = range.first + range.digits as i32 - 1;
@@ -316,10 +319,11 @@ impl Accumulator {
                 for (tile, sums) in drawn.iter().zip(self.sums.chunks_mut(planes)) {
                     // As many units at once as the narrow sums hold.
                     let rows = tile.0[..(end - start) / 2].chunks(if parts == 1 { 32 } else { 16 });
-                    let mut at = start / 2;
+                    let mut at = start;
                     for rows in rows {
-                        self.multiply.add(rows, &self.pairs[at..], pairs, sums);
-                        at += rows.len();
+                        let words = &self.words[at / self.multiply.units_per_word()..];
+                        self.multiply.add(rows, words, stride, sums);
+                        at += 2 * rows.len();
                     }
                 }
             }

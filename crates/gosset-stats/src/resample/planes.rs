@@ -12,6 +12,8 @@ pub(super) enum Multiply {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2(super::avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(super::avx512::Avx512),
 }
 
 impl Multiply {
@@ -21,6 +23,8 @@ impl Multiply {
             Some(Self::Portable),
             #[cfg(target_arch = "x86_64")]
             super::avx2::Avx2::detect().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            super::avx512::Avx512::detect().map(Self::Avx512),
         ]
         .into_iter()
         .flatten()
@@ -30,20 +34,49 @@ impl Multiply {
         Self::available().last().unwrap_or(Self::Portable)
     }
 
-    /// Adds, for every plane, the digits of at most 64 units times their weights to the sums of 32 replicates. The pairs
+    /// Units whose digits are in one word.
+    pub(super) fn units_per_word(self) -> usize {
+        match self {
+            Self::Portable => 2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => 4,
+        }
+    }
+
+    /// Writes the digits of `value · 2^shift`, plane by plane, as the bytes of words: those of two units twice, or those of
+    /// four.
+    pub(super) fn write(
+        self,
+        values: &[i128],
+        shift: i32,
+        out: &mut [u32],
+        stride: usize,
+        digits: usize,
+    ) {
+        match self.units_per_word() {
+            2 => write::<2>(values, shift, out, stride, digits),
+            _ => write::<4>(values, shift, out, stride, digits),
+        }
+    }
+
+    /// Adds, for every plane, the digits of at most 64 units times their weights to the sums of 32 replicates. The words
     /// of plane `k` start at `k · stride`.
     pub(super) fn add(
         self,
         rows: &[Row],
-        pairs: &[u32],
+        words: &[u32],
         stride: usize,
         sums: &mut [[i32; TILE_REPLICATES]],
     ) {
         assert!(2 * rows.len() <= TILE_UNITS, "a tile has {} rows", rows.len());
         match self {
-            Self::Portable => add(rows, pairs, stride, sums),
+            Self::Portable => add(rows, words, stride, sums),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => avx2.add(rows, pairs, stride, sums),
+            Self::Avx2(avx2) => avx2.add(rows, words, stride, sums),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => avx512.add(rows, words, stride, sums),
         }
     }
 }
@@ -68,8 +101,14 @@ fn add(rows: &[Row], pairs: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLIC
     }
 }
 
-/// Writes the digits of `value · 2^shift`, plane by plane: those of a pair of units are the bytes of a word, twice.
-pub(super) fn write(values: &[i128], shift: i32, out: &mut [u32], stride: usize, digits: usize) {
+/// See [`Multiply::write`].
+fn write<const UNITS: usize>(
+    values: &[i128],
+    shift: i32,
+    out: &mut [u32],
+    stride: usize,
+    digits: usize,
+) {
     // Digits from −64 to 63 are those from 0 to 127 of a value with 64 added at every place.
     let bias = (0..digits).fold(0u128, |bias, _| bias << DIGIT_BITS | 64);
     let biased = |value: i128| {
@@ -78,19 +117,25 @@ pub(super) fn write(values: &[i128], shift: i32, out: &mut [u32], stride: usize,
     };
     /// Digits whose bits are taken from one word.
     const WORD: usize = 9;
-    for (p, pair) in values.chunks(2).enumerate() {
-        let (mut first, mut second) = (biased(pair[0]), biased(pair.get(1).copied().unwrap_or(0)));
+    for (p, values) in values.chunks(UNITS).enumerate() {
+        let mut left = [bias; UNITS];
+        left.iter_mut().zip(values).for_each(|(left, &value)| *left = biased(value));
         for start in (0..digits).step_by(WORD) {
-            let (mut low, mut high) = (first as u64, second as u64);
+            let mut low = left.map(|left| left as u64);
             for k in start..digits.min(start + WORD) {
-                let bytes = ((low & 127) | (high & 127) << 8) as u32 ^ 0x4040;
+                let mut bytes = 0;
+                for (i, low) in low.iter_mut().enumerate() {
+                    bytes |= (*low as u32 & 127) << (8 * i);
+                    *low >>= DIGIT_BITS;
+                }
+                if UNITS == 2 {
+                    bytes |= bytes << 16;
+                }
                 // 64 below as a byte: the bit is turned, and copied to the one above it.
-                let bytes = bytes | (bytes & 0x4040) << 1;
-                out[k * stride + p] = bytes | bytes << 16;
-                (low, high) = (low >> DIGIT_BITS, high >> DIGIT_BITS);
+                let bytes = bytes ^ 0x4040_4040;
+                out[k * stride + p] = bytes | (bytes & 0x4040_4040) << 1;
             }
-            first >>= WORD as i32 * DIGIT_BITS;
-            second >>= WORD as i32 * DIGIT_BITS;
+            left.iter_mut().for_each(|left| *left >>= WORD as i32 * DIGIT_BITS);
         }
     }
 }

@@ -595,25 +595,25 @@ fn factors_of(array: &ArrayRef) -> Result<Vec<ArrayRef>> {
 
 /// The hash of the unit of each row; 0 where the row is left out.
 fn hash_units(array: &ArrayRef, slots: &[u32]) -> Result<Vec<u128>> {
-    let hash = |f: &dyn Fn(usize) -> u128| -> Vec<u128> {
+    fn hash(slots: &[u32], f: impl Fn(usize) -> u128) -> Vec<u128> {
         slots.iter().enumerate().map(|(r, &s)| if s == LEFT_OUT { 0 } else { f(r) }).collect()
-    };
+    }
     Ok(match array.data_type() {
         DataType::Int64 => {
             let a = array.as_primitive::<Int64Type>();
-            hash(&|r| units::integer(a.value(r).into()))
+            hash(slots, |r| units::integer(a.value(r).into()))
         }
         DataType::UInt64 => {
             let a = array.as_primitive::<UInt64Type>();
-            hash(&|r| units::integer(a.value(r).into()))
+            hash(slots, |r| units::integer(a.value(r).into()))
         }
         DataType::Utf8View => {
             let a = array.as_string_view();
-            hash(&|r| units::string(a.value(r)))
+            hash(slots, |r| units::string(a.value(r)))
         }
         DataType::BinaryView => {
             let a = array.as_binary_view();
-            hash(&|r| units::binary(a.value(r)))
+            hash(slots, |r| units::binary(a.value(r)))
         }
         other => return internal_err!("units were not coerced: found {other}"),
     })

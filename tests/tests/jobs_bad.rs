@@ -256,7 +256,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "control",
             "estimators = [\"ttests\"]\ncontrol",
-            "expected the estimators ttest, cuped, lin, bootstrap; found 'ttests'",
+            "expected the estimators ttest, cuped, lin, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
         ),
         (
             "control",

@@ -33,7 +33,7 @@ pub(crate) struct Wave {
 pub struct Waves {
     /// How many.
     pub waves: usize,
-    /// Bytes of the states of the largest, about.
+    /// Bytes of the states of the largest, about; 0 where only moments are kept, which are small.
     pub bytes: usize,
 }
 
@@ -46,9 +46,10 @@ impl Waves {
 
 impl fmt::Display for Waves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.waves {
-            1 => write!(f, "in 1 wave, about {} of states", Bytes(self.bytes)),
-            n => write!(f, "in {n} waves, about {} of states at once", Bytes(self.bytes)),
+        match (self.waves, self.bytes) {
+            (1, 0) => write!(f, "in 1 wave"),
+            (1, bytes) => write!(f, "in 1 wave, about {} of states", Bytes(bytes)),
+            (n, bytes) => write!(f, "in {n} waves, about {} of states at once", Bytes(bytes)),
         }
     }
 }
@@ -166,5 +167,113 @@ impl Wave {
             named.join(", "),
             Bytes(self.bytes),
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::JobFile;
+    use crate::job::Job;
+    use crate::summaries::Cell;
+
+    const JOB: &str = r#"
+        [job]
+        name = "j"
+        store = "results"
+        [sources.s]
+        url = "s.csv"
+        unit = "u"
+        [assignments]
+        source = "s"
+        arm = "arm"
+        [segments.country]
+        column = "country"
+        [metrics.a]
+        source = "s"
+        value = "sum(a)"
+        [metrics.b]
+        source = "s"
+        numerator = "sum(b)"
+        denominator = "count(*)"
+        [estimators.bootstrap]
+        method = "poisson"
+        [experiments.e]
+        control = "x"
+        metrics = ["a", "b"]
+        segments = ["country"]
+        estimators = ["ttest", "bootstrap", "mann_whitney", "ks_test", "quantile"]
+    "#;
+
+    fn experiment() -> Experiment {
+        let file = JobFile::parse(JOB, "job.toml").expect("a job file");
+        Job::new(file).expect("a job").experiments.remove(0)
+    }
+
+    /// Two arms of 5000 units, in ten countries and in none.
+    fn groups() -> Cells {
+        let slice = |i| Slice::Segment(0, (i > 0).then(|| format!("country {i:02}")));
+        let arms = |units| {
+            let cell = Cell { units, summaries: Vec::new() };
+            ["x", "y"].into_iter().map(|arm| (arm.to_owned(), cell.clone())).collect()
+        };
+        let countries = (0..=10).map(|i| (slice(i), arms(450)));
+        std::iter::once((Slice::All, arms(5000))).chain(countries).collect()
+    }
+
+    fn divided(memory: usize) -> Vec<Wave> {
+        let waves = waves(&experiment(), &groups(), Limits { memory: Some(memory), partitions: 2 });
+        let room = memory / SHARE / 2;
+        for wave in &waves {
+            let small = wave.slices.as_ref().is_some_and(|s| s.len() == 1) && wave.parts.len() == 1;
+            assert!(wave.bytes <= room || small, "{wave:?}");
+        }
+        waves
+    }
+
+    #[test]
+    fn every_summary_is_in_one_wave_for_every_slice() {
+        let all = groups();
+        for memory in [1 << 10, 1 << 20, 4 << 20, 20 << 20, 100 << 20, 1 << 40] {
+            let waves = divided(memory);
+            assert_eq!(waves[0].slices, None, "the first wave counts all units");
+            for part in experiment().parts() {
+                let with: Vec<&Wave> = waves.iter().filter(|w| w.parts.contains(&part)).collect();
+                let everything: Vec<Slice> = all.keys().cloned().collect();
+                let mut seen: Vec<Slice> = with
+                    .iter()
+                    .flat_map(|w| w.slices.clone().unwrap_or_else(|| everything.clone()))
+                    .collect();
+                seen.sort();
+                assert_eq!(seen, everything, "{part:?} of {memory} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn less_memory_is_more_waves() {
+        let counts: Vec<usize> =
+            [1 << 40, 100 << 20, 20 << 20, 4 << 20, 1 << 20].map(|m| divided(m).len()).into();
+        assert_eq!(counts[0], 1);
+        assert!(counts.is_sorted(), "{counts:?}");
+        // Summaries that are small by themselves stay with one another.
+        let smallest = divided(1 << 20);
+        let moments =
+            |wave: &&Wave| wave.parts.iter().any(|p| p.kept == crate::kept::Kept::Moments);
+        assert_eq!(smallest.iter().filter(moments).count(), 1, "{smallest:?}");
+    }
+
+    #[test]
+    fn slices_of_a_wave_are_of_one_segment() {
+        for wave in divided(4 << 20) {
+            let slices = wave.slices.unwrap_or_default();
+            assert!(slices.windows(2).all(|pair| pair[0].is_beside(&pair[1])), "{slices:?}");
+        }
+    }
+
+    #[test]
+    fn estimators_share_what_they_take() {
+        let kept: Vec<&str> = experiment().parts().iter().map(|p| p.kept.function()).collect();
+        assert_eq!(kept, ["moments", "replicates", "histogram", "moments", "replicates"]);
     }
 }

@@ -69,12 +69,10 @@ impl Runner {
         if experiment.parts().iter().all(|part| part.kept == Kept::Moments) {
             return Ok(vec![waves::whole(experiment)]);
         }
-        let assigned = Experiment { metrics: Vec::new(), ..experiment.clone() };
-        let units = self.units(&assigned).await?;
-        let wave = waves::whole(&assigned);
-        let query = Query::first(self.engine(), &assigned, &units, &wave)?;
-        let groups = query.collect_first().await;
-        let (_, groups) = groups.map_err(|error| self.while_reading(experiment, error))?;
+        let rows = units::rows_of_assignments(self.job(), self.engine(), experiment).await?;
+        let nothing = Wave::default();
+        let groups = Query::groups(experiment, &rows, &nothing)?.collect().await;
+        let groups = groups.map_err(|error| self.while_reading(experiment, error))?;
         Ok(waves::waves(experiment, &groups, self.limits()))
     }
 
@@ -104,11 +102,15 @@ impl Runner {
                 waves: waves.len(),
             });
         };
-        let units = self.units(experiment).await?;
         let [first, further @ ..] = waves.as_slice() else {
             return Err(internal("an experiment has no wave"));
         };
         computing(1);
+        let mut units = self.units(experiment).await?;
+        if !further.is_empty() {
+            let stored = units.stored(self.engine()).await;
+            units = stored.map_err(|error| self.while_reading(experiment, error))?;
+        }
         let query = Query::first(self.engine(), experiment, &units, first)?;
         let told = |wave: &Wave, error| self.told(experiment, wave, error);
         let (counted, cells) = query.collect_first().await.map_err(|e| told(first, e))?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::functions_aggregate::grouping::grouping_udaf;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, GroupingSet, cast, ident, lit};
@@ -117,6 +118,20 @@ impl<'a> Query<'a> {
         Ok(Self { experiment, units, wave, frame })
     }
 
+    /// The groups of an experiment: rows of the assignments by arm and slice, an arm that is not known among them.
+    pub(crate) fn groups(
+        experiment: &'a Experiment,
+        rows: &'a Units,
+        wave: &'a Wave,
+    ) -> Result<Self> {
+        let segments = (0..experiment.segments.len()).map(|i| ident(units::segment(i)));
+        let arm = coalesce(vec![ident(units::ARM), lit("")]).alias(units::ARM);
+        let frame = rows.frame.clone().select(std::iter::once(arm).chain(segments))?;
+        let counted = vec![count(lit(1_i64)).alias(UNITS)];
+        let frame = grouped(frame, vec![ident(units::ARM)], experiment.segments.len(), counted)?;
+        Ok(Self { experiment, units: rows, wave, frame })
+    }
+
     /// A further aggregation: the summaries of a wave, of units that are analysed.
     pub(crate) fn further(
         engine: &Engine,
@@ -204,11 +219,22 @@ impl<'a> Query<'a> {
                         units: row.count_of(UNITS)?,
                         summaries: parts.map(|i| row.bytes(&summary(i))).collect::<Result<_>>()?,
                     };
-                    cells.entry(slice).or_default().insert(arm, cell);
+                    let arms = cells.entry(slice).or_default();
+                    arms.insert(arm, cell);
+                    check_arms(arms.len())?;
                 }
             }
         }
         Ok(cells)
+    }
+}
+
+fn check_arms(arms: usize) -> Result<()> {
+    match arms > MAX_ARMS {
+        true => Err(JobError::Data(format!(
+            "the arm has more than {MAX_ARMS} values: is its column the right one?"
+        ))),
+        false => Ok(()),
     }
 }
 
@@ -382,11 +408,7 @@ impl Row<'_> {
         }
         to.multiple += self.count_of(units::SEVERAL_ARMS)?;
         arms.into_iter().for_each(|arm| *to.assigned.entry(arm).or_default() += n);
-        if to.assigned.len() > MAX_ARMS {
-            return Err(JobError::Data(format!(
-                "the arm has more than {MAX_ARMS} values: is its column the right one?"
-            )));
-        }
+        check_arms(to.assigned.len())?;
         for (i, source) in units.sources.iter().enumerate() {
             let counts = to.sources.entry(source.clone()).or_default();
             counts.several_rows += self.count_of(&format!("several_rows{i}"))?;

@@ -1,7 +1,7 @@
 //! How the work of an experiment is divided so that the states of its summaries fit into memory: by metric and kind of
 //! summary first, then by segment, then by value of a segment.
 //!
-//! Each wave is a pass over the sources. A summary is the same bits in any wave.
+//! Each wave is a pass over the units, which are made of rows once. A summary is the same bits in any wave.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,8 +17,8 @@ use crate::summaries::{Cells, Slice};
 /// aggregations by unit before them, for states on their way between partitions, and for what an estimate is short of.
 const SHARE: usize = 4;
 
-/// One pass over the sources: some summaries in some slices.
-#[derive(Debug, Clone, PartialEq)]
+/// One pass over the units: some summaries in some slices.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Wave {
     /// Which slices, all of them everybody or values of one segment; none for every slice of the experiment.
     pub(crate) slices: Option<Vec<Slice>>,
@@ -80,10 +80,9 @@ pub(crate) fn whole(experiment: &Experiment) -> Wave {
 /// summary that does not fit in the smallest of divisions has a wave of its own: what it takes is an estimate, and the
 /// memory limit has the last word.
 pub(crate) fn waves(experiment: &Experiment, groups: &Cells, limits: Limits) -> Vec<Wave> {
-    let first = Wave { slices: None, parts: Vec::new(), bytes: 0 };
     let slices: Vec<Slice> = groups.keys().cloned().collect();
     let mut division =
-        Division { experiment, groups, room: limits.of_states(), waves: vec![first] };
+        Division { experiment, groups, room: limits.of_states(), waves: vec![Wave::default()] };
     for part in experiment.parts() {
         if !division.fit(part, None, &slices) {
             slices.chunk_by(Slice::is_beside).for_each(|of_one| division.place(part, of_one));

@@ -277,7 +277,7 @@ pub struct BootstrapSection {
     /// Number of replicates, 1000 unless given.
     #[serde(default)]
     pub replicates: Option<u32>,
-    /// How the interval is made of the replicates, `percentile` unless given.
+    /// How the interval is made of the replicates, `percentile` unless given; `studentized` takes buckets.
     #[serde(default)]
     pub interval: Option<Interval>,
     /// Seed of the weights, in place of the job's.

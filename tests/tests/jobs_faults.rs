@@ -414,6 +414,8 @@ fn heavy() -> Place {
         let group = if group == 0 { String::new() } else { format!("g{group}") };
         writeln!(rows, "{unit},{arm},{group},{}", (unit * unit % 53) as f64 * 0.25).unwrap();
     }
+    // A value of a segment that only a row without an arm says.
+    rows.push_str("0,,alone,\n");
     place.write("rows.csv", &rows);
     place.write(
         "job.toml",
@@ -441,6 +443,9 @@ source      = "rows"
 numerator   = "y"
 denominator = "y + 1"
 
+[audits.duplicate_units]
+blocking = false
+
 [estimators.bootstrap]
 method     = "poisson"
 interval   = "bca"
@@ -464,6 +469,8 @@ fn waves_fit_into_memory_and_give_the_same_bits() {
     let plan = whole.gosset(&["plan", "job.toml", "--memory-limit", "8GB"]).ended(0);
     assert!(plan.stdout.contains("\n  in 1 wave, about "), "{}", plan.stdout);
     run(&whole).ended(0);
+    let alone = [("segment_value", "alone"), ("metric", "y"), ("estimator", "bootstrap_mean")];
+    assert_eq!(whole.effects().of(&alone).len(), 1);
     let (effects, audits) = (whole.effects().bits(), whole.audits().bits());
     let mut waves = vec![1];
     for limit in ["256MB", "64MB", "16MB"] {

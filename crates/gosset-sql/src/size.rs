@@ -62,12 +62,13 @@ mod tests {
 
     use super::*;
 
-    const UNITS: usize = 5000;
+    /// Enough that rows of all slots do not wait to be weighted.
+    const UNITS: usize = 10_000;
 
     /// The bytes of a further slot of a table, of many units with values of all sizes.
     fn held<T: Table>(table: impl Fn() -> T, columns: usize) -> usize {
-        let [few, many] = [4, 12].map(|slots| size_of_slots(table(), slots, columns));
-        (many - few) / 8
+        let [few, many] = [8, 24].map(|slots| size_of_slots(table(), slots, columns));
+        (many - few) / 16
     }
 
     fn size_of_slots(mut table: impl Table, slots: usize, columns: usize) -> usize {

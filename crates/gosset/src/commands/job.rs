@@ -73,7 +73,7 @@ pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
             match runner.waves(&work.experiment).await {
                 Ok(waves) => writeln!(out, "  {waves}")?,
                 Err(error) => {
-                    writeln!(out, "  cannot be computed: {error}")?;
+                    writeln!(out, "  failed: {error}")?;
                     unplanned = unplanned.or(Some(error));
                 }
             }

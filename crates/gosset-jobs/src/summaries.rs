@@ -103,16 +103,8 @@ impl<'a> Query<'a> {
         wave: &'a Wave,
     ) -> Result<Self> {
         let mut aggregates = counts(experiment, units)?;
-        for (i, part) in wave.parts.iter().enumerate() {
-            let call =
-                part.kept.aggregate(engine, part.metric, &experiment.metrics[part.metric])?;
-            let call = match part.kept {
-                Kept::Moments => call,
-                // Units that are not analysed are in groups of their own, which are never looked at.
-                _ => call.filter(ident(units::STATE).eq(lit(state::ANALYSED))).build()?,
-            };
-            aggregates.push(call.alias(summary(i)));
-        }
+        let analysed = ident(units::STATE).eq(lit(state::ANALYSED));
+        aggregates.extend(summaries(engine, experiment, wave, Some(&analysed))?);
         let key = vec![ident(units::STATE), ident(units::ARM), ident(units::LAST_ARM)];
         let frame = grouped(units.frame.clone(), key, experiment.segments.len(), aggregates)?;
         Ok(Self { experiment, units, wave, frame })
@@ -140,11 +132,7 @@ impl<'a> Query<'a> {
         wave: &'a Wave,
     ) -> Result<Self> {
         let mut aggregates = vec![count(lit(1_i64)).alias(UNITS)];
-        for (i, part) in wave.parts.iter().enumerate() {
-            let call =
-                part.kept.aggregate(engine, part.metric, &experiment.metrics[part.metric])?;
-            aggregates.push(call.alias(summary(i)));
-        }
+        aggregates.extend(summaries(engine, experiment, wave, None)?);
         let frame = units.frame.clone().filter(ident(units::STATE).eq(lit(state::ANALYSED)))?;
         let mut key = vec![ident(units::ARM)];
         let frame = match &wave.slices {
@@ -244,6 +232,26 @@ const UNITS: &str = "units";
 /// The column of the summary of a part.
 fn summary(part: usize) -> String {
     format!("summary{part}")
+}
+
+/// The summaries of a wave. Where there are groups of units that are not analysed, `analysed` keeps theirs empty, but for
+/// moments, which are small as they are.
+fn summaries(
+    engine: &Engine,
+    experiment: &Experiment,
+    wave: &Wave,
+    analysed: Option<&Expr>,
+) -> Result<Vec<Expr>> {
+    let parts = wave.parts.iter().enumerate();
+    let calls = parts.map(|(i, part)| {
+        let call = part.kept.aggregate(engine, part.metric, &experiment.metrics[part.metric])?;
+        let call = match analysed.filter(|_| part.kept != Kept::Moments) {
+            Some(analysed) => call.filter(analysed.clone()).build()?,
+            None => call,
+        };
+        Ok(call.alias(summary(i)))
+    });
+    calls.collect()
 }
 
 /// What is counted in each group.

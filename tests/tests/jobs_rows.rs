@@ -462,6 +462,7 @@ fn effects_on_distributions_are_those_of_sql() {
         let told = because(name.split(' ').next().unwrap());
         assert_eq!(row.text("note"), Some(told.as_str()), "{notes:?}");
         assert_eq!((row.number("estimate"), row.number("p_value")), (None, None));
+        assert_eq!(row.integer("seed"), None);
     }
     assert_eq!(of_ratio.len(), 5, "{notes:?}");
 }

@@ -28,7 +28,7 @@ pub struct EffectRow {
     pub estimator: String,
     /// The effect.
     pub effect: Effect,
-    /// The seed of its replicates.
+    /// The seed of its replicates, where there are any.
     pub seed: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ impl Effects {
             if let Err(why) = estimator.takes(metric) {
                 let rows = estimator.rows().into_iter();
                 let rows = rows.map(|row| (row.clone(), not_taken(metric, &row, why.clone())));
-                effects.insert(experiment, place, rows.collect());
+                effects.insert(experiment, place, None, rows.collect());
             }
         }
         effects
@@ -102,12 +102,18 @@ impl Effects {
             let made = made.map_err(|error| {
                 error.about(&format!("{} of metric '{}'", estimator.name(), metric.name))
             })?;
-            self.insert(experiment, place, made);
+            self.insert(experiment, place, estimator.seed(), made);
         }
         Ok(())
     }
 
-    fn insert(&mut self, experiment: &Experiment, at: Place, effects: Vec<(String, Effect)>) {
+    fn insert(
+        &mut self,
+        experiment: &Experiment,
+        at: Place,
+        seed: Option<u64>,
+        effects: Vec<(String, Effect)>,
+    ) {
         let (segment, segment_value) = match &at.slice {
             Slice::All => (None, None),
             Slice::Segment(s, value) => (Some(experiment.segments[*s].0.clone()), value.clone()),
@@ -119,7 +125,7 @@ impl Effects {
             arm: at.arm.clone(),
             estimator,
             effect,
-            seed: experiment.estimators[at.estimator].seed(),
+            seed,
         });
         let rows = rows.collect();
         self.0.insert(at, rows);

@@ -256,7 +256,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "control",
             "estimators = [\"ttests\"]\ncontrol",
-            "expected the estimators ttest, cuped, lin, bootstrap; found 'ttests'",
+            "expected the estimators ttest, cuped, lin, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
         ),
         (
             "control",
@@ -336,6 +336,49 @@ fn job_files_are_refused_before_anything_is_read() {
             "[metrics.m]",
             "[estimators.bootstrap]\nbuckets = 100\n[metrics.m]",
             "[estimators.bootstrap]: buckets must be a power of two from 64 to 65536; found 100",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.bootstrap]\nmethod = \"bayes\"\n[metrics.m]",
+            "expected 'buckets' | 'poisson' | 'double_or_nothing' | 'bayesian'; found 'bayes'",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.bootstrap]\nmethod = \"poisson\"\ninterval = \"studentized\"\n[metrics.m]",
+            "[estimators.bootstrap]: with method = \"poisson\" expected the interval 'percentile' | 'normal' | 'basic' | 'bca'; \
+             found 'studentized'; the nearest is 'normal'",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.bootstrap]\nmethod = \"bayesian\"\nbuckets = 64\n[metrics.m]",
+            "[estimators.bootstrap]: 'buckets' are of method = \"buckets\" and of interval = \"bca\"; \
+             found method = \"bayesian\" and interval = \"percentile\"",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.quantile]\ninterval = \"bca\"\n[metrics.m]",
+            "[estimators.quantile]: with quantiles expected the interval 'percentile' | 'normal' | 'basic'; found 'bca'; \
+             the nearest is 'percentile'",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.quantile]\nquantiles = [0.5, 1.0]\n[metrics.m]",
+            "[estimators.quantile]: quantiles must be between 0 and 1, exclusive; found 1",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.quantile]\nquantiles = [0.9, 0.9]\n[metrics.m]",
+            "[estimators.quantile]: the quantile 0.9 is named twice",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.quantile]\nquantiles = []\n[metrics.m]",
+            "[estimators.quantile]: expected at least one of 'quantiles'",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.quantile]\nquantile = [0.5]\n[metrics.m]",
+            "unknown key 'quantile'; did you mean 'quantiles'?",
         ),
         (
             "[metrics.m]",

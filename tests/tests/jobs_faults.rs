@@ -405,6 +405,94 @@ fn little_memory_is_told_or_is_enough() {
     place.gosset(&["run", "job.toml", "--memory-limit", "1GB"]).ended(0);
 }
 
+/// A job of 1200 units in 24 groups whose replicates are megabytes each.
+fn heavy() -> Place {
+    let place = Place::new();
+    let mut rows = String::from("unit,arm,group,y\n");
+    for unit in 0..1200 {
+        let (arm, group) = (["a", "b"][unit % 2], unit / 2 % 24);
+        let group = if group == 0 { String::new() } else { format!("g{group}") };
+        writeln!(rows, "{unit},{arm},{group},{}", (unit * unit % 53) as f64 * 0.25).unwrap();
+    }
+    // A value of a segment that only a row without an arm says.
+    rows.push_str("0,,alone,\n");
+    place.write("rows.csv", &rows);
+    place.write(
+        "job.toml",
+        r#"[job]
+name  = "heavy"
+store = "results"
+
+[sources.rows]
+url   = "rows.csv"
+grain = "unit"
+unit  = "unit"
+
+[assignments]
+source = "rows"
+arm    = "arm"
+
+[segments.group]
+column = "group"
+
+[metrics.y]
+source = "rows"
+value  = "y"
+[metrics.rate]
+source      = "rows"
+numerator   = "y"
+denominator = "y + 1"
+
+[audits.duplicate_units]
+blocking = false
+
+[estimators.bootstrap]
+method     = "poisson"
+interval   = "bca"
+replicates = 20000
+[estimators.quantile]
+quantiles = [0.5, 0.75]
+
+[experiments.e]
+control    = "a"
+metrics    = ["y", "rate"]
+segments   = ["group"]
+estimators = ["ttest", "bootstrap", "quantile", "mann_whitney"]
+"#,
+    );
+    place
+}
+
+#[test]
+fn waves_fit_into_memory_and_give_the_same_bits() {
+    let whole = heavy();
+    let plan = whole.gosset(&["plan", "job.toml", "--memory-limit", "8GB"]).ended(0);
+    assert!(plan.stdout.contains("\n  in 1 wave, about "), "{}", plan.stdout);
+    run(&whole).ended(0);
+    let alone = [("segment_value", "alone"), ("metric", "y"), ("estimator", "bootstrap_mean")];
+    assert_eq!(whole.effects().of(&alone).len(), 1);
+    let (effects, audits) = (whole.effects().bits(), whole.audits().bits());
+    let mut waves = vec![1];
+    for limit in ["256MB", "64MB", "16MB"] {
+        let place = heavy();
+        let limited = ["--memory-limit", limit, "--partitions", "2"];
+        let plan = place.gosset(&[&["plan", "job.toml"][..], &limited].concat()).ended(0).stdout;
+        let (_, told) = plan.split_once("\n  in ").unwrap();
+        let (number, _) = told.split_once(" waves, about ").unwrap();
+        waves.push(number.parse().unwrap());
+        place.gosset(&[&["run", "job.toml"][..], &limited].concat()).ended(0);
+        assert_eq!(place.effects().bits(), effects, "{limit}");
+        assert_eq!(place.audits().bits(), audits, "{limit}");
+    }
+    assert!(waves.is_sorted_by(|a, b| a < b), "{waves:?}");
+
+    let place = heavy();
+    let told = place.gosset(&["run", "job.toml", "--memory-limit", "1MB"]).ended(MEMORY);
+    let told = told.told("e: the memory limit of 1.0 MiB is too small for ");
+    told.told("lower 'replicates' of [estimators.bootstrap] or take its method = \"buckets\"");
+    assert!(place.effects().rows().is_empty());
+}
+
 /// Every file below a folder that holds a text.
 fn holding(folder: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();

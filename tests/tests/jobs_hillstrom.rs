@@ -97,6 +97,18 @@ fn every_number_of_partitions_gives_the_same_bits() {
     }
 }
 
+/// In one wave it takes more than 8 MB.
+#[test]
+fn little_memory_takes_waves_and_gives_the_same_bits() {
+    let (_first, effects) = published(&[]);
+    for limit in ["8MB", "2MB"] {
+        let (place, others) = published(&["--memory-limit", limit]);
+        assert_eq!(effects.bits(), others.bits(), "{limit}");
+        let plan = place.gosset(&["plan", "hillstrom.toml", "--memory-limit", limit]).ended(0);
+        assert_eq!(plan.stdout, "email: published, version 1 of effects\n");
+    }
+}
+
 /// The relative error of a bootstrap standard error is `√(1/(2B) + 1/(2K))`: B replicates of K buckets, in which units
 /// of one arm meet at random. With two arms it is less.
 #[test]

@@ -301,12 +301,8 @@ fn audits_count_what_is_missing() {
     assert_eq!(row.number("n_dropped"), Some(missing as f64));
 }
 
-/// The adjusted and resampled effects are those of the SQL functions over the units counted here.
-#[test]
-fn sql_over_units_counted_by_hand_gives_the_same_bits() {
-    let (place, units) = lake();
-    place.run(&job("sessions.parquet", "allocations.parquet")).ended(0);
-    let effects = place.effects();
+/// Writes the units that were counted by hand.
+fn write_units(place: &Place, units: &BTreeMap<i64, Totals>) {
     let column = |of: fn(&Totals) -> Option<f64>| -> ArrayRef {
         Arc::new(units.values().map(of).collect::<Float64Array>())
     };
@@ -322,28 +318,21 @@ fn sql_over_units_counted_by_hand_gives_the_same_bits() {
             ("hours", column(|u| Some(u.minutes / 60.0))),
         ],
     );
-    let any = [("metric", "minutes"), ("segment", ""), ("estimator", "bootstrap_mean")];
-    let seed = effects.only(&any).integer("seed").unwrap();
+}
+
+/// Asserts that published effects are those of calls of SQL over the units, to the bit. A call has `OPTIONS` where it
+/// names the arms and the seed.
+#[track_caller]
+fn same_as_sql(place: &Place, calls: &[(&str, &str, &str)]) {
+    let effects = place.effects();
+    let seed = effects.rows().iter().find_map(|row| row.integer("seed")).unwrap();
     let fields: Vec<String> = gosset_sql::effect_fields()
         .iter()
         .map(|field| format!("e['{name}'] AS {name}", name = field.name()))
         .collect();
     let arms = "treatment: 'new', control: 'old'";
-    for (metric, estimator, call) in [
-        ("minutes", "cuped", format!("cuped(minutes, {{before: before}}, arm, {{{arms}}})")),
-        ("minutes", "lin", format!("lin(minutes, {{before: before}}, arm, {{{arms}}})")),
-        (
-            "minutes",
-            "bootstrap_mean",
-            format!("bootstrap_mean(minutes, arm, unit, {{{arms}, seed: {seed}}})"),
-        ),
-        (
-            "rate",
-            "bootstrap_ratio",
-            format!("bootstrap_ratio(stalls, hours, arm, unit, {{{arms}, seed: {seed}}})"),
-        ),
-        ("rate", "ratio_test", format!("ratio_test(stalls, hours, arm, {{{arms}}})")),
-    ] {
+    for (metric, estimator, call) in calls {
+        let call = call.replace("ARMS", arms).replace("SEED", &format!("seed: {seed}"));
         for segment in ["", "country"] {
             let (key, group) = match segment {
                 "" => ("CAST(NULL AS VARCHAR)", ""),
@@ -366,10 +355,116 @@ fn sql_over_units_counted_by_hand_gives_the_same_bits() {
                     ("segment_value", row.text("segment_value").unwrap_or_default()),
                     ("estimator", estimator),
                 ]);
-                assert_eq!(published.common_bits(row), row.bits(), "{metric} {estimator}");
+                assert_eq!(published.common_bits(row), row.bits(), "{metric} {estimator} {call}");
             }
         }
     }
+}
+
+/// The adjusted and resampled effects are those of the SQL functions over the units counted here.
+#[test]
+fn sql_over_units_counted_by_hand_gives_the_same_bits() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    place.run(&job("sessions.parquet", "allocations.parquet")).ended(0);
+    same_as_sql(
+        &place,
+        &[
+            ("minutes", "cuped", "cuped(minutes, {before: before}, arm, {ARMS})"),
+            ("minutes", "lin", "lin(minutes, {before: before}, arm, {ARMS})"),
+            ("minutes", "bootstrap_mean", "bootstrap_mean(minutes, arm, unit, {ARMS, SEED})"),
+            ("rate", "bootstrap_ratio", "bootstrap_ratio(stalls, hours, arm, unit, {ARMS, SEED})"),
+            ("rate", "ratio_test", "ratio_test(stalls, hours, arm, {ARMS})"),
+        ],
+    );
+}
+
+/// Every way to resample units, with every interval that it allows.
+#[test]
+fn resampled_effects_are_those_of_sql_for_every_method() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    let job =
+        job("sessions.parquet", "allocations.parquet").replace("\"cuped\", \"lin\", ", "").replace(
+            "[\"minutes\", \"rows\", \"stalled\", \"per_row\", \"rate\"]",
+            "[\"minutes\", \"rate\"]",
+        );
+    let intervals = ["percentile", "normal", "basic", "bca", "studentized"];
+    for method in ["buckets", "poisson", "double_or_nothing", "bayesian"] {
+        for interval in intervals {
+            if method != "buckets" && interval == "studentized" {
+                continue;
+            }
+            let (buckets, option) = match (method, interval) {
+                ("buckets", _) | (_, "bca") => ("buckets = 64", ", buckets: 64"),
+                _ => ("", ""),
+            };
+            let section = format!(
+                "[estimators.bootstrap]\nmethod = \"{method}\"\ninterval = \"{interval}\"\nreplicates = 150\nseed = 11\n{buckets}\n"
+            );
+            place.run(&format!("{job}\n{section}")).ended(0);
+            let options = format!(
+                "{{ARMS, SEED, method: '{method}', interval: '{interval}', replicates: 150{option}}}"
+            );
+            let mean = format!("bootstrap_mean(minutes, arm, unit, {options})");
+            let ratio = format!("bootstrap_ratio(stalls, hours, arm, unit, {options})");
+            let calls = [
+                ("minutes", "bootstrap_mean", mean.as_str()),
+                ("rate", "bootstrap_ratio", ratio.as_str()),
+            ];
+            same_as_sql(&place, &calls);
+        }
+    }
+}
+
+/// Quantiles and rank tests of values; a ratio has none.
+#[test]
+fn effects_on_distributions_are_those_of_sql() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    let job = job("sessions.parquet", "allocations.parquet").replace(
+        "\"cuped\", \"lin\", \"bootstrap\"]",
+        "\"quantile\", \"mann_whitney\", \"ks_test\"]",
+    );
+    let section = "[estimators.quantile]\nquantiles = [0.5, 0.9]\n";
+    for method in ["binomial", "poisson", "double_or_nothing", "bayesian"] {
+        for interval in ["percentile", "normal", "basic"] {
+            let options =
+                format!("method = \"{method}\"\ninterval = \"{interval}\"\nreplicates = 120\n");
+            place.run(&format!("{job}\n{section}{options}")).ended(0);
+            let (unit, law) = match method {
+                "binomial" => ("", String::new()),
+                law => (", unit", format!(", method: '{law}'")),
+            };
+            let call = |q: &str| {
+                format!(
+                    "bootstrap_quantile(minutes, {q}, arm{unit}, {{ARMS, SEED, interval: '{interval}', replicates: 120{law}}})"
+                )
+            };
+            same_as_sql(
+                &place,
+                &[
+                    ("minutes", "quantile 0.5", &call("0.5")),
+                    ("minutes", "quantile 0.9", &call("0.9")),
+                    ("minutes", "mann_whitney", "mann_whitney(minutes, arm, {ARMS})"),
+                    ("minutes", "ks_test", "ks_test(minutes, arm, {ARMS})"),
+                ],
+            );
+        }
+    }
+    let effects = place.effects();
+    let of_ratio = effects.of(&[("metric", "rate"), ("segment", "")]);
+    let notes: Vec<(&str, Option<&str>)> =
+        of_ratio.iter().map(|row| (row.text("estimator").unwrap(), row.text("note"))).collect();
+    let because = |name: &str| format!("{name} takes a metric with a value, this one is a ratio");
+    for name in ["quantile 0.5", "quantile 0.9", "mann_whitney", "ks_test"] {
+        let row = effects.only(&[("metric", "rate"), ("segment", ""), ("estimator", name)]);
+        let told = because(name.split(' ').next().unwrap());
+        assert_eq!(row.text("note"), Some(told.as_str()), "{notes:?}");
+        assert_eq!((row.number("estimate"), row.number("p_value")), (None, None));
+        assert_eq!(row.integer("seed"), None);
+    }
+    assert_eq!(of_ratio.len(), 5, "{notes:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The audits of an experiment, from its summaries.
+//! The audits of an experiment, from its counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,72 +8,64 @@ use gosset_stats::summary::Counts;
 use crate::audit::{Audit, AuditKind, Rule};
 use crate::file::{MultipleArms, NonFinite};
 use crate::job::{Experiment, Job, list};
-use crate::summaries::Summaries;
+use crate::summaries::Counted;
 use crate::{JobError, Result};
 
 /// Checks what must hold for there to be anything to compare, and makes the audits.
-pub(crate) fn audits(
-    job: &Job,
-    experiment: &Experiment,
-    summaries: &Summaries,
-) -> Result<Vec<Audit>> {
+pub(crate) fn audits(job: &Job, experiment: &Experiment, counted: &Counted) -> Result<Vec<Audit>> {
     let rule = |kind: AuditKind| experiment.audits.get(&kind);
     let new = |kind: AuditKind, value: f64| Audit::new(kind, rule(kind), Some(value));
-    let units: u64 = summaries.analysed.values().sum::<u64>() + summaries.left_out;
+    let units: u64 = counted.analysed.values().sum::<u64>() + counted.left_out;
     if units == 0 {
-        return Err(JobError::Data(match summaries.unassigned {
+        return Err(JobError::Data(match counted.unassigned {
             0 => "no unit is assigned: the assignments have no row for it".into(),
             rows => format!(
                 "no unit is assigned: {rows} rows of the assignments have no unit or no arm"
             ),
         }));
     }
-    if !summaries.assigned.contains_key(&experiment.control) {
+    if !counted.assigned.contains_key(&experiment.control) {
         return Err(JobError::Data(format!(
             "no unit has the control '{}'; arms found: {}",
             experiment.control,
-            list(summaries.assigned.keys())
+            list(counted.assigned.keys())
         )));
     }
     let mut audits = Vec::new();
 
-    let strays = strays(experiment, summaries);
+    let strays = strays(experiment, counted);
     let arms = new(AuditKind::Arms, strays.len() as f64);
     audits.push(if strays.is_empty() {
-        arms.noted(format!("arms found: {}", list(summaries.assigned.keys())))
+        arms.noted(format!("arms found: {}", list(counted.assigned.keys())))
     } else {
         arms.noted(strays.join("; "))
     });
 
     for (kind, sizes) in [
-        (AuditKind::SampleRatio, &summaries.assigned),
-        (AuditKind::SampleRatioAnalysed, &summaries.analysed),
+        (AuditKind::SampleRatio, &counted.assigned),
+        (AuditKind::SampleRatioAnalysed, &counted.analysed),
     ] {
         audits.push(sample_ratio(experiment, kind, rule(kind), sizes)?);
     }
 
-    let share = summaries.multiple as f64 / units as f64;
+    let share = counted.multiple as f64 / units as f64;
     let multiple = new(AuditKind::MultipleArms, share)
-        .noted(format!("{} of {units} units are in more than one arm", summaries.multiple));
-    let refused = experiment.multiple_arms == MultipleArms::Error && summaries.multiple > 0;
+        .noted(format!("{} of {units} units are in more than one arm", counted.multiple));
+    let refused = experiment.multiple_arms == MultipleArms::Error && counted.multiple > 0;
     audits.push(Audit {
         failed: multiple.failed || refused,
         blocking: multiple.blocking || refused,
         ..multiple
     });
 
-    if summaries.unassigned > 0 {
-        audits.push(new(AuditKind::Unassigned, summaries.unassigned as f64).noted(format!(
+    if counted.unassigned > 0 {
+        audits.push(new(AuditKind::Unassigned, counted.unassigned as f64).noted(format!(
             "{} without a unit or an arm",
-            plural(
-                summaries.unassigned,
-                "row of the assignments is",
-                "rows of the assignments are"
-            )
+            plural(counted.unassigned, "row of the assignments is", "rows of the assignments are")
         )));
     }
-    let analysed: u64 = summaries.analysed.values().sum();
-    for (source, counts) in &summaries.sources {
+    let analysed: u64 = counted.analysed.values().sum();
+    for (source, counts) in &counted.sources {
         let own = job.assignments.source.as_deref() == Some(source.as_str());
         if job.sources[source].is_units() {
             let text = plural(counts.several_rows, "unit has", "units have");
@@ -94,7 +86,7 @@ pub(crate) fn audits(
             );
         }
     }
-    for (metric, counts) in experiment.metrics.iter().zip(&summaries.metrics) {
+    for (metric, counts) in experiment.metrics.iter().zip(&counted.metrics) {
         let share = if analysed == 0 { 0.0 } else { counts.missing as f64 / analysed as f64 };
         let text = plural(counts.missing, "unit has", "units have");
         audits.push(
@@ -122,8 +114,8 @@ fn plural(n: u64, one: &str, many: &str) -> String {
 }
 
 /// Arms that should not be there, and arms that should and are not.
-fn strays(experiment: &Experiment, summaries: &Summaries) -> Vec<String> {
-    let found: BTreeSet<&String> = summaries.assigned.keys().collect();
+fn strays(experiment: &Experiment, counted: &Counted) -> Vec<String> {
+    let found: BTreeSet<&String> = counted.assigned.keys().collect();
     match &experiment.expected {
         Some(expected) => {
             let expected: BTreeSet<&String> = expected.keys().collect();

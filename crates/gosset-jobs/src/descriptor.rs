@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::effects::functions;
 use crate::job::{Experiment, Job};
 
 /// What the results of an experiment are made of. Values are canonical JSON.
@@ -82,19 +81,7 @@ impl Descriptor {
             ("control", json!(experiment.control)),
             ("days", json!([experiment.section.start, experiment.section.end, zone])),
             ("segments", json!(experiment.segments)),
-            (
-                "estimators",
-                json!([experiment.section.estimators, format!("{:?}", experiment.vcov)]),
-            ),
-            (
-                "bootstrap",
-                json!([
-                    experiment.bootstrap.seed,
-                    experiment.bootstrap.replicates,
-                    format!("{:?}", experiment.bootstrap.interval),
-                    experiment.buckets
-                ]),
-            ),
+            ("estimators", json!(experiment.section.estimators)),
             ("expected", json!(experiment.expected)),
             ("multiple_arms", json!(experiment.multiple_arms)),
             ("audits", json!(audits)),
@@ -109,7 +96,11 @@ impl Descriptor {
                 ]),
             ),
         ];
-        let config = config.into_iter().map(|(k, v)| (k.to_owned(), canonical(&v))).collect();
+        let estimators = &experiment.estimators;
+        let options =
+            estimators.iter().map(|e| (e.name(), e.options())).filter(|(_, v)| !v.is_null());
+        let config =
+            config.into_iter().chain(options).map(|(k, v)| (k.to_owned(), canonical(&v))).collect();
         let mut metrics = BTreeMap::new();
         for metric in &experiment.metrics {
             let source = &job.sources[&metric.source].section;
@@ -130,7 +121,7 @@ impl Descriptor {
             });
             metrics.insert(metric.name.clone(), canonical(&value));
         }
-        let names = experiment.estimators.iter().flat_map(|estimator| functions(*estimator));
+        let names = estimators.iter().flat_map(|estimator| estimator.functions());
         let functions = names
             .filter_map(|name| {
                 Some(((*name).to_owned(), gosset_sql::function(name)?.value_version))

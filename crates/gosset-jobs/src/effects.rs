@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use gosset_stats::compare::{
-    ProportionMethod, Variance, bootstrap, cuped, lin, proportion_test, ratio_test, ttest,
-};
-use gosset_stats::summary::{Buckets, Moments};
-use gosset_stats::{Effect, Result as StatsResult};
+use gosset_stats::Effect;
+use gosset_stats::summary::AnySummary;
 
 use crate::audit::Audit;
-use crate::job::{Estimator, Experiment, Measure, Metric};
-use crate::summaries::{Cell, MetricCell, Slice, Summaries};
-use crate::{JobError, Result};
+use crate::estimators::{Measured, Sides, not_taken};
+use crate::job::{Experiment, Part};
+use crate::kept::Kept;
+use crate::summaries::{Cell, Cells, Counted, Slice};
+use crate::waves::Wave;
+use crate::{Result, internal};
 
 /// An effect with what it is of.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,170 +24,149 @@ pub struct EffectRow {
     pub segment_value: Option<String>,
     /// The treatment.
     pub arm: String,
-    /// The function that gives the same effect in SQL.
-    pub estimator: &'static str,
+    /// The function that gives the same effect in SQL, or `quantile` and which one.
+    pub estimator: String,
     /// The effect.
     pub effect: Effect,
+    /// The seed of its replicates, where there are any.
+    pub seed: Option<u64>,
 }
 
-/// The functions behind an estimator, for `value_version`s.
-pub(crate) fn functions(estimator: Estimator) -> &'static [&'static str] {
-    match estimator {
-        Estimator::Ttest => &["ttest", "proportion_test", "ratio_test"],
-        Estimator::Cuped => &["cuped"],
-        Estimator::Lin => &["lin"],
-        Estimator::Bootstrap => &["bootstrap_mean", "bootstrap_ratio"],
-    }
+/// The effects of an experiment in the order of results, whatever the order in which waves made them.
+#[derive(Debug, Default)]
+pub(crate) struct Effects(BTreeMap<Place, Vec<EffectRow>>);
+
+/// What rows are of: positions of a metric and of an estimator, a slice, the treatment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    metric: usize,
+    slice: Slice,
+    arm: String,
+    estimator: usize,
 }
 
-/// All effects of an experiment, in the order of metrics, segments, arms and estimators.
-///
-/// Audits that failed and do not block are told in each effect's note.
-pub(crate) fn effects(
-    experiment: &Experiment,
-    summaries: &Summaries,
-    audits: &[Audit],
-) -> Result<Vec<EffectRow>> {
-    let warning: Vec<String> = audits
-        .iter()
-        .filter(|audit| audit.failed)
-        .map(|a| format!("failed audit: {}", a.shown()))
-        .collect();
-    let warning = (!warning.is_empty()).then(|| warning.join("; "));
-    let mut rows = Vec::new();
-    for (i, metric) in experiment.metrics.iter().enumerate() {
-        for (slice, arms) in &summaries.cells {
-            let (segment, segment_value) = match slice {
-                Slice::All => (None, None),
-                Slice::Segment(s, value) => {
-                    (Some(experiment.segments[*s].0.clone()), value.clone())
-                }
-            };
-            for arm in summaries.analysed.keys().filter(|arm| **arm != experiment.control) {
-                let sides = Sides::new(arms, i, arm, &experiment.control, summaries)?;
-                for (estimator, effect) in estimate(experiment, metric, i, summaries, &sides)? {
-                    rows.push(EffectRow {
-                        metric: metric.name.clone(),
-                        segment: segment.clone(),
-                        segment_value: segment_value.clone(),
+/// Everything that is asked for in some slices.
+fn places(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Vec<Place> {
+    let mut places = Vec::new();
+    for slice in cells.keys() {
+        for metric in 0..experiment.metrics.len() {
+            for arm in counted.analysed.keys().filter(|arm| **arm != experiment.control) {
+                for estimator in 0..experiment.estimators.len() {
+                    places.push(Place {
+                        metric,
+                        slice: slice.clone(),
                         arm: arm.clone(),
                         estimator,
-                        effect: noted(effect, warning.as_deref()),
                     });
                 }
             }
         }
     }
-    Ok(rows)
+    places
 }
 
-fn noted(mut effect: Effect, warning: Option<&str>) -> Effect {
-    if let Some(warning) = warning {
-        effect.note = Some(match effect.note {
-            Some(note) => format!("{warning}; {note}"),
-            None => warning.to_owned(),
-        });
-    }
-    effect
-}
-
-/// The summaries of treatment and control; empty ones where an arm has no unit in a slice.
-struct Sides {
-    moments: (Moments, Moments),
-    buckets: Option<(Buckets, Buckets)>,
-}
-
-impl Sides {
-    fn new(
-        arms: &BTreeMap<String, Cell>,
-        metric: usize,
-        treatment: &str,
-        control: &str,
-        summaries: &Summaries,
-    ) -> Result<Self> {
-        let any = summaries.cells.values().flat_map(BTreeMap::values).next();
-        let any = any
-            .map(|cell| &cell.metrics[metric])
-            .ok_or_else(|| JobError::Data("no unit is analysed".into()))?;
-        let empty = MetricCell {
-            moments: Moments::new(any.moments.columns().clone()),
-            buckets: any
-                .buckets
-                .as_ref()
-                .map(|b| Buckets::new(b.columns().clone(), b.buckets()))
-                .transpose()
-                .map_err(failed)?,
-        };
-        let side = |arm: &str| arms.get(arm).map_or(&empty, |cell| &cell.metrics[metric]).clone();
-        let (t, c) = (side(treatment), side(control));
-        Ok(Self { moments: (t.moments, c.moments), buckets: t.buckets.zip(c.buckets) })
-    }
-}
-
-fn estimate(
-    experiment: &Experiment,
-    metric: &Metric,
-    position: usize,
-    summaries: &Summaries,
-    sides: &Sides,
-) -> Result<Vec<(&'static str, Effect)>> {
-    let (t, c) = &sides.moments;
-    let inference = &metric.inference;
-    let ratio = matches!(metric.measure, Measure::Ratio(..));
-    let binary = !ratio && summaries.metrics[position].not_binary == 0;
-    let mut made = Vec::new();
-    let mut push = |name: &'static str, effect: StatsResult<Effect>| -> Result<()> {
-        made.push((
-            name,
-            effect.map_err(|e| failed(e).about(&format!("{name} of metric '{}'", metric.name)))?,
-        ));
-        Ok(())
-    };
-    for estimator in &experiment.estimators {
-        match (estimator, ratio) {
-            (Estimator::Ttest, true) => push("ratio_test", ratio_test(t, c, inference))?,
-            (Estimator::Ttest, false) => {
-                push("ttest", ttest(t, c, inference, Variance::Unequal))?;
-                if binary {
-                    push(
-                        "proportion_test",
-                        proportion_test(t, c, inference, ProportionMethod::Wald),
-                    )?;
-                }
-            }
-            (Estimator::Cuped, false) if !metric.covariates.is_empty() => {
-                push("cuped", cuped(t, c, inference))?;
-            }
-            (Estimator::Lin, false) if !metric.covariates.is_empty() => {
-                push("lin", lin(t, c, inference, experiment.vcov))?;
-            }
-            (Estimator::Cuped, _) => push("cuped", Ok(not_taken(metric, ratio, "cuped")))?,
-            (Estimator::Lin, _) => push("lin", Ok(not_taken(metric, ratio, "lin")))?,
-            (Estimator::Bootstrap, _) => {
-                let name = if ratio { "bootstrap_ratio" } else { "bootstrap_mean" };
-                let Some((t, c)) = &sides.buckets else { continue };
-                push(name, bootstrap(t, c, inference, &experiment.bootstrap))?;
+impl Effects {
+    /// The rows of estimators that a metric cannot take, in the slices of the first wave, which are all.
+    pub(crate) fn not_taken(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Self {
+        let mut effects = Self::default();
+        for place in places(experiment, counted, cells) {
+            let metric = &experiment.metrics[place.metric];
+            let estimator = &experiment.estimators[place.estimator];
+            if let Err(why) = estimator.takes(metric) {
+                let rows = estimator.rows().into_iter();
+                let rows = rows.map(|row| (row.clone(), not_taken(metric, &row, why.clone())));
+                effects.insert(experiment, place, None, rows.collect());
             }
         }
+        effects
     }
-    Ok(made)
+
+    /// Adds what the summaries of a wave say.
+    pub(crate) fn add(
+        &mut self,
+        experiment: &Experiment,
+        counted: &Counted,
+        wave: &Wave,
+        cells: &Cells,
+    ) -> Result<()> {
+        for place in places(experiment, counted, cells) {
+            let metric = &experiment.metrics[place.metric];
+            let estimator = &experiment.estimators[place.estimator];
+            let Ok(kept) = estimator.takes(metric) else { continue };
+            let wanted = Part { metric: place.metric, kept };
+            let Some(part) = wave.parts.iter().position(|part| *part == wanted) else { continue };
+            let arms = (place.arm.as_str(), experiment.control.as_str());
+            let sides = sides(cells, &cells[&place.slice], part, arms)?;
+            let binary = counted.metrics[place.metric].not_binary == 0;
+            let made = estimator.effects(&Measured { metric, binary }, &sides);
+            let made = made.map_err(|error| {
+                error.about(&format!("{} of metric '{}'", estimator.name(), metric.name))
+            })?;
+            self.insert(experiment, place, estimator.seed(), made);
+        }
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        experiment: &Experiment,
+        at: Place,
+        seed: Option<u64>,
+        effects: Vec<(String, Effect)>,
+    ) {
+        let (segment, segment_value) = match &at.slice {
+            Slice::All => (None, None),
+            Slice::Segment(s, value) => (Some(experiment.segments[*s].0.clone()), value.clone()),
+        };
+        let rows = effects.into_iter().map(|(estimator, effect)| EffectRow {
+            metric: experiment.metrics[at.metric].name.clone(),
+            segment: segment.clone(),
+            segment_value: segment_value.clone(),
+            arm: at.arm.clone(),
+            estimator,
+            effect,
+            seed,
+        });
+        let rows = rows.collect();
+        self.0.insert(at, rows);
+    }
+
+    /// All of them. Audits that failed and do not block are told in each effect's note.
+    pub(crate) fn rows(self, audits: &[Audit]) -> Vec<EffectRow> {
+        let failed = audits.iter().filter(|audit| audit.failed);
+        let warning: Vec<String> =
+            failed.map(|audit| format!("failed audit: {}", audit.shown())).collect();
+        let warning = (!warning.is_empty()).then(|| warning.join("; "));
+        let mut rows: Vec<EffectRow> = self.0.into_values().flatten().collect();
+        if let Some(warning) = warning {
+            for EffectRow { effect, .. } in &mut rows {
+                effect.note = Some(match effect.note.take() {
+                    Some(note) => format!("{warning}; {note}"),
+                    None => warning.clone(),
+                });
+            }
+        }
+        rows
+    }
 }
 
-/// The effect of an estimator that a metric cannot take.
-fn not_taken(metric: &Metric, ratio: bool, estimator: &str) -> Effect {
-    let note = if ratio {
-        format!("{estimator} takes a metric with a value, this one is a ratio")
-    } else {
-        format!("{estimator} needs a covariate, the metric has none")
+/// The summaries of treatment and control; an empty one where an arm has no unit in a slice.
+fn sides(
+    cells: &Cells,
+    arms: &BTreeMap<String, Cell>,
+    part: usize,
+    (treatment, control): (&str, &str),
+) -> Result<Sides> {
+    let decoded = |cell: &Cell| {
+        AnySummary::decode(&cell.summaries[part]).map_err(|error| internal(error.to_string()))
     };
-    Effect {
-        confidence: metric.inference.confidence,
-        method: estimator.to_owned(),
-        note: Some(note),
-        ..Effect::default()
-    }
-}
-
-fn failed(error: gosset_stats::Error) -> JobError {
-    JobError::Data(error.to_string())
+    let side = |arm: &str| match arms.get(arm) {
+        Some(cell) => decoded(cell),
+        None => {
+            let any = cells.values().flat_map(BTreeMap::values).next();
+            let any = any.ok_or_else(|| internal("a slice has no arm"))?;
+            Kept::empty(&decoded(any)?)
+        }
+    };
+    Ok(Sides { treatment: side(treatment)?, control: side(control)? })
 }

@@ -59,3 +59,14 @@ impl From<arrow::error::ArrowError> for JobError {
         EngineError::from(error).into()
     }
 }
+
+impl From<gosset_stats::Error> for JobError {
+    fn from(error: gosset_stats::Error) -> Self {
+        Self::Data(error.to_string())
+    }
+}
+
+/// A bug of ours.
+pub(crate) fn internal(text: impl Into<String>) -> JobError {
+    JobError::Engine(EngineError::Internal(text.into()))
+}

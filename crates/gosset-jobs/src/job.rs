@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use gosset_engine::parse_bytes;
-use gosset_stats::compare::{BootstrapOptions, Interval, LinVcov};
-use gosset_stats::summary::buckets::{DEFAULT_BUCKETS, check_buckets};
 use gosset_stats::{Alternative, Inference, Relative, units};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::audit::{AuditKind, Rule};
+use crate::estimators::{self, Estimator};
 use crate::file::explain::nearest;
 use crate::file::{
     self, AssignmentsSection, ExperimentSection, Grain, JobFile, MetricSection, MultipleArms,
     NonFinite, SourceSection,
 };
+use crate::kept::Kept;
 use crate::{JobError, Result};
 
 /// The most characters of a name.
@@ -80,17 +81,11 @@ pub struct Experiment {
     /// Names and columns, in the order of the file.
     pub segments: Vec<(String, String)>,
     /// In the order of the file.
-    pub estimators: Vec<Estimator>,
+    pub(crate) estimators: Vec<Arc<dyn Estimator>>,
     /// Weights of the arms.
     pub expected: Option<BTreeMap<String, f64>>,
     /// What happens with units in more than one arm.
     pub multiple_arms: MultipleArms,
-    /// The bootstrap's options; its seed is the experiment's own.
-    pub bootstrap: BootstrapOptions,
-    /// Number of buckets of the bootstrap.
-    pub buckets: u32,
-    /// The variance of `lin`.
-    pub vcov: LinVcov,
     /// The checks.
     pub audits: BTreeMap<AuditKind, Rule>,
     /// What the file says.
@@ -116,6 +111,13 @@ pub struct Metric {
     pub section: MetricSection,
 }
 
+/// A summary that estimators take of the metric at a position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) metric: usize,
+    pub(crate) kept: Kept,
+}
+
 /// What a metric measures, as SQL expressions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Measure {
@@ -124,26 +126,6 @@ pub enum Measure {
     /// The ratio of two sums over units.
     Ratio(String, String),
 }
-
-/// How effects are estimated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Estimator {
-    /// Differences of means, of proportions, of ratios.
-    Ttest,
-    /// CUPED.
-    Cuped,
-    /// Lin's regression adjustment.
-    Lin,
-    /// The bootstrap over buckets of units.
-    Bootstrap,
-}
-
-const ESTIMATORS: [(&str, Estimator); 4] = [
-    ("ttest", Estimator::Ttest),
-    ("cuped", Estimator::Cuped),
-    ("lin", Estimator::Lin),
-    ("bootstrap", Estimator::Bootstrap),
-];
 
 impl Job {
     /// Reads and checks a job file.
@@ -181,6 +163,7 @@ impl Job {
             .collect::<Result<_>>()?;
         sources.values().try_for_each(check_source)?;
         let assignments = assignments(&file.assignments, &sources)?;
+        estimators::check(&file.estimators)?;
         let experiments = file
             .experiments
             .iter()
@@ -204,7 +187,7 @@ impl Job {
     /// in one stream.
     pub fn needs_order(&self) -> bool {
         self.assignments.unit.is_none()
-            && self.experiments.iter().any(|e| e.estimators.contains(&Estimator::Bootstrap))
+            && self.experiments.iter().any(|e| e.parts().iter().any(|p| p.kept.needs_units()))
     }
 }
 
@@ -219,6 +202,20 @@ impl Experiment {
     /// The day that the results are of; none where nothing has a time.
     pub fn analysis_date(&self) -> Option<Date> {
         self.end
+    }
+
+    /// The summaries that its estimators take, metric by metric, each once.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for (metric, of) in self.metrics.iter().enumerate() {
+            for kept in self.estimators.iter().filter_map(|e| e.takes(of).ok()) {
+                let part = Part { metric, kept };
+                if !parts.contains(&part) {
+                    parts.push(part);
+                }
+            }
+        }
+        parts
     }
 }
 
@@ -345,24 +342,9 @@ fn experiment(
     if let Some(expected) = &section.expected {
         check_expected(expected, &section.control)?;
     }
-    let bootstrap = &file.estimators.bootstrap;
-    let defaults = BootstrapOptions::default();
-    let options = BootstrapOptions {
-        replicates: bootstrap.replicates.unwrap_or(defaults.replicates),
-        seed: seed_of(bootstrap.seed.unwrap_or(file.job.seed), name),
-        interval: match bootstrap.interval {
-            Some(file::Interval::Basic) => Interval::Basic,
-            Some(file::Interval::Normal) => Interval::Normal,
-            Some(file::Interval::Studentized) => Interval::Studentized,
-            Some(file::Interval::Bca) => Interval::Bca,
-            Some(file::Interval::Percentile) | None => Interval::Percentile,
-        },
-    };
-    let buckets = bootstrap.buckets.unwrap_or(DEFAULT_BUCKETS);
-    let of_bootstrap =
-        |e: gosset_stats::Error| JobError::File(format!("[estimators.bootstrap]: {e}"));
-    options.check().map_err(of_bootstrap)?;
-    check_buckets(buckets).map_err(of_bootstrap)?;
+    let seed = |own: Option<u32>| seed_of(own.unwrap_or(file.job.seed), name);
+    let estimators = section.estimators.iter();
+    let estimators = estimators.map(|name| estimators::estimator(name, &file.estimators, &seed));
     Ok(Experiment {
         name: name.to_owned(),
         control: section.control.clone(),
@@ -370,15 +352,9 @@ fn experiment(
         end,
         metrics,
         segments,
-        estimators: section.estimators.iter().map(|name| estimator(name)).collect::<Result<_>>()?,
+        estimators: estimators.collect::<Result<_>>()?,
         expected: section.expected.clone(),
         multiple_arms: section.multiple_arms.or(file.job.multiple_arms).unwrap_or_default(),
-        bootstrap: options,
-        buckets,
-        vcov: match file.estimators.lin.vcov {
-            Some(file::LinVcov::Classical) => LinVcov::Classical,
-            Some(file::LinVcov::ByArm) | None => LinVcov::ByArm,
-        },
         audits: AuditKind::rules(&file.audits)?,
         section: section.clone(),
     })
@@ -389,15 +365,6 @@ fn unique(what: &str, names: &[String]) -> Result<()> {
     match names.iter().find(|name| !seen.insert(*name)) {
         Some(twice) => wrong(format!("the {what} '{twice}' is named twice")),
         None => Ok(()),
-    }
-}
-
-fn estimator(name: &str) -> Result<Estimator> {
-    match ESTIMATORS.iter().find(|(known, _)| *known == name) {
-        Some((_, estimator)) => Ok(*estimator),
-        None => {
-            wrong(format!("expected the estimators ttest, cuped, lin, bootstrap; found '{name}'"))
-        }
     }
 }
 

@@ -10,13 +10,12 @@ use jiff::civil::Date;
 
 use crate::audit::Audit;
 use crate::descriptor::{Descriptor, Fingerprints};
-use crate::effects::effects;
 use crate::job::{Experiment, Job};
 use crate::plan::{Plan, Results, State, Work, metadata};
 use crate::tables::{
     AUDITS, EFFECTS, PARTITION, audits_batch, audits_schema, effects_batch, effects_schema, rows_of,
 };
-use crate::{JobError, Result, checks, summaries, units};
+use crate::{JobError, Result};
 
 /// Runs one job.
 pub struct Runner {
@@ -35,10 +34,14 @@ pub enum Event {
         /// All experiments.
         all: usize,
     },
-    /// It computes an experiment.
+    /// It computes a wave of an experiment.
     Computing {
-        /// Which.
+        /// Which experiment.
         experiment: String,
+        /// Which wave, from 1 on.
+        wave: usize,
+        /// Of how many.
+        waves: usize,
     },
     /// An experiment is computed.
     Computed {
@@ -114,45 +117,10 @@ impl Runner {
         &self.store
     }
 
-    /// Plans every query of the job without running one: the columns are there and the SQL of the metrics is right.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
-    pub async fn validate(&self) -> Result<()> {
-        for experiment in &self.job.experiments {
-            self.query(experiment)
-                .await
-                .map_err(|error| error.about(&format!("experiment '{}'", experiment.name)))?;
-        }
-        Ok(())
-    }
-
-    /// The SQL that a run of an experiment is equal to.
-    ///
-    /// # Errors
-    /// As [`validate`](Self::validate).
-    pub async fn sql(&self, experiment: &str) -> Result<String> {
-        let experiment = self.experiment(experiment)?;
-        let (_, query) = self.query(experiment).await?;
-        let plan = query.into_unoptimized_plan();
-        let statement = datafusion::sql::unparser::plan_to_sql(&plan)?;
-        Ok(format!("{statement:#}"))
-    }
-
-    fn experiment(&self, name: &str) -> Result<&Experiment> {
+    /// An experiment by its name.
+    pub(crate) fn experiment(&self, name: &str) -> Result<&Experiment> {
         let found = self.job.experiments.iter().find(|e| e.name == name);
         found.ok_or_else(|| JobError::File(format!("the experiment '{name}' is not defined")))
-    }
-
-    async fn query(
-        &self,
-        experiment: &Experiment,
-    ) -> Result<(units::Units, datafusion::prelude::DataFrame)> {
-        let units = units::units(&self.job, &self.engine, experiment).await?;
-        let query = summaries::query(&self.engine, experiment, &units)?;
-        // Types are checked when the plan is made physical; metrics of other types would fail in the middle of a run.
-        query.clone().create_physical_plan().await?;
-        Ok((units, query))
     }
 
     /// Computes what is missing up to a day and publishes it.
@@ -182,8 +150,7 @@ impl Runner {
                     outcome.failed.push((work.experiment.clone(), error.clone()))
                 }
                 State::Missing | State::Stale(_) => {
-                    tell(Event::Computing { experiment: work.experiment.clone() });
-                    match self.compute(work).await {
+                    match self.compute(work, tell).await {
                         Ok(results) => computed.push(results),
                         Err(error) => outcome.failed.push((work.experiment.clone(), error)),
                     }
@@ -227,20 +194,10 @@ impl Runner {
         }
     }
 
-    async fn compute(&self, work: &Work) -> Result<Computed> {
+    async fn compute(&self, work: &Work, tell: &(dyn Fn(Event) + Sync)) -> Result<Computed> {
         let experiment = self.experiment(&work.experiment)?;
-        let (units, query) = self.query(experiment).await?;
-        let summaries = summaries::collect(experiment, &units, query)
-            .await
-            .map_err(|error| self.while_reading(experiment, error))?;
-        let audits = checks::audits(&self.job, experiment, &summaries)?;
+        let (audits, effects) = self.analysed(experiment, tell).await?;
         let blocked: Vec<String> = audits.iter().filter(|a| a.blocks()).map(Audit::shown).collect();
-        let effects = if blocked.is_empty() {
-            let (experiment, audits) = (experiment.clone(), audits.clone());
-            away(move || effects(&experiment, &summaries, &audits)).await?
-        } else {
-            Vec::new()
-        };
         let mut now = Fingerprints::default();
         let inputs = Descriptor::read_inputs(&self.job, experiment, &self.engine, &mut now).await?;
         if inputs != work.desired.inputs {
@@ -264,7 +221,7 @@ impl Runner {
     }
 
     /// Rows that cannot be read are told with the inputs that they are in.
-    fn while_reading(&self, experiment: &Experiment, error: JobError) -> JobError {
+    pub(crate) fn while_reading(&self, experiment: &Experiment, error: JobError) -> JobError {
         if !matches!(error, JobError::Data(_)) {
             return error;
         }
@@ -350,16 +307,5 @@ impl Runner {
             }
         }
         Err(error.into())
-    }
-}
-
-/// Resampling computes for seconds on end: on a thread of its own, so that the run can be stopped meanwhile.
-async fn away<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(EngineError::Internal(error.to_string()).into()),
-        },
     }
 }

@@ -1,23 +1,22 @@
-//! From units to summaries: one aggregation for all metrics, arms and segments of an experiment.
+//! From units to summaries: one aggregation for each wave, of its metrics, all arms and its segments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
-use datafusion::execution::FunctionRegistry;
-use datafusion::functions::core::expr_fn::named_struct;
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::functions_aggregate::grouping::grouping_udaf;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, GroupingSet, cast, ident, lit};
 use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
-use gosset_engine::{Engine, EngineError};
-use gosset_stats::Summary;
-use gosset_stats::summary::{Buckets, Moments};
+use gosset_engine::Engine;
 
-use crate::job::{Estimator, Experiment, Measure};
+use crate::job::{Experiment, Measure};
+use crate::kept::Kept;
 use crate::units::{self, ASSIGNMENTS, Units, state};
-use crate::{JobError, Result};
+use crate::waves::Wave;
+use crate::{JobError, Result, internal};
 
 /// The most arms of an experiment: a column with more values says something else.
 const MAX_ARMS: usize = 200;
@@ -31,19 +30,24 @@ pub(crate) enum Slice {
     Segment(usize, Option<String>),
 }
 
-/// What is known of the units of one arm in one slice.
-#[derive(Debug, Clone)]
-pub(crate) struct Cell {
-    /// Of each metric.
-    pub(crate) metrics: Vec<MetricCell>,
+impl Slice {
+    /// Whether both are values of one segment.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Segment(a, _), Self::Segment(b, _)) if a == b)
+    }
 }
 
-/// What is known of a metric in a cell.
+/// What is known of the analysed units of one arm in one slice.
 #[derive(Debug, Clone)]
-pub(crate) struct MetricCell {
-    pub(crate) moments: Moments,
-    pub(crate) buckets: Option<Buckets>,
+pub(crate) struct Cell {
+    /// How many there are.
+    pub(crate) units: u64,
+    /// The summaries of the wave's parts, as bytes, which are smaller than what they are read to.
+    pub(crate) summaries: Vec<Vec<u8>>,
 }
+
+/// Slice and arm to what is known of their units.
+pub(crate) type Cells = BTreeMap<Slice, BTreeMap<String, Cell>>;
 
 /// What is counted of a metric over all analysed units.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,11 +60,9 @@ pub(crate) struct MetricCounts {
     pub(crate) not_binary: u64,
 }
 
-/// All that effects and audits of an experiment are made of.
+/// What is counted in the first pass: all that audits are made of.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Summaries {
-    /// Slice and arm to summaries, of analysed units.
-    pub(crate) cells: BTreeMap<Slice, BTreeMap<String, Cell>>,
+pub(crate) struct Counted {
     /// Analysed units by arm.
     pub(crate) analysed: BTreeMap<String, u64>,
     /// Units by arm, those in several arms in the first and the last of them.
@@ -84,13 +86,178 @@ pub(crate) struct SourceCounts {
     pub(crate) several_rows: u64,
 }
 
-/// The aggregation, not computed yet.
-pub(crate) fn query(engine: &Engine, experiment: &Experiment, units: &Units) -> Result<DataFrame> {
-    let context = engine.context();
-    let (moments, buckets) = (context.udaf("moments")?, context.udaf("buckets")?);
-    let resample = experiment.estimators.contains(&Estimator::Bootstrap);
+/// An aggregation of units, not computed yet.
+pub(crate) struct Query<'a> {
+    experiment: &'a Experiment,
+    units: &'a Units,
+    wave: &'a Wave,
+    frame: DataFrame,
+}
+
+impl<'a> Query<'a> {
+    /// The first aggregation of an experiment: the summaries of a wave of every slice, and all that is counted.
+    pub(crate) fn first(
+        engine: &Engine,
+        experiment: &'a Experiment,
+        units: &'a Units,
+        wave: &'a Wave,
+    ) -> Result<Self> {
+        let mut aggregates = counts(experiment, units)?;
+        let analysed = ident(units::STATE).eq(lit(state::ANALYSED));
+        aggregates.extend(summaries(engine, experiment, wave, Some(&analysed))?);
+        let key = vec![ident(units::STATE), ident(units::ARM), ident(units::LAST_ARM)];
+        let frame = grouped(units.frame.clone(), key, experiment.segments.len(), aggregates)?;
+        Ok(Self { experiment, units, wave, frame })
+    }
+
+    /// The groups of an experiment: rows of the assignments by arm and slice, an arm that is not known among them.
+    pub(crate) fn groups(
+        experiment: &'a Experiment,
+        rows: &'a Units,
+        wave: &'a Wave,
+    ) -> Result<Self> {
+        let segments = (0..experiment.segments.len()).map(|i| ident(units::segment(i)));
+        let arm = coalesce(vec![ident(units::ARM), lit("")]).alias(units::ARM);
+        let frame = rows.frame.clone().select(std::iter::once(arm).chain(segments))?;
+        let counted = vec![count(lit(1_i64)).alias(UNITS)];
+        let frame = grouped(frame, vec![ident(units::ARM)], experiment.segments.len(), counted)?;
+        Ok(Self { experiment, units: rows, wave, frame })
+    }
+
+    /// A further aggregation: the summaries of a wave, of units that are analysed.
+    pub(crate) fn further(
+        engine: &Engine,
+        experiment: &'a Experiment,
+        units: &'a Units,
+        wave: &'a Wave,
+    ) -> Result<Self> {
+        let mut aggregates = vec![count(lit(1_i64)).alias(UNITS)];
+        aggregates.extend(summaries(engine, experiment, wave, None)?);
+        let frame = units.frame.clone().filter(ident(units::STATE).eq(lit(state::ANALYSED)))?;
+        let mut key = vec![ident(units::ARM)];
+        let frame = match &wave.slices {
+            None => grouped(frame, key, experiment.segments.len(), aggregates)?,
+            Some(slices) => {
+                let frame = match slices.first() {
+                    Some(Slice::Segment(i, _)) => {
+                        key.push(ident(units::segment(*i)));
+                        frame.filter(is_one_of(*i, slices))?
+                    }
+                    _ => frame,
+                };
+                frame.aggregate(key, aggregates)?
+            }
+        };
+        Ok(Self { experiment, units, wave, frame })
+    }
+
+    /// The query itself.
+    pub(crate) fn frame(&self) -> &DataFrame {
+        &self.frame
+    }
+
+    /// Runs the first aggregation.
+    pub(crate) async fn collect_first(self) -> Result<(Counted, Cells)> {
+        let mut counted = Counted {
+            metrics: vec![MetricCounts::default(); self.experiment.metrics.len()],
+            ..Counted::default()
+        };
+        let cells = self.rows(|row, experiment, units| row.count(&mut counted, experiment, units));
+        let cells = cells.await?;
+        Ok((counted, cells))
+    }
+
+    /// Runs a further aggregation.
+    pub(crate) async fn collect(self) -> Result<Cells> {
+        self.rows(|_, _, _| Ok(true)).await
+    }
+
+    /// Reads the groups; `count` says whether the units of one are analysed.
+    async fn rows(
+        self,
+        mut count: impl FnMut(&Row<'_>, &Experiment, &Units) -> Result<bool>,
+    ) -> Result<Cells> {
+        let schema = self.frame.schema().clone();
+        let columns: Vec<Expr> = schema
+            .fields()
+            .iter()
+            .map(|field| {
+                // Counts and keys in one type each, whatever the plan makes of them.
+                let column = ident(field.name());
+                match field.data_type() {
+                    t if t.is_integer() => cast(column, DataType::Int64).alias(field.name()),
+                    DataType::Utf8View | DataType::LargeUtf8 | DataType::Utf8 => {
+                        cast(column, DataType::Utf8).alias(field.name())
+                    }
+                    _ => column,
+                }
+            })
+            .collect();
+        let mut cells = Cells::new();
+        let mut rows = self.frame.select(columns)?.execute_stream().await?;
+        while let Some(batch) = rows.try_next().await? {
+            for row in 0..batch.num_rows() {
+                let row = Row { batch: &batch, row };
+                if count(&row, self.experiment, self.units)? {
+                    let slice = row.slice(self.experiment.segments.len(), self.wave)?;
+                    let arm = row.text(units::ARM)?;
+                    let arm = arm.ok_or_else(|| internal("an analysed unit has no arm"))?;
+                    let parts = 0..self.wave.parts.len();
+                    let cell = Cell {
+                        units: row.count_of(UNITS)?,
+                        summaries: parts.map(|i| row.bytes(&summary(i))).collect::<Result<_>>()?,
+                    };
+                    let arms = cells.entry(slice).or_default();
+                    arms.insert(arm, cell);
+                    check_arms(arms.len())?;
+                }
+            }
+        }
+        Ok(cells)
+    }
+}
+
+fn check_arms(arms: usize) -> Result<()> {
+    match arms > MAX_ARMS {
+        true => Err(JobError::Data(format!(
+            "the arm has more than {MAX_ARMS} values: is its column the right one?"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// The number of units of a group.
+const UNITS: &str = "units";
+
+/// The column of the summary of a part.
+fn summary(part: usize) -> String {
+    format!("summary{part}")
+}
+
+/// The summaries of a wave. Where there are groups of units that are not analysed, `analysed` keeps theirs empty, but for
+/// moments, which are small as they are.
+fn summaries(
+    engine: &Engine,
+    experiment: &Experiment,
+    wave: &Wave,
+    analysed: Option<&Expr>,
+) -> Result<Vec<Expr>> {
+    let parts = wave.parts.iter().enumerate();
+    let calls = parts.map(|(i, part)| {
+        let call = part.kept.aggregate(engine, part.metric, &experiment.metrics[part.metric])?;
+        let call = match analysed.filter(|_| part.kept != Kept::Moments) {
+            Some(analysed) => call.filter(analysed.clone()).build()?,
+            None => call,
+        };
+        Ok(call.alias(summary(i)))
+    });
+    calls.collect()
+}
+
+/// What is counted in each group.
+fn counts(experiment: &Experiment, units: &Units) -> Result<Vec<Expr>> {
     let mut aggregates = vec![
-        count(lit(1_i64)).alias("units"),
+        count(lit(1_i64)).alias(UNITS),
         sum(ident(units::rows(ASSIGNMENTS))).alias("assignment_rows"),
         count(lit(1_i64)).filter(ident(units::SEVERAL_ARMS)).build()?.alias(units::SEVERAL_ARMS),
     ];
@@ -102,90 +269,56 @@ pub(crate) fn query(engine: &Engine, experiment: &Experiment, units: &Units) -> 
         aggregates.push(several.alias(format!("several_rows{i}")));
     }
     for (i, metric) in experiment.metrics.iter().enumerate() {
-        let value = ident(units::value(i));
-        let (outcomes, missing) = match metric.measure {
-            Measure::Mean(_) => {
-                (named_struct(vec![lit("(value)"), value.clone()]), value.clone().is_null())
-            }
-            Measure::Ratio(..) => {
-                let below = ident(units::denominator(i));
-                let missing = value.clone().is_null().or(below.clone().is_null());
-                let both = vec![lit("(numerator)"), value.clone(), lit("(denominator)"), below];
-                (named_struct(both), missing)
-            }
+        let value = || ident(units::value(i));
+        let missing = match metric.measure {
+            Measure::Mean(_) => value().is_null(),
+            Measure::Ratio(..) => value().is_null().or(ident(units::denominator(i)).is_null()),
         };
-        let mut columns = vec![outcomes.clone()];
-        if !metric.covariates.is_empty() {
-            let named = metric
-                .covariates
-                .iter()
-                .enumerate()
-                .flat_map(|(k, name)| [lit(name.clone()), ident(units::covariate(i, k))]);
-            columns.push(named_struct(named.collect()));
-        }
-        aggregates.push(moments.call(columns).alias(format!("moments{i}")));
-        if resample {
-            let options = named_struct(vec![lit("buckets"), lit(i64::from(experiment.buckets))]);
-            let call = buckets.call(vec![ident(units::UNIT), outcomes, options]);
-            aggregates.push(call.alias(format!("buckets{i}")));
-        }
         let counted = |what: Expr| count(lit(1_i64)).filter(what).build();
         aggregates.push(counted(missing)?.alias(format!("missing{i}")));
         aggregates.push(sum(ident(units::non_finite(i))).alias(format!("non_finite{i}")));
-        let binary = value.clone().eq(lit(0.0_f64)).or(value.eq(lit(1.0_f64)));
+        let binary = value().eq(lit(0.0_f64)).or(value().eq(lit(1.0_f64)));
         aggregates.push(counted(binary.is_false())?.alias(format!("not_binary{i}")));
     }
+    Ok(aggregates)
+}
 
-    let key = || vec![ident(units::STATE), ident(units::ARM), ident(units::LAST_ARM)];
-    let segments = experiment.segments.len();
+/// Groups by the key, and by the key and each segment.
+fn grouped(
+    frame: DataFrame,
+    key: Vec<Expr>,
+    segments: usize,
+    mut aggregates: Vec<Expr>,
+) -> Result<DataFrame> {
     if segments == 0 {
-        return Ok(units.frame.clone().aggregate(key(), aggregates)?);
+        return Ok(frame.aggregate(key, aggregates)?);
     }
-    let mut sets = vec![key()];
+    let mut sets = vec![key.clone()];
     for i in 0..segments {
-        let mut set = key();
+        let mut set = key.clone();
         set.push(ident(units::segment(i)));
         sets.push(set);
         let is_rolled_up = grouping_udaf().call(vec![ident(units::segment(i))]);
         aggregates.push(is_rolled_up.alias(format!("rolled_up{i}")));
     }
     let sets = Expr::GroupingSet(GroupingSet::GroupingSets(sets));
-    Ok(units.frame.clone().aggregate(vec![sets], aggregates)?)
+    Ok(frame.aggregate(vec![sets], aggregates)?)
 }
 
-/// Runs the aggregation and reads the summaries.
-pub(crate) async fn collect(
-    experiment: &Experiment,
-    units: &Units,
-    query: DataFrame,
-) -> Result<Summaries> {
-    let columns: Vec<Expr> = query
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| {
-            // Counts and keys in one type each, whatever the plan makes of them.
-            let column = ident(field.name());
-            match field.data_type() {
-                t if t.is_integer() => cast(column, DataType::Int64).alias(field.name()),
-                DataType::Utf8View | DataType::LargeUtf8 | DataType::Utf8 => {
-                    cast(column, DataType::Utf8).alias(field.name())
-                }
-                _ => column,
-            }
-        })
-        .collect();
-    let mut summaries = Summaries {
-        metrics: vec![MetricCounts::default(); experiment.metrics.len()],
-        ..Summaries::default()
-    };
-    let mut rows = query.select(columns)?.execute_stream().await?;
-    while let Some(batch) = rows.try_next().await? {
-        for row in 0..batch.num_rows() {
-            Row { batch: &batch, row }.add_to(&mut summaries, experiment, units)?;
+/// Whether a unit is in one of these slices of a segment.
+fn is_one_of(segment: usize, slices: &[Slice]) -> Expr {
+    let column = || ident(units::segment(segment));
+    let (mut values, mut none) = (Vec::new(), false);
+    for slice in slices {
+        match slice {
+            Slice::Segment(_, Some(value)) => values.push(lit(value.clone())),
+            _ => none = true,
         }
     }
-    Ok(summaries)
+    match none {
+        true => column().is_null().or(column().in_list(values, false)),
+        false => column().in_list(values, false),
+    }
 }
 
 /// One group of the aggregation.
@@ -210,7 +343,7 @@ impl Row<'_> {
         })
     }
 
-    fn count(&self, name: &str) -> Result<u64> {
+    fn count_of(&self, name: &str) -> Result<u64> {
         let count = self.integer(name)?;
         u64::try_from(count).map_err(|_| internal(format!("{name} is {count}")))
     }
@@ -220,12 +353,21 @@ impl Row<'_> {
         Ok(column.is_valid(self.row).then(|| column.as_string::<i32>().value(self.row).to_owned()))
     }
 
-    fn summary<S: Summary>(&self, name: &str) -> Result<S> {
-        let bytes = self.column(name)?.as_binary::<i64>().value(self.row);
-        S::decode(bytes).map_err(|error| internal(error.to_string()))
+    fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        Ok(self.column(name)?.as_binary::<i64>().value(self.row).to_vec())
     }
 
-    fn slice(&self, segments: usize) -> Result<Slice> {
+    fn slice(&self, segments: usize, wave: &Wave) -> Result<Slice> {
+        match wave.slices.as_ref().map(|slices| slices.first()) {
+            Some(Some(Slice::Segment(i, _))) => {
+                Ok(Slice::Segment(*i, self.text(&units::segment(*i))?))
+            }
+            Some(_) => Ok(Slice::All),
+            None => self.grouping(segments),
+        }
+    }
+
+    fn grouping(&self, segments: usize) -> Result<Slice> {
         for i in 0..segments {
             if self.integer(&format!("rolled_up{i}"))? == 0 {
                 return Ok(Slice::Segment(i, self.text(&units::segment(i))?));
@@ -234,45 +376,35 @@ impl Row<'_> {
         Ok(Slice::All)
     }
 
-    fn add_to(&self, to: &mut Summaries, experiment: &Experiment, units: &Units) -> Result<()> {
-        let slice = self.slice(experiment.segments.len())?;
+    /// Counts what audits are made of; tells whether the units of the group are analysed.
+    fn count(&self, to: &mut Counted, experiment: &Experiment, units: &Units) -> Result<bool> {
+        let all = self.grouping(experiment.segments.len())? == Slice::All;
         let state = self.integer(units::STATE)?;
-        let n = self.count("units")?;
-        if slice == Slice::All {
-            self.count_units(to, state, n, units)?;
+        if all {
+            self.count_units(to, state, units)?;
         }
         if state != state::ANALYSED {
-            return Ok(());
+            return Ok(false);
         }
-        let arm = self.text(units::ARM)?.ok_or_else(|| internal("an analysed unit has no arm"))?;
-        let resample = experiment.estimators.contains(&Estimator::Bootstrap);
-        let metrics = (0..experiment.metrics.len())
-            .map(|i| {
-                Ok(MetricCell {
-                    moments: self.summary(&format!("moments{i}"))?,
-                    buckets: resample.then(|| self.summary(&format!("buckets{i}"))).transpose()?,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        if slice == Slice::All {
+        if all {
             for (i, counts) in to.metrics.iter_mut().enumerate() {
-                counts.missing += self.count(&format!("missing{i}"))?;
-                counts.non_finite += self.count(&format!("non_finite{i}"))?;
-                counts.not_binary += self.count(&format!("not_binary{i}"))?;
+                counts.missing += self.count_of(&format!("missing{i}"))?;
+                counts.non_finite += self.count_of(&format!("non_finite{i}"))?;
+                counts.not_binary += self.count_of(&format!("not_binary{i}"))?;
             }
         }
-        to.cells.entry(slice).or_default().insert(arm, Cell { metrics });
-        Ok(())
+        Ok(true)
     }
 
-    fn count_units(&self, to: &mut Summaries, state: i64, n: u64, units: &Units) -> Result<()> {
+    fn count_units(&self, to: &mut Counted, state: i64, units: &Units) -> Result<()> {
+        let n = self.count_of(UNITS)?;
         let arms: BTreeSet<String> = [units::ARM, units::LAST_ARM]
             .into_iter()
             .filter_map(|name| self.text(name).transpose())
             .collect::<Result<_>>()?;
         match state {
             state::NO_UNIT => {
-                to.unassigned += self.count("assignment_rows")?;
+                to.unassigned += self.count_of("assignment_rows")?;
                 return Ok(());
             }
             state::NO_ARM => {
@@ -282,24 +414,16 @@ impl Row<'_> {
             state::MULTIPLE_ARMS => to.left_out += n,
             _ => arms.iter().for_each(|arm| *to.analysed.entry(arm.clone()).or_default() += n),
         }
-        to.multiple += self.count(units::SEVERAL_ARMS)?;
+        to.multiple += self.count_of(units::SEVERAL_ARMS)?;
         arms.into_iter().for_each(|arm| *to.assigned.entry(arm).or_default() += n);
-        if to.assigned.len() > MAX_ARMS {
-            return Err(JobError::Data(format!(
-                "the arm has more than {MAX_ARMS} values: is its column the right one?"
-            )));
-        }
+        check_arms(to.assigned.len())?;
         for (i, source) in units.sources.iter().enumerate() {
             let counts = to.sources.entry(source.clone()).or_default();
-            counts.several_rows += self.count(&format!("several_rows{i}"))?;
+            counts.several_rows += self.count_of(&format!("several_rows{i}"))?;
             if state == state::ANALYSED {
-                counts.without_rows += self.count(&format!("without_rows{i}"))?;
+                counts.without_rows += self.count_of(&format!("without_rows{i}"))?;
             }
         }
         Ok(())
     }
-}
-
-fn internal(text: impl Into<String>) -> JobError {
-    JobError::Engine(EngineError::Internal(text.into()))
 }

@@ -127,16 +127,14 @@ pub(crate) fn effects_batch(
         constant("overall"),
         each(|r| Some(&r.arm)),
         constant(&experiment.control),
-        each(|r| Some(r.estimator)),
+        each(|r| Some(&r.estimator)),
     ]);
     let effects: Vec<_> = rows.iter().map(|row| Some(row.effect.clone())).collect();
     let (_, fields, _): (_, Vec<ArrayRef>, _) = effects_to_struct(&effects).into_parts();
     for column in fields {
         columns.push(cast(&column, &stored(column.data_type()))?);
     }
-    let seeds = rows.iter().map(|row| {
-        row.estimator.starts_with("bootstrap").then(|| experiment.bootstrap.seed.cast_signed())
-    });
+    let seeds = rows.iter().map(|row| row.seed.map(u64::cast_signed));
     columns.push(Arc::new(seeds.collect::<Int64Array>()));
     Ok(RecordBatch::try_new(effects_schema(), columns)?)
 }

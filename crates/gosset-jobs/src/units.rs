@@ -1,21 +1,26 @@
 //! From rows to units: one row for each unit of an experiment, in one pass over each source.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, JoinType};
+use datafusion::common::{DFSchema, DataFusionError, JoinType};
+use datafusion::execution::SpillFile;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, cast, ident, lit, when};
-use datafusion::prelude::DataFrame;
-use gosset_engine::Engine;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::prelude::{DataFrame, ParquetReadOptions};
+use futures::TryStreamExt;
+use gosset_engine::{Engine, EngineError};
 
 use crate::expression::{Aggregates, Over, UnitValue, is_number, unit_value, with_policy};
 use crate::file::{Grain, MultipleArms};
-use crate::job::{Experiment, Job, Measure, Metric, Source};
+use crate::job::{Assignments, Experiment, Job, Measure, Metric, Source};
 use crate::time::{clock, within};
-use crate::{JobError, Result};
+use crate::{JobError, Result, internal};
 
 /// Whether a unit is analysed, in the column [`STATE`].
 pub(crate) mod state {
@@ -71,7 +76,38 @@ pub(crate) struct Units {
     pub(crate) frame: DataFrame,
     /// The sources that are joined, or that say the arm.
     pub(crate) sources: Vec<String>,
+    /// The temporary file that they are read from, if they are: it is there as long as this is.
+    #[expect(dead_code, reason = "it is held, not looked at")]
+    file: Option<Arc<dyn SpillFile>>,
 }
+
+impl Units {
+    /// The same units, computed once and kept in a temporary file, for more than one aggregation.
+    pub(crate) async fn stored(self, engine: &Engine) -> Result<Self> {
+        let disk = &engine.context().runtime_env().disk_manager;
+        let file = disk.create_tmp_file("units of an experiment")?;
+        let path = file.path().ok_or_else(|| internal("a temporary file has no path"))?;
+        let told = |error: std::io::Error| JobError::Engine(EngineError::of(&error));
+        let mut batches = self.frame.execute_stream().await?;
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(ROWS_AT_ONCE))
+            .set_statistics_enabled(EnabledStatistics::None);
+        let to = std::fs::File::create(path).map_err(told)?;
+        let parquet = |error| JobError::from(DataFusionError::from(error));
+        let writer = ArrowWriter::try_new(to, batches.schema(), Some(properties.build()));
+        let mut writer = writer.map_err(parquet)?;
+        while let Some(batch) = batches.try_next().await? {
+            writer.write(&batch).map_err(parquet)?;
+        }
+        writer.close().map_err(parquet)?;
+        let options = ParquetReadOptions { file_extension: "", ..ParquetReadOptions::default() };
+        let frame = engine.context().read_parquet(path.to_string_lossy().as_ref(), options).await?;
+        Ok(Self { frame, file: Some(file), ..self })
+    }
+}
+
+/// Rows that a stored file of units holds in memory while it is written.
+const ROWS_AT_ONCE: usize = 1 << 16;
 
 /// What the columns of the units are made of.
 struct Builder<'a> {
@@ -87,6 +123,19 @@ struct MetricColumns {
     denominator: Option<Expr>,
     non_finite: Expr,
     covariates: Vec<Expr>,
+}
+
+/// Plans the rows of the assignments as if each were a unit, without what is measured: their arms and segments are those
+/// of the units, at less than it takes to make these.
+pub(crate) async fn rows_of_assignments(
+    job: &Job,
+    engine: &Engine,
+    experiment: &Experiment,
+) -> Result<Units> {
+    let assignments = Assignments { unit: None, ..job.assignments.clone() };
+    let job = Job { assignments, experiments: Vec::new(), ..job.clone() };
+    let experiment = Experiment { metrics: Vec::new(), ..experiment.clone() };
+    units(&job, engine, &experiment).await
 }
 
 /// Plans the units of an experiment.
@@ -417,7 +466,7 @@ impl Builder<'_> {
                 columns.push(column.alias(covariate(i, k)));
             }
         }
-        Ok(Units { frame: frame.select(columns)?, sources })
+        Ok(Units { frame: frame.select(columns)?, sources, file: None })
     }
 }
 

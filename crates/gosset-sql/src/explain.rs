@@ -1,11 +1,12 @@
 //! What EXPLAIN says of a call that resamples: how much, of what, and what it takes.
 
 use datafusion::logical_expr::Expr;
-use gosset_stats::summary::Law;
+use gosset_stats::summary::{Law, Resampling};
 use gosset_stats::weights;
 
 use crate::function::{ArgumentKind, Function};
 use crate::planner;
+use crate::size::{self, Bytes};
 
 /// The cost of a call, if it resamples.
 pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String> {
@@ -17,7 +18,7 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
         let bytes = 2 * 8 * replicates as usize * 5;
         return Some(format!(
             "{replicates} new assignments of units, about {} per group",
-            size(bytes)
+            Bytes(bytes)
         ));
     };
     let law = options.word("method").unwrap_or(default);
@@ -30,33 +31,26 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
             format!(
                 "{replicates} replicates, {law} weights of units by {}, {} per bin and arm",
                 weights::kernel(),
-                size(6 * replicates as usize)
+                Bytes(size::weighted_bin(replicates))
             )
         } else {
             format!("{replicates} binomial replicates of order statistics")
         });
     }
     Some(if Law::ALL.iter().any(|known| known.name() == law) {
-        // Four words of a sum of doubles, one of a number of rows; a summary may have any number of columns.
-        let bytes = arms * 8 * replicates as usize * (4 * outcomes.max(1) + 1);
+        let resampling = Resampling { replicates, ..Resampling::default() };
+        let bytes = arms * size::replicates(&resampling, outcomes, usize::MAX);
         format!(
             "{replicates} replicates, {law} weights of units by {}, about {} per group",
             weights::kernel(),
-            size(bytes)
+            Bytes(bytes)
         )
     } else {
-        let buckets = options.buckets() as usize;
-        let bytes = arms * buckets * 24 * outcomes.max(1);
+        let buckets = options.buckets();
+        let bytes = arms * size::buckets(buckets, outcomes, usize::MAX);
         format!(
             "{replicates} replicates of {buckets} buckets, up to about {} per group",
-            size(bytes)
+            Bytes(bytes)
         )
     })
-}
-
-fn size(bytes: usize) -> String {
-    match bytes {
-        0..0x10_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
-        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
-    }
 }

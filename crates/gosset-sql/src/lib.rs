@@ -18,6 +18,7 @@ mod input;
 mod options;
 mod planner;
 mod scalar;
+pub mod size;
 mod summarize;
 mod two_arm;
 

@@ -53,7 +53,8 @@ fn reason(message: &str) -> String {
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
-    if LATER.contains(&key) {
+    let plural = format!("{key}s");
+    if LATER.contains(&key) && !known.contains(&plural.as_str()) {
         return format!("the key '{key}' is not supported by this version of gosset");
     }
     let hint = nearest(key, known.iter().copied()).map_or_else(

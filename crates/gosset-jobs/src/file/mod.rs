@@ -259,6 +259,9 @@ pub struct EstimatorsSection {
     /// Options of `bootstrap`.
     #[serde(default)]
     pub bootstrap: BootstrapSection,
+    /// Options of `quantile`.
+    #[serde(default)]
+    pub quantile: QuantileSection,
     /// Options of `lin`.
     #[serde(default)]
     pub lin: LinSection,
@@ -268,10 +271,13 @@ pub struct EstimatorsSection {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapSection {
+    /// What is resampled, `buckets` unless given.
+    #[serde(default)]
+    pub method: Option<Method>,
     /// Number of replicates, 1000 unless given.
     #[serde(default)]
     pub replicates: Option<u32>,
-    /// How the interval is made of the replicates, `percentile` unless given.
+    /// How the interval is made of the replicates, `percentile` unless given; `studentized` takes buckets.
     #[serde(default)]
     pub interval: Option<Interval>,
     /// Seed of the weights, in place of the job's.
@@ -280,6 +286,57 @@ pub struct BootstrapSection {
     /// Number of buckets that units are hashed into, 4096 unless given.
     #[serde(default)]
     pub buckets: Option<u32>,
+}
+
+/// `method` of `[estimators.bootstrap]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Units while there are few, then buckets of hashed units.
+    #[default]
+    Buckets,
+    /// Every unit, with Poisson weights.
+    Poisson,
+    /// Every unit, with a weight of 0 or 2.
+    DoubleOrNothing,
+    /// Every unit, with exponential weights.
+    Bayesian,
+}
+
+/// `[estimators.quantile]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuantileSection {
+    /// Which quantiles, between 0 and 1; the median unless given.
+    #[serde(default)]
+    pub quantiles: Option<Vec<f64>>,
+    /// How replicates are made, `binomial` unless given.
+    #[serde(default)]
+    pub method: Option<QuantileMethod>,
+    /// Number of replicates, 1000 unless given.
+    #[serde(default)]
+    pub replicates: Option<u32>,
+    /// How the interval is made of the replicates, `percentile` unless given; or `normal` or `basic`.
+    #[serde(default)]
+    pub interval: Option<Interval>,
+    /// Seed of the replicates, in place of the job's.
+    #[serde(default)]
+    pub seed: Option<u32>,
+}
+
+/// `method` of `[estimators.quantile]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuantileMethod {
+    /// Order statistics of a binomial index: nothing is resampled.
+    #[default]
+    Binomial,
+    /// Every unit, with Poisson weights.
+    Poisson,
+    /// Every unit, with a weight of 0 or 2.
+    DoubleOrNothing,
+    /// Every unit, with exponential weights.
+    Bayesian,
 }
 
 /// `interval`
@@ -292,6 +349,18 @@ pub enum Interval {
     Normal,
     Studentized,
     Bca,
+}
+
+impl From<Interval> for gosset_stats::compare::Interval {
+    fn from(interval: Interval) -> Self {
+        match interval {
+            Interval::Percentile => Self::Percentile,
+            Interval::Basic => Self::Basic,
+            Interval::Normal => Self::Normal,
+            Interval::Studentized => Self::Studentized,
+            Interval::Bca => Self::Bca,
+        }
+    }
 }
 
 /// `[estimators.lin]`
@@ -371,7 +440,7 @@ pub struct ExperimentSection {
     /// What the effects are of.
     #[serde(default = "overall")]
     pub periods: Vec<String>,
-    /// `ttest`, `cuped`, `lin`, `bootstrap`.
+    /// `ttest`, `cuped`, `lin`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
     #[serde(default = "ttest")]
     pub estimators: Vec<String>,
     /// The weights of the arms in the assignment; equal for the arms that are found unless given.

@@ -66,8 +66,18 @@ pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
     let step = app.progress.step("planning");
     let plan = runner.plan(until(&runner, args.date)?).await?;
     let mut out = Vec::new();
+    let mut unplanned = None;
     for work in &plan.work {
         writeln!(out, "{work}")?;
+        if work.is_due() {
+            match runner.waves(&work.experiment).await {
+                Ok(waves) => writeln!(out, "  {waves}")?,
+                Err(error) => {
+                    writeln!(out, "  failed: {error}")?;
+                    unplanned = unplanned.or(Some(error));
+                }
+            }
+        }
         if args.sql && work.is_due() {
             let sql = runner.sql(&work.experiment).await.map_err(|e| failed(&e, &args.job))?;
             writeln!(out, "\n{sql};\n")?;
@@ -75,7 +85,7 @@ pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
     }
     drop(step);
     io::stdout().write_all(&out)?;
-    if let Some(error) = plan.work.iter().find_map(failure) {
+    if let Some(error) = plan.work.iter().find_map(failure).or(unplanned.as_ref()) {
         return Err(failed(error, &args.job));
     }
     let work = args.detailed_exitcode && plan.due().next().is_some();
@@ -107,8 +117,12 @@ pub(crate) async fn observed(app: &App, runner: &Runner, until: Date) -> Result<
             // The old step ends before the new one is drawn.
             *step = None;
             *step = match event {
-                Event::Computing { experiment } => {
+                Event::Computing { experiment, waves: 1, .. } => {
                     Some(app.progress.step(format!("computing {experiment}")))
+                }
+                Event::Computing { experiment, wave, waves } => {
+                    let text = format!("computing {experiment}, wave {wave} of {waves}");
+                    Some(app.progress.step(text))
                 }
                 Event::Publishing { table } => {
                     Some(app.progress.step(format!("publishing {table}")))

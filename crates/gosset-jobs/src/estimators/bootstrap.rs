@@ -1,0 +1,137 @@
+//! `bootstrap`: means and ratios, by buckets of units or by weights of units.
+
+use gosset_stats::Effect;
+use gosset_stats::compare::{
+    BootstrapOptions, Interval, bootstrap as of_buckets, bootstrap_replicates,
+};
+use gosset_stats::summary::buckets::{DEFAULT_BUCKETS, check_buckets};
+use gosset_stats::summary::{Law, Resampling};
+use serde_json::{Value, json};
+
+use super::{Estimator, Measured, Sides, is_ratio};
+use crate::file::{self, BootstrapSection};
+use crate::job::Metric;
+use crate::kept::Kept;
+use crate::{JobError, Result};
+
+#[derive(Debug)]
+pub(super) struct Bootstrap {
+    kept: Kept,
+    options: BootstrapOptions,
+}
+
+/// The intervals that weights of units allow: the standard error of a replicate takes the totals of its units.
+const OF_WEIGHTS: [Interval; 4] =
+    [Interval::Percentile, Interval::Normal, Interval::Basic, Interval::Bca];
+
+impl Bootstrap {
+    pub(super) fn new(section: &BootstrapSection, seed: u64) -> Result<Self> {
+        let method = section.method.unwrap_or_default();
+        let default = BootstrapOptions::default();
+        let options = BootstrapOptions {
+            replicates: section.replicates.unwrap_or(default.replicates),
+            seed,
+            interval: section.interval.map_or(default.interval, Into::into),
+        };
+        options.check().map_err(wrong)?;
+        let buckets = section.buckets.unwrap_or(DEFAULT_BUCKETS);
+        check_buckets(buckets).map_err(wrong)?;
+        let Some(law) = method.law() else {
+            return Ok(Self { kept: Kept::Buckets(buckets), options });
+        };
+        check_interval(options.interval, &OF_WEIGHTS, &format!("method = \"{}\"", law.name()))?;
+        let with_buckets = options.interval == Interval::Bca;
+        if section.buckets.is_some() && !with_buckets {
+            return Err(JobError::File(format!(
+                "'buckets' are of method = \"buckets\" and of interval = \"bca\"; found method = \"{}\" and interval = \"{}\"",
+                law.name(),
+                options.interval.name()
+            )));
+        }
+        let resampling = Resampling {
+            law,
+            replicates: options.replicates,
+            seed,
+            buckets: with_buckets.then_some(buckets),
+            ..Resampling::default()
+        };
+        Ok(Self { kept: Kept::Replicates(resampling), options })
+    }
+}
+
+/// What the ranges of options are is known to those who take them.
+pub(super) fn wrong(error: gosset_stats::Error) -> JobError {
+    JobError::File(error.to_string())
+}
+
+/// Refuses an interval that what is resampled does not allow, and names the one that is most like it.
+pub(super) fn check_interval(found: Interval, allowed: &[Interval], by: &str) -> Result<()> {
+    if allowed.contains(&found) {
+        return Ok(());
+    }
+    // One is the estimate and quantiles of a standard error, the other moves the ends of percentiles.
+    let near = if found == Interval::Studentized { Interval::Normal } else { Interval::Percentile };
+    let names: Vec<String> = allowed.iter().map(|i| format!("'{}'", i.name())).collect();
+    Err(JobError::File(format!(
+        "with {by} expected the interval {}; found '{}'; the nearest is '{}'",
+        names.join(" | "),
+        found.name(),
+        near.name()
+    )))
+}
+
+impl file::Method {
+    /// The law of the weights of units; none where buckets are resampled.
+    fn law(self) -> Option<Law> {
+        match self {
+            Self::Buckets => None,
+            Self::Poisson => Some(Law::Poisson),
+            Self::DoubleOrNothing => Some(Law::DoubleOrNothing),
+            Self::Bayesian => Some(Law::Bayesian),
+        }
+    }
+}
+
+impl Estimator for Bootstrap {
+    fn name(&self) -> &'static str {
+        "bootstrap"
+    }
+
+    fn functions(&self) -> &'static [&'static str] {
+        &["bootstrap_mean", "bootstrap_ratio"]
+    }
+
+    fn options(&self) -> Value {
+        let BootstrapOptions { replicates, seed, interval } = self.options;
+        let (method, buckets) = match self.kept {
+            Kept::Replicates(Resampling { law, buckets, .. }) => (law.name(), buckets),
+            Kept::Buckets(buckets) => ("buckets", Some(buckets)),
+            Kept::Moments | Kept::Histogram(_) => ("", None),
+        };
+        json!([method, buckets, replicates, seed, interval.name()])
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.options.seed)
+    }
+
+    fn takes(&self, _: &Metric) -> Result<Kept, String> {
+        Ok(self.kept)
+    }
+
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+        let inference = &of.metric.inference;
+        let effect = match self.kept {
+            Kept::Replicates(_) => {
+                let (t, c) = sides.replicates()?;
+                bootstrap_replicates(t, c, inference, self.options.interval)?
+            }
+            _ => {
+                let (t, c) = sides.buckets()?;
+                of_buckets(t, c, inference, &self.options)?
+            }
+        };
+        let name = if is_ratio(of.metric) { "bootstrap_ratio" } else { "bootstrap_mean" };
+        Ok(vec![(name.into(), effect)])
+    }
+}

@@ -1,0 +1,151 @@
+//! The estimators of a job. Each is a file here and a line in [`ESTIMATORS`]: what it takes of a metric, and the
+//! effects it makes of that.
+
+mod adjusted;
+mod bootstrap;
+mod means;
+mod quantile;
+mod rank;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use gosset_stats::Effect;
+use gosset_stats::summary::{AnySummary, Buckets, Histogram, Moments, Replicates};
+use serde_json::Value;
+
+use crate::file::EstimatorsSection;
+use crate::file::explain::nearest;
+use crate::job::{Measure, Metric};
+use crate::kept::Kept;
+use crate::{JobError, Result, internal};
+use adjusted::{Cuped, Lin};
+use bootstrap::Bootstrap;
+use means::Ttest;
+use quantile::Quantile;
+use rank::Rank;
+
+/// How the effects of an experiment are estimated, with its options.
+pub(crate) trait Estimator: Debug + Send + Sync {
+    /// What job files call it.
+    fn name(&self) -> &'static str;
+
+    /// The functions of SQL that give the same effects, for their value versions.
+    fn functions(&self) -> &'static [&'static str];
+
+    /// The options that its effects depend on; null where it has none.
+    fn options(&self) -> Value {
+        Value::Null
+    }
+
+    /// The seed of its replicates, if it has any.
+    fn seed(&self) -> Option<u64> {
+        None
+    }
+
+    /// What it compares of a metric, or why it cannot.
+    fn takes(&self, metric: &Metric) -> Result<Kept, String>;
+
+    /// What the rows of a metric that it cannot take are called.
+    fn rows(&self) -> Vec<String> {
+        vec![self.name().to_owned()]
+    }
+
+    /// Its rows for a metric: what they are called, and the effects.
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>>;
+}
+
+/// Makes an estimator of the options of a job file, and of the experiment's own seed for one that they may say.
+type Make = fn(&EstimatorsSection, &dyn Fn(Option<u32>) -> u64) -> Result<Arc<dyn Estimator>>;
+
+/// The names that job files know.
+const ESTIMATORS: [(&str, Make); 7] = [
+    ("ttest", |_, _| Ok(Arc::new(Ttest))),
+    ("cuped", |_, _| Ok(Arc::new(Cuped))),
+    ("lin", |all, _| Ok(Arc::new(Lin::new(&all.lin)))),
+    ("bootstrap", |all, seed| {
+        let made = Bootstrap::new(&all.bootstrap, seed(all.bootstrap.seed));
+        Ok(Arc::new(made.map_err(|error| error.about("[estimators.bootstrap]"))?))
+    }),
+    ("quantile", |all, seed| {
+        let made = Quantile::new(&all.quantile, seed(all.quantile.seed));
+        Ok(Arc::new(made.map_err(|error| error.about("[estimators.quantile]"))?))
+    }),
+    ("mann_whitney", |_, _| Ok(Arc::new(Rank::MANN_WHITNEY))),
+    ("ks_test", |_, _| Ok(Arc::new(Rank::KS_TEST))),
+];
+
+/// The estimator of a name. Seeds are made of what the options say, if they do.
+pub(crate) fn estimator(
+    name: &str,
+    options: &EstimatorsSection,
+    seed: &dyn Fn(Option<u32>) -> u64,
+) -> Result<Arc<dyn Estimator>> {
+    let Some((_, make)) = ESTIMATORS.iter().find(|(known, _)| *known == name) else {
+        let known = ESTIMATORS.map(|(known, _)| known);
+        let hint = nearest(name, known).map(|near| format!("; did you mean '{near}'?"));
+        return Err(JobError::File(format!(
+            "expected the estimators {}; found '{name}'{}",
+            known.join(", "),
+            hint.unwrap_or_default()
+        )));
+    };
+    make(options, seed)
+}
+
+/// Checks the options of all estimators, also of those that no experiment names.
+pub(crate) fn check(options: &EstimatorsSection) -> Result<()> {
+    ESTIMATORS.iter().try_for_each(|(_, make)| make(options, &|_| 0).map(|_| ()))
+}
+
+/// A metric, and what is known of all of its units.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) metric: &'a Metric,
+    /// Whether every value is 0 or 1.
+    pub(crate) binary: bool,
+}
+
+/// What an estimator compares: the summaries that it takes of treatment and control.
+#[derive(Debug)]
+pub(crate) struct Sides {
+    pub(crate) treatment: AnySummary,
+    pub(crate) control: AnySummary,
+}
+
+macro_rules! sides {
+    ($($method:ident: $kind:ident),*) => {
+        impl Sides {
+            $(fn $method(&self) -> Result<(&$kind, &$kind)> {
+                match (&self.treatment, &self.control) {
+                    (AnySummary::$kind(t), AnySummary::$kind(c)) => Ok((t, c)),
+                    _ => Err(internal(concat!("an estimator was not given the ", stringify!($method), " it takes"))),
+                }
+            })*
+        }
+    };
+}
+sides!(moments: Moments, buckets: Buckets, replicates: Replicates, histograms: Histogram);
+
+/// Whether a metric is the ratio of two sums.
+fn is_ratio(metric: &Metric) -> bool {
+    matches!(metric.measure, Measure::Ratio(..))
+}
+
+/// What takes a value of each unit, and no ratio.
+fn of_values(name: &str, metric: &Metric, kept: Kept) -> Result<Kept, String> {
+    match is_ratio(metric) {
+        true => Err(format!("{name} takes a metric with a value, this one is a ratio")),
+        false => Ok(kept),
+    }
+}
+
+/// The effect of an estimator that a metric cannot take.
+pub(crate) fn not_taken(metric: &Metric, estimator: &str, why: String) -> Effect {
+    Effect {
+        confidence: metric.inference.confidence,
+        method: estimator.to_owned(),
+        note: Some(why),
+        ..Effect::default()
+    }
+}

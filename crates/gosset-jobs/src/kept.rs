@@ -1,0 +1,146 @@
+//! What is kept of a metric's units for the estimators: a summary for each arm and slice, shared by all that take it.
+
+use datafusion::execution::FunctionRegistry;
+use datafusion::functions::core::expr_fn::named_struct;
+use datafusion::logical_expr::{Expr, ident, lit};
+use gosset_engine::Engine;
+use gosset_sql::size;
+use gosset_stats::summary::{
+    AnySummary, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates, Resampling,
+};
+
+use crate::Result;
+use crate::job::{Measure, Metric};
+use crate::units;
+
+/// A kind of summary with its options.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kept {
+    /// Sums and products of outcomes and covariates.
+    Moments,
+    /// Totals of the outcomes by so many buckets of units.
+    Buckets(u32),
+    /// Weighted sums of the outcomes for every replicate.
+    Replicates(Resampling),
+    /// The distribution of the value over units, with weights of units for every replicate where asked for.
+    Histogram(Option<Resampling>),
+}
+
+impl Kept {
+    /// Whether it takes the units themselves, not only their values.
+    pub(crate) fn needs_units(&self) -> bool {
+        !matches!(self, Self::Moments | Self::Histogram(None))
+    }
+
+    /// The function of SQL that makes it.
+    pub(crate) fn function(&self) -> &'static str {
+        match self {
+            Self::Moments => Kind::Moments,
+            Self::Buckets(_) => Kind::Buckets,
+            Self::Replicates(_) => Kind::Replicates,
+            Self::Histogram(_) => Kind::Histogram,
+        }
+        .name()
+    }
+
+    /// The aggregate over units of the metric at a position.
+    pub(crate) fn aggregate(
+        &self,
+        engine: &Engine,
+        position: usize,
+        metric: &Metric,
+    ) -> Result<Expr> {
+        let value = || ident(units::value(position));
+        let outcomes = match metric.measure {
+            Measure::Mean(_) => vec![lit("(value)"), value()],
+            Measure::Ratio(..) => {
+                let below = ident(units::denominator(position));
+                vec![lit("(numerator)"), value(), lit("(denominator)"), below]
+            }
+        };
+        let outcomes = named_struct(outcomes);
+        let unit = || ident(units::UNIT);
+        let args = match self {
+            Self::Moments if metric.covariates.is_empty() => vec![outcomes],
+            Self::Moments => {
+                let named = metric.covariates.iter().enumerate();
+                let named = named.flat_map(|(k, name)| {
+                    [lit(name.clone()), ident(units::covariate(position, k))]
+                });
+                vec![outcomes, named_struct(named.collect())]
+            }
+            Self::Buckets(buckets) => {
+                vec![unit(), outcomes, named_struct(vec![lit("buckets"), lit(i64::from(*buckets))])]
+            }
+            Self::Replicates(resampling) => vec![unit(), outcomes, options(resampling)],
+            Self::Histogram(None) => vec![value()],
+            Self::Histogram(Some(resampling)) => vec![value(), unit(), options(resampling)],
+        };
+        Ok(engine.context().udaf(self.function())?.call(args))
+    }
+
+    /// The summary of no units, with the columns and options of another.
+    pub(crate) fn empty(like: &AnySummary) -> Result<AnySummary> {
+        Ok(match like {
+            AnySummary::Moments(s) => AnySummary::Moments(Moments::new(s.columns().clone())),
+            AnySummary::Buckets(s) => {
+                AnySummary::Buckets(Buckets::new(s.columns().clone(), s.buckets())?)
+            }
+            AnySummary::Replicates(s) => {
+                AnySummary::Replicates(Replicates::new(s.columns().clone(), s.resampling())?)
+            }
+            AnySummary::Histogram(s) => {
+                let options =
+                    HistogramOptions { resampling: s.resampling(), ..HistogramOptions::default() };
+                AnySummary::Histogram(Histogram::new(s.columns().clone(), &options)?)
+            }
+            other => return Err(crate::internal(format!("found a summary of {:?}", other.kind()))),
+        })
+    }
+
+    /// Bytes of the state of some units of a metric, about.
+    pub(crate) fn bytes(&self, metric: &Metric, units: u64) -> usize {
+        let units = usize::try_from(units).unwrap_or(usize::MAX);
+        let outcomes = match metric.measure {
+            Measure::Mean(_) => 1,
+            Measure::Ratio(..) => 2,
+        };
+        match self {
+            Self::Moments => size::moments(outcomes + metric.covariates.len()),
+            Self::Buckets(buckets) => size::buckets(*buckets, outcomes, units),
+            Self::Replicates(resampling) => size::replicates(resampling, outcomes, units),
+            Self::Histogram(resampling) => size::histogram(resampling.as_ref(), units),
+        }
+    }
+
+    /// What to lower in the job file where it takes too much memory, if anything.
+    pub(crate) fn what_to_lower(&self) -> Option<&'static str> {
+        match self {
+            Self::Moments | Self::Histogram(None) => None,
+            Self::Buckets(_) => Some("'buckets' of [estimators.bootstrap]"),
+            Self::Replicates(_) => {
+                Some("'replicates' of [estimators.bootstrap] or take its method = \"buckets\"")
+            }
+            Self::Histogram(Some(_)) => {
+                Some("'replicates' of [estimators.quantile] or take its method = \"binomial\"")
+            }
+        }
+    }
+}
+
+/// The options of a function that weights units.
+fn options(resampling: &Resampling) -> Expr {
+    let Resampling { law, replicates, seed, buckets, .. } = resampling;
+    let mut named = vec![
+        lit("method"),
+        lit(law.name()),
+        lit("replicates"),
+        lit(i64::from(*replicates)),
+        lit("seed"),
+        lit(*seed),
+    ];
+    if let Some(buckets) = buckets {
+        named.extend([lit("buckets"), lit(i64::from(*buckets))]);
+    }
+    named_struct(named)
+}

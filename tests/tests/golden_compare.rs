@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use gosset_stats::compare::{
-    BootstrapOptions, ClusteredStdError, Effect, Interval, LinVcov, ProportionMethod,
+    BootstrapOptions, ClusteredStdError, Effect, Interval, LinOptions, LinVcov, ProportionMethod,
     QuantileInterval, QuantileOptions, Variance, bootstrap, bootstrap_quantile,
     bootstrap_replicates, clustered_ttest, cuped, histogram_quantile, ks_test, lin, mann_whitney,
     proportion_test, ratio_test, srm, ttest,
@@ -187,7 +187,9 @@ fn run_on_moments(call: &Call, table: &BTreeMap<String, Vec<String>>) -> Effect 
         "cuped" => cuped(&t, &c, &inference),
         "lin" => {
             let classical = call.option("vcov", "by_arm") == "classical";
-            lin(&t, &c, &inference, if classical { LinVcov::Classical } else { LinVcov::ByArm })
+            let vcov = if classical { LinVcov::Classical } else { LinVcov::ByArm };
+            let superpopulation = call.option("superpopulation", "false") == "true";
+            lin(&t, &c, &inference, &LinOptions { vcov, superpopulation })
         }
         other => panic!("{other}"),
     }

@@ -256,7 +256,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "control",
             "estimators = [\"ttests\"]\ncontrol",
-            "expected the estimators ttest, cuped, lin, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
+            "expected the estimators ttest, cuped, lin, mlrate, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
         ),
         (
             "control",
@@ -357,8 +357,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "[metrics.m]",
             "[estimators.quantile]\ninterval = \"bca\"\n[metrics.m]",
-            "[estimators.quantile]: with quantiles expected the interval 'percentile' | 'normal' | 'basic'; found 'bca'; \
-             the nearest is 'percentile'",
+            "expected 'percentile' | 'basic' | 'normal' | 'delta'; found 'bca'",
         ),
         (
             "[metrics.m]",
@@ -385,7 +384,17 @@ fn job_files_are_refused_before_anything_is_read() {
             "[engine]\nmemory_limit = \"much\"\n[metrics.m]",
             "expected a size such as 8GB or 512MB, found 'much'",
         ),
-        ("[metrics.m]", "[metrics.m]\ncovariate = { column = [] }", "the covariate has no column"),
+        ("[metrics.m]", "[metrics.m]\ncovariate = { column = [] }", "covariate: it has no column"),
+        (
+            "[metrics.m]",
+            "[metrics.m]\ncovariate = { numerator = \"d\" }",
+            "covariate: expected both 'numerator' and 'denominator'",
+        ),
+        (
+            "[metrics.m]",
+            "[metrics.m]\ncovariate = { numerator = \"d\", denominator = \"e\" }",
+            "covariate: a ratio is a covariate of a metric that is a ratio",
+        ),
         (
             "[metrics.m]",
             "[metrics.m]\ncovariate = { column = [\"d\", \"d\"] }",

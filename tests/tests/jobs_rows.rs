@@ -379,6 +379,38 @@ fn sql_over_units_counted_by_hand_gives_the_same_bits() {
     );
 }
 
+/// Ratios are adjusted by numbers and by ratios, a prediction adjusts its metric, and Lin's variance may be a superpopulation's.
+#[test]
+fn adjusted_effects_are_those_of_sql() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    let job = job("sessions.parquet", "allocations.parquet")
+        .replace("\"cuped\", \"lin\", ", "\"cuped\", \"lin\", \"mlrate\", ");
+    let with = |covariate: &str| {
+        let of_ratio = format!("[metrics.rate]\ncovariate = {{ {covariate} }}");
+        job.replace("[metrics.rate]", &of_ratio) + "\n[estimators.lin]\nsuperpopulation = true\n"
+    };
+    place.run(&with("column = \"before\"")).ended(0);
+    same_as_sql(
+        &place,
+        &[
+            ("rate", "cuped", "cuped_ratio(stalls, hours, {before: before}, arm, {ARMS})"),
+            ("minutes", "mlrate", "mlrate(minutes, {before: before}, arm, {ARMS})"),
+            (
+                "minutes",
+                "lin",
+                "lin(minutes, {before: before}, arm, {ARMS, superpopulation: true})",
+            ),
+        ],
+    );
+    let effects = place.effects();
+    let row = effects.only(&[("metric", "rate"), ("segment", ""), ("estimator", "mlrate")]);
+    assert_eq!(row.text("note"), Some("mlrate takes a metric with a value, this one is a ratio"));
+    place.run(&with("numerator = \"before\", denominator = \"unit\"")).ended(0);
+    let call = "cuped_ratio(stalls, hours, {'before/unit': {num: before, den: unit}}, arm, {ARMS})";
+    same_as_sql(&place, &[("rate", "cuped", call)]);
+}
+
 /// Every way to resample units, with every interval that it allows.
 #[test]
 fn resampled_effects_are_those_of_sql_for_every_method() {

@@ -125,6 +125,12 @@ async fn comparisons_of_summaries_are_the_one_call_forms() {
         ("proportion_test(success, arm)", "moments(success)", "proportion_effect(b, a)"),
         ("ratio_test(y, den, arm)", "moments({n: y, d: den})", "ratio_effect(b, a)"),
         ("cuped(y, [x, gappy], arm)", "moments(y, [x, gappy])", "cuped_effect(b, a)"),
+        (
+            "cuped_ratio(y, den, {r: {num: x, den: den}}, arm)",
+            "moments({n: y, d: den}, {r: {num: x, den: den}})",
+            "cuped_ratio_effect(b, a)",
+        ),
+        ("mlrate(y, gappy, arm)", "moments(y, gappy)", "mlrate_effect(b, a)"),
         ("lin(y, {g: gappy}, arm)", "moments(y, {g: gappy})", "lin_effect(b, a)"),
         ("clustered_ttest(y, arm, unit)", "buckets(unit, y)", "clustered_ttest_effect(b, a)"),
         (

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gosset_engine::parse_bytes;
+use gosset_stats::summary::moments::{DENOMINATOR, NUMERATOR};
 use gosset_stats::{Alternative, Inference, Relative, units};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use serde::Serialize;
 
 use crate::audit::{AuditKind, Rule};
 use crate::estimators::{self, Estimator};
@@ -92,6 +94,15 @@ pub struct Experiment {
     pub section: ExperimentSection,
 }
 
+/// A column that is known before the assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Covariate {
+    /// The column.
+    pub column: String,
+    /// What it is called, which says whether it is part of a ratio.
+    pub label: String,
+}
+
 /// A metric as an experiment uses it.
 #[derive(Debug, Clone)]
 pub struct Metric {
@@ -102,7 +113,7 @@ pub struct Metric {
     /// What is measured.
     pub measure: Measure,
     /// Columns that are known before the assignment.
-    pub covariates: Vec<String>,
+    pub covariates: Vec<Covariate>,
     /// What happens with NaN and infinite values.
     pub non_finite: NonFinite,
     /// How effects are inferred.
@@ -414,11 +425,7 @@ fn resolve_metric(
         }
         _ => return wrong("expected either 'value' or 'numerator' and 'denominator'"),
     };
-    let covariates = section.covariate.as_ref().map(|c| c.column.names()).unwrap_or_default();
-    unique("covariate", &covariates)?;
-    if section.covariate.is_some() && covariates.is_empty() {
-        return wrong("the covariate has no column");
-    }
+    let covariates = covariates(section, matches!(measure, Measure::Ratio(..)))?;
     let job = &file.job;
     let inference = Inference {
         confidence: section.confidence.or(experiment.confidence).or(job.confidence).unwrap_or(0.95),
@@ -443,6 +450,32 @@ fn resolve_metric(
         inference,
         section: section.clone(),
     })
+}
+
+/// The columns of a metric's covariate: numbers, then those of a ratio.
+fn covariates(metric: &MetricSection, of_ratio: bool) -> Result<Vec<Covariate>> {
+    let Some(section) = &metric.covariate else { return Ok(Vec::new()) };
+    let wrong = |text: &str| Err(JobError::File(format!("covariate: {text}")));
+    let numbers = section.column.as_ref().map(file::OneOrMany::names).unwrap_or_default();
+    unique("covariate", &numbers)?;
+    let number = |column: String| Covariate { label: column.clone(), column };
+    let mut covariates: Vec<Covariate> = numbers.into_iter().map(number).collect();
+    match (&section.numerator, &section.denominator) {
+        (None, None) => {}
+        (Some(_), Some(_)) if !of_ratio => {
+            return wrong(
+                "a ratio is a covariate of a metric that is a ratio, with 'numerator' and 'denominator' of its own",
+            );
+        }
+        (Some(numerator), Some(denominator)) => {
+            for (column, part) in [(numerator, NUMERATOR), (denominator, DENOMINATOR)] {
+                let label = format!("{numerator}/{denominator}{part}");
+                covariates.push(Covariate { column: column.clone(), label });
+            }
+        }
+        _ => return wrong("expected both 'numerator' and 'denominator'"),
+    }
+    if covariates.is_empty() { wrong("it has no column") } else { Ok(covariates) }
 }
 
 /// An experiment's own seed: the job's seed and its name, hashed. It fits a BIGINT.

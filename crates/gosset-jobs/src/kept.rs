@@ -64,8 +64,8 @@ impl Kept {
             Self::Moments if metric.covariates.is_empty() => vec![outcomes],
             Self::Moments => {
                 let named = metric.covariates.iter().enumerate();
-                let named = named.flat_map(|(k, name)| {
-                    [lit(name.clone()), ident(units::covariate(position, k))]
+                let named = named.flat_map(|(k, covariate)| {
+                    [lit(covariate.label.clone()), ident(units::covariate(position, k))]
                 });
                 vec![outcomes, named_struct(named.collect())]
             }

@@ -200,8 +200,8 @@ impl Builder<'_> {
                 on_own.is_some() || self.job.sources[&metric.source].section.grain == Grain::Row;
             let mut covariates = Vec::new();
             if attributes {
-                for (k, name) in metric.covariates.iter().enumerate() {
-                    let value = covariate_column(&schema, name, metric).map_err(told)?;
+                for (k, known) in metric.covariates.iter().enumerate() {
+                    let value = covariate_column(&schema, &known.column, metric).map_err(told)?;
                     once.add(value, covariate(i, k));
                     covariates.push(ident(covariate(i, k)));
                 }
@@ -367,8 +367,8 @@ impl Builder<'_> {
                 self.measured(*i, metric, source, &schema, &mut sums, &mut once).map_err(told)?;
             let mut covariates = self.values.remove(i).map(|m| m.covariates).unwrap_or_default();
             if source.is_units() {
-                for (k, name) in metric.covariates.iter().enumerate() {
-                    let column = covariate_column(&schema, name, metric).map_err(told)?;
+                for (k, known) in metric.covariates.iter().enumerate() {
+                    let column = covariate_column(&schema, &known.column, metric).map_err(told)?;
                     once.add(column, covariate(*i, k));
                     covariates.push(ident(covariate(*i, k)));
                 }

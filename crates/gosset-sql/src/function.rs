@@ -89,6 +89,8 @@ pub enum ArgumentKind {
     Outcome,
     /// One number, a struct of numbers whose names are kept, or an array of numbers.
     Covariates,
+    /// As [`Covariates`](Self::Covariates), of which some may be ratios: structs of numerator and denominator.
+    RatioCovariates,
     /// Outcome or outcomes of a summary: a number, or a struct of numbers whose names are kept.
     Outcomes,
     /// As [`Outcomes`](Self::Outcomes), of which some may be ratios: structs of numerator and denominator.
@@ -107,6 +109,10 @@ pub enum ArgumentKind {
     OptionalUnit,
     /// A number between 0 and 1 that the query says: a constant.
     Share,
+    /// A whole number.
+    Integer,
+    /// A whole number, which may be left out: only as the last argument.
+    OptionalInteger,
     /// A stored summary: binary.
     Summary,
 }
@@ -115,6 +121,11 @@ impl ArgumentKind {
     /// Whether it is the unit of each row.
     pub(crate) fn is_unit(self) -> bool {
         matches!(self, Self::Unit | Self::CrossedUnit | Self::OptionalUnit)
+    }
+
+    /// Whether it may be left out.
+    fn is_optional(self) -> bool {
+        matches!(self, Self::OptionalUnit | Self::OptionalInteger)
     }
 }
 
@@ -150,7 +161,7 @@ impl Function {
         let mut text = format!("{}(", self.name);
         for (i, argument) in self.arguments.iter().enumerate() {
             let columns = argument.kind == ArgumentKind::Columns;
-            let optional = columns || argument.kind == ArgumentKind::OptionalUnit;
+            let optional = columns || argument.kind.is_optional();
             text += if optional { "[" } else { "" };
             text += if i > 0 { ", " } else { "" };
             text += argument.name;
@@ -165,7 +176,7 @@ impl Function {
 
     /// Whether the last argument may be left out.
     pub(crate) fn is_last_optional(&self) -> bool {
-        self.arguments.last().is_some_and(|a| a.kind == ArgumentKind::OptionalUnit)
+        self.arguments.last().is_some_and(|a| a.kind.is_optional())
     }
 
     /// Whether the last argument may be repeated or left out.

@@ -51,6 +51,7 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
             ArgumentKind::Outcomes
             | ArgumentKind::Metrics
             | ArgumentKind::Covariates
+            | ArgumentKind::RatioCovariates
             | ArgumentKind::Columns,
             t,
         ) => coerce_columns(t, bound.argument.kind),
@@ -67,6 +68,11 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
         }
         (ArgumentKind::Unit | ArgumentKind::CrossedUnit | ArgumentKind::OptionalUnit, t) => {
             coerce_unit(t)
+        }
+        (ArgumentKind::Integer | ArgumentKind::OptionalInteger, t)
+            if t.is_integer() || t.is_null() =>
+        {
+            Some(DataType::Int64)
         }
         (ArgumentKind::Share, t) if t.is_numeric() => Some(DataType::Float64),
         (ArgumentKind::Summary, t) if is_binary(t) || t.is_null() => Some(DataType::LargeBinary),
@@ -117,7 +123,8 @@ fn coerce_columns(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
             Some(found.clone())
         }
         DataType::Struct(fields)
-            if kind == ArgumentKind::Metrics && fields.iter().all(is_metric) =>
+            if matches!(kind, ArgumentKind::Metrics | ArgumentKind::RatioCovariates)
+                && fields.iter().all(is_metric) =>
         {
             Some(found.clone())
         }
@@ -189,6 +196,10 @@ fn expected(kind: ArgumentKind) -> &'static str {
         ArgumentKind::Arm => "a boolean (true is treatment), a string or an integer",
         ArgumentKind::Label => "a string, an integer or a boolean",
         ArgumentKind::Unit | ArgumentKind::OptionalUnit => "an integer, a string or binary",
+        ArgumentKind::RatioCovariates => {
+            "a number, a struct of numbers and of ratios, {name: value, name: {num: value, den: value}, ...}, or an array of numbers"
+        }
+        ArgumentKind::Integer | ArgumentKind::OptionalInteger => "an integer",
         ArgumentKind::Share => "a number between 0 and 1, exclusive",
         ArgumentKind::CrossedUnit => {
             "an integer, a string or binary, or a struct of two of them, {user: u, title: t}"
@@ -270,7 +281,9 @@ impl Values {
         for (bound, array) in call.arguments.iter().zip(args) {
             let outcome = match bound.argument.kind {
                 ArgumentKind::Outcome | ArgumentKind::Outcomes | ArgumentKind::Metrics => true,
-                ArgumentKind::Covariates | ArgumentKind::Columns => false,
+                ArgumentKind::Covariates
+                | ArgumentKind::RatioCovariates
+                | ArgumentKind::Columns => false,
                 _ => continue,
             };
             values.push(call, bound, array, outcome, slots)?;
@@ -594,7 +607,7 @@ fn factors_of(array: &ArrayRef) -> Result<Vec<ArrayRef>> {
 }
 
 /// The hash of the unit of each row; 0 where the row is left out.
-fn hash_units(array: &ArrayRef, slots: &[u32]) -> Result<Vec<u128>> {
+pub(crate) fn hash_units(array: &ArrayRef, slots: &[u32]) -> Result<Vec<u128>> {
     fn hash(slots: &[u32], f: impl Fn(usize) -> u128) -> Vec<u128> {
         slots.iter().enumerate().map(|(r, &s)| if s == LEFT_OUT { 0 } else { f(r) }).collect()
     }

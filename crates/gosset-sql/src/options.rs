@@ -41,6 +41,8 @@ pub enum OptionValues {
     Arm,
     /// A struct of positive numbers, `{a: 1, b: 1}`.
     Weights,
+    /// True or false.
+    Flag,
 }
 
 impl OptionValues {
@@ -59,6 +61,7 @@ impl OptionValues {
             }
             Self::Arm => "the name of an arm".into(),
             Self::Weights => "a struct of positive numbers, one for each arm".into(),
+            Self::Flag => "true or false".into(),
         }
     }
 }
@@ -132,6 +135,7 @@ enum Value {
     Word(&'static str),
     Text(String),
     Weights(BTreeMap<String, f64>),
+    Flag(bool),
 }
 
 /// The parsed options of one call.
@@ -241,6 +245,13 @@ impl Options {
         }
     }
 
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        match self.0.get(name) {
+            Some(Value::Flag(flag)) => Some(*flag),
+            _ => None,
+        }
+    }
+
     pub(crate) fn inference(&self) -> Inference {
         let default = Inference::default();
         Inference {
@@ -326,6 +337,10 @@ fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
             }
             Some(Value::Weights(weights))
         }
+        OptionValues::Flag => match scalar {
+            ScalarValue::Boolean(Some(flag)) => Some(Value::Flag(*flag)),
+            _ => None,
+        },
     }
 }
 

@@ -6,6 +6,8 @@
 //! UTF-8 whatever their encoding in memory, binary as it is. The hash is XXH3-128 with a fixed seed of ours, so that
 //! buckets are independent of the hash that assigned the arms.
 
+use crate::weights;
+
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// The fixed key of the hash: "gosset" and version 1.
@@ -85,6 +87,18 @@ pub fn bucket_of(hash: u128, buckets: u32) -> u32 {
     (hash as u32) & (buckets - 1)
 }
 
+/// The fold of a unit, from 0 to `folds − 1`: a pure function of seed and unit, independent of buckets and of weights.
+///
+/// The first eight bytes of the unit's random block at the counter [`FOLD`], as a fraction of the folds.
+pub fn fold_of(hash: u128, folds: u32, seed: u64) -> u32 {
+    let block = weights::block(seed, (hash >> 64) as u64, FOLD);
+    let draw = block.iter().take(8).rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+    ((u128::from(draw) * u128::from(folds)) >> 64) as u32
+}
+
+/// Beyond all replicates.
+pub const FOLD: u64 = 0x666f_6c64 << 32;
+
 fn tagged(tag: u8, value: &[u8]) -> u128 {
     const INLINE: usize = 64;
     if value.len() < INLINE {
@@ -105,6 +119,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn folds_are_those_of_an_independent_implementation() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/weights/expected.json");
+        let text = std::fs::read_to_string(path).expect("golden numbers");
+        let golden: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let cases = golden["folds"].as_array().expect("a list");
+        assert!(!cases.is_empty());
+        for case in cases {
+            let hash = u128::from_str_radix(case["hash"].as_str().expect("text"), 16);
+            let seed = case["seed"].as_str().expect("text").parse().expect("a number");
+            for (k, fold) in case["folds"].as_object().expect("an object") {
+                let k = k.parse().expect("a number");
+                let found = fold_of(hash.clone().expect("a hash"), k, seed);
+                assert_eq!(Some(u64::from(found)), fold.as_u64(), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn folds_are_equally_frequent_and_independent_of_buckets() {
+        let mut counts = [[0i32; 2]; 5];
+        for i in 0..20_000 {
+            let hash = integer(i);
+            counts[fold_of(hash, 5, 0) as usize][bucket_of(hash, 2) as usize] += 1;
+        }
+        // 2000 each, with a standard deviation of 42.
+        assert!(counts.iter().flatten().all(|count| (count - 2000).abs() < 5 * 42), "{counts:?}");
+    }
 
     proptest! {
         #[test]

@@ -5,8 +5,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gosset_stats::compare::{
-    BootstrapOptions, ClusteredStdError, Interval, LinVcov, ProportionMethod, Variance, bootstrap,
-    bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm, ttest,
+    BootstrapOptions, ClusteredStdError, Interval, LinOptions, LinVcov, ProportionMethod, Variance,
+    bootstrap, bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm,
+    ttest,
 };
 use gosset_stats::exact::ExactSum;
 use gosset_stats::summary::{
@@ -107,7 +108,12 @@ fn use_all(summary: &AnySummary) {
             let _ = ttest(t, c, &inference, Variance::Equal);
             let _ = ratio_test(t, c, &inference);
             let _ = cuped(t, c, &inference);
-            let _ = lin(t, c, &inference, LinVcov::Classical);
+            let _ = lin(
+                t,
+                c,
+                &inference,
+                &LinOptions { vcov: LinVcov::Classical, superpopulation: true },
+            );
             for method in [ProportionMethod::Score, ProportionMethod::Newcombe] {
                 let _ = proportion_test(t, c, &inference, method);
             }

@@ -222,6 +222,12 @@ def assignment(unit, replicate, seed, factor):
     return int((high << 8 | low) < 6554)
 
 
+def fold(unit, folds, seed):
+    """The first word of the block at the counter "fold" above 32 bits, as a fraction of the folds."""
+    word = int.from_bytes(draws(unit, 0x666F6C64 << 32, seed)[:8], "little")
+    return word * folds >> 64
+
+
 check_against_fips_197()
 check_law()
 
@@ -247,6 +253,12 @@ if __name__ == "__main__":
             far = {str(b): weight(unit, b, seed) for b in [999, 2047, 2048, 65535, 1000000]}
             # The seed is text, as it does not fit into JSON's numbers.
             cases.append({"unit": name, "hash": f"{unit:032x}", "seed": str(seed), "weights": weights, "far": far})
+    folds = []
+    for seed in [0, 1, 2**64 - 1]:
+        for name in ["integer 42", "integer -1", "string user-1"]:
+            unit = xxhash.xxh3_128_intdigest(UNITS[name], seed=UNIT_SEED)
+            found = {str(k): fold(unit, k, seed) for k in [1, 2, 5, 10, 1000000]}
+            folds.append({"unit": name, "hash": f"{unit:032x}", "seed": str(seed), "folds": found})
 
     write_json(
         FOLDER / "expected.json",
@@ -256,6 +268,7 @@ if __name__ == "__main__":
             "law": LAW,
             "alias_table": TABLE,
             "cases": cases,
+            "folds": folds,
         },
     )
     LAWS = {"poisson": weight, "double_or_nothing": double_or_nothing, "bayesian": bayesian, "assignment": assignment}

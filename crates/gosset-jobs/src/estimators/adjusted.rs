@@ -1,10 +1,10 @@
-//! `cuped` and `lin`: differences of means, adjusted by covariates.
+//! `cuped`, `lin` and `mlrate`: differences of means, adjusted by covariates; `cuped` of ratios too.
 
 use gosset_stats::Effect;
-use gosset_stats::compare::{self, LinVcov};
+use gosset_stats::compare::{self, LinOptions, LinVcov};
 use serde_json::{Value, json};
 
-use super::{Estimator, Measured, Sides, of_values};
+use super::{Estimator, Measured, Sides, is_ratio, of_values};
 use crate::Result;
 use crate::file::{self, LinSection};
 use crate::job::Metric;
@@ -14,9 +14,10 @@ use crate::kept::Kept;
 pub(super) struct Cuped;
 
 #[derive(Debug)]
-pub(super) struct Lin {
-    vcov: LinVcov,
-}
+pub(super) struct Lin(LinOptions);
+
+#[derive(Debug)]
+pub(super) struct Mlrate;
 
 impl Lin {
     pub(super) fn new(section: &LinSection) -> Self {
@@ -24,15 +25,14 @@ impl Lin {
             Some(file::LinVcov::Classical) => LinVcov::Classical,
             Some(file::LinVcov::ByArm) | None => LinVcov::ByArm,
         };
-        Self { vcov }
+        Self(LinOptions { vcov, superpopulation: section.superpopulation })
     }
 }
 
 fn with_covariates(name: &str, metric: &Metric) -> Result<Kept, String> {
-    let kept = of_values(name, metric, Kept::Moments)?;
     match metric.covariates.is_empty() {
         true => Err(format!("{name} needs a covariate, the metric has none")),
-        false => Ok(kept),
+        false => Ok(Kept::Moments),
     }
 }
 
@@ -42,7 +42,7 @@ impl Estimator for Cuped {
     }
 
     fn functions(&self) -> &'static [&'static str] {
-        &["cuped"]
+        &["cuped", "cuped_ratio"]
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
@@ -51,7 +51,8 @@ impl Estimator for Cuped {
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
         let (t, c) = sides.moments()?;
-        Ok(vec![("cuped".into(), compare::cuped(t, c, &of.metric.inference)?)])
+        let compare = if is_ratio(of.metric) { compare::cuped_ratio } else { compare::cuped };
+        Ok(vec![("cuped".into(), compare(t, c, &of.metric.inference)?)])
     }
 }
 
@@ -65,15 +66,42 @@ impl Estimator for Lin {
     }
 
     fn options(&self) -> Value {
-        json!(format!("{:?}", self.vcov))
+        json!(format!("{:?}", self.0))
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
+        of_values(self.name(), metric, Kept::Moments)?;
         with_covariates(self.name(), metric)
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
         let (t, c) = sides.moments()?;
-        Ok(vec![("lin".into(), compare::lin(t, c, &of.metric.inference, self.vcov)?)])
+        Ok(vec![("lin".into(), compare::lin(t, c, &of.metric.inference, &self.0)?)])
+    }
+}
+
+impl Estimator for Mlrate {
+    fn name(&self) -> &'static str {
+        "mlrate"
+    }
+
+    fn functions(&self) -> &'static [&'static str] {
+        &["mlrate"]
+    }
+
+    fn takes(&self, metric: &Metric) -> Result<Kept, String> {
+        of_values(self.name(), metric, Kept::Moments)?;
+        let kept = with_covariates(self.name(), metric)?;
+        match metric.covariates.len() {
+            1 => Ok(kept),
+            n => Err(format!(
+                "mlrate takes one covariate, a prediction of the metric; this one has {n}"
+            )),
+        }
+    }
+
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+        let (t, c) = sides.moments()?;
+        Ok(vec![("mlrate".into(), compare::mlrate(t, c, &of.metric.inference)?)])
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn wrong(error: gosset_stats::Error) -> JobError {
 }
 
 /// Refuses an interval that what is resampled does not allow, and names the one that is most like it.
-pub(super) fn check_interval(found: Interval, allowed: &[Interval], by: &str) -> Result<()> {
+fn check_interval(found: Interval, allowed: &[Interval], by: &str) -> Result<()> {
     if allowed.contains(&found) {
         return Ok(());
     }

@@ -19,7 +19,7 @@ use crate::file::explain::nearest;
 use crate::job::{Measure, Metric};
 use crate::kept::Kept;
 use crate::{JobError, Result, internal};
-use adjusted::{Cuped, Lin};
+use adjusted::{Cuped, Lin, Mlrate};
 use bootstrap::Bootstrap;
 use means::Ttest;
 use quantile::Quantile;
@@ -59,10 +59,11 @@ pub(crate) trait Estimator: Debug + Send + Sync {
 type Make = fn(&EstimatorsSection, &dyn Fn(Option<u32>) -> u64) -> Result<Arc<dyn Estimator>>;
 
 /// The names that job files know.
-const ESTIMATORS: [(&str, Make); 7] = [
+const ESTIMATORS: [(&str, Make); 8] = [
     ("ttest", |_, _| Ok(Arc::new(Ttest))),
     ("cuped", |_, _| Ok(Arc::new(Cuped))),
     ("lin", |all, _| Ok(Arc::new(Lin::new(&all.lin)))),
+    ("mlrate", |_, _| Ok(Arc::new(Mlrate))),
     ("bootstrap", |all, seed| {
         let made = Bootstrap::new(&all.bootstrap, seed(all.bootstrap.seed));
         Ok(Arc::new(made.map_err(|error| error.about("[estimators.bootstrap]"))?))

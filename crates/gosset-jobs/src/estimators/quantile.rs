@@ -1,11 +1,13 @@
 //! `quantile`: quantiles of the values of units.
 
 use gosset_stats::Effect;
-use gosset_stats::compare::{BootstrapOptions, Interval, QuantileOptions, bootstrap_quantile};
+use gosset_stats::compare::{
+    BootstrapOptions, QuantileInterval, QuantileOptions, bootstrap_quantile,
+};
 use gosset_stats::summary::{Law, Resampling};
 use serde_json::{Value, json};
 
-use super::bootstrap::{check_interval, wrong};
+use super::bootstrap::wrong;
 use super::{Estimator, Measured, Sides, of_values};
 use crate::file::{self, QuantileSection};
 use crate::job::Metric;
@@ -16,21 +18,22 @@ use crate::{JobError, Result};
 pub(super) struct Quantile {
     kept: Kept,
     quantiles: Vec<f64>,
-    options: BootstrapOptions,
+    /// For each of them, but for the quantile itself.
+    options: QuantileOptions,
 }
-
-const INTERVALS: [Interval; 3] = [Interval::Percentile, Interval::Normal, Interval::Basic];
 
 impl Quantile {
     pub(super) fn new(section: &QuantileSection, seed: u64) -> Result<Self> {
-        let default = BootstrapOptions::default();
-        let options = BootstrapOptions {
-            replicates: section.replicates.unwrap_or(default.replicates),
-            seed,
-            interval: section.interval.map_or(default.interval, Into::into),
-        };
-        options.check().map_err(wrong)?;
-        check_interval(options.interval, &INTERVALS, "quantiles")?;
+        let default = QuantileOptions::default();
+        let replicates = section.replicates.unwrap_or(default.replicates);
+        BootstrapOptions { replicates, ..BootstrapOptions::default() }.check().map_err(wrong)?;
+        let interval = section.interval.map_or(default.interval, |interval| match interval {
+            file::QuantileInterval::Percentile => QuantileInterval::Percentile,
+            file::QuantileInterval::Basic => QuantileInterval::Basic,
+            file::QuantileInterval::Normal => QuantileInterval::Normal,
+            file::QuantileInterval::Delta => QuantileInterval::Delta,
+        });
+        let options = QuantileOptions { interval, replicates, seed, ..default };
         let quantiles = section.quantiles.clone().unwrap_or_else(|| vec![0.5]);
         if quantiles.is_empty() {
             return Err(JobError::File("expected at least one of 'quantiles'".into()));
@@ -51,7 +54,6 @@ impl Quantile {
             file::QuantileMethod::DoubleOrNothing => Some(Law::DoubleOrNothing),
             file::QuantileMethod::Bayesian => Some(Law::Bayesian),
         };
-        let replicates = options.replicates;
         let resampling =
             law.map(|law| Resampling { law, replicates, seed, ..Resampling::default() });
         Ok(Self { kept: Kept::Histogram(resampling), quantiles, options })
@@ -68,7 +70,7 @@ impl Estimator for Quantile {
     }
 
     fn options(&self) -> Value {
-        let BootstrapOptions { replicates, seed, interval } = self.options;
+        let QuantileOptions { replicates, seed, interval, .. } = self.options;
         let law = match self.kept {
             Kept::Histogram(Some(Resampling { law, .. })) => law.name(),
             _ => "binomial",
@@ -90,9 +92,8 @@ impl Estimator for Quantile {
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
         let (t, c) = sides.histograms()?;
-        let BootstrapOptions { replicates, seed, interval } = self.options;
         let made = self.rows().into_iter().zip(&self.quantiles).map(|(name, &q)| {
-            let options = QuantileOptions { q, interval, replicates, seed };
+            let options = QuantileOptions { q, ..self.options };
             Ok((name, bootstrap_quantile(t, c, &of.metric.inference, &options)?))
         });
         made.collect()

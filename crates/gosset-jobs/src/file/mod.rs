@@ -225,12 +225,19 @@ pub struct MetricSection {
     pub non_finite: Option<NonFinite>,
 }
 
-/// `covariate = { column = ... }`
+/// `covariate = { column = ... }`, or `{ numerator = ..., denominator = ... }`
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CovariateSection {
     /// A column, or a list of columns: of the metric's source where its rows are units, else of the assignments.
-    pub column: OneOrMany,
+    #[serde(default)]
+    pub column: Option<OneOrMany>,
+    /// The column of the numerator of a ratio before the experiment, for a metric that is a ratio.
+    #[serde(default)]
+    pub numerator: Option<String>,
+    /// The column of its denominator.
+    #[serde(default)]
+    pub denominator: Option<String>,
 }
 
 /// A name or a list of names.
@@ -316,12 +323,26 @@ pub struct QuantileSection {
     /// Number of replicates, 1000 unless given.
     #[serde(default)]
     pub replicates: Option<u32>,
-    /// How the interval is made of the replicates, `percentile` unless given; or `normal` or `basic`.
+    /// How the interval is made, `percentile` unless given.
     #[serde(default)]
-    pub interval: Option<Interval>,
+    pub interval: Option<QuantileInterval>,
     /// Seed of the replicates, in place of the job's.
     #[serde(default)]
     pub seed: Option<u32>,
+}
+
+/// `interval` of `[estimators.quantile]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuantileInterval {
+    /// Order statistics of the replicates.
+    Percentile,
+    /// The same, mirrored at the estimate.
+    Basic,
+    /// The estimate and normal quantiles of the replicates' standard deviation.
+    Normal,
+    /// The delta method, from the share of units below the quantile.
+    Delta,
 }
 
 /// `method` of `[estimators.quantile]`
@@ -370,6 +391,9 @@ pub struct LinSection {
     /// The variance, `by_arm` unless given.
     #[serde(default)]
     pub vcov: Option<LinVcov>,
+    /// Whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well.
+    #[serde(default)]
+    pub superpopulation: bool,
 }
 
 /// `vcov`

@@ -1,6 +1,6 @@
 //! `lin` and `lin_effect`.
 
-use gosset_stats::compare::{LinVcov, lin};
+use gosset_stats::compare::{LinOptions, LinVcov, lin};
 use gosset_stats::summary::Moments;
 use gosset_stats::{Effect, Inference, Result};
 
@@ -9,12 +9,20 @@ use crate::function::{Example, Function, Section};
 use crate::options::{ARMS, INFERENCE, MISSING, OptionSpec, OptionValues, Options};
 use crate::two_arm::{Comparison, of_summaries, two_arm};
 
-const VCOV: &[OptionSpec] = &[OptionSpec {
-    name: "vcov",
-    values: OptionValues::OneOf(&["by_arm", "classical"]),
-    default: "'by_arm'",
-    doc: "variance from each arm's own regression, or from the residual variance of both in common",
-}];
+const VCOV: &[OptionSpec] = &[
+    OptionSpec {
+        name: "vcov",
+        values: OptionValues::OneOf(&["by_arm", "classical"]),
+        default: "'by_arm'",
+        doc: "variance from each arm's own regression, or from the residual variance of both in common",
+    },
+    OptionSpec {
+        name: "superpopulation",
+        values: OptionValues::Flag,
+        default: "false",
+        doc: "whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well",
+    },
+];
 
 pub(super) static LIN: Function = Function {
     name: "lin",
@@ -29,9 +37,10 @@ estimate  = (ȳ_t − (x̄_t − X̄)'β_t) − (ȳ_c − (x̄_c − X̄)'β_c)
 by_arm:     V = Σ_a s²_a [(Z_a'Z_a)⁻¹]₀₀,   Z_a = (1, x − X̄),  s²_a the residual variance with divisor n_a − k − 1
             df by Welch, from n_a − k − 1
 classical:  the same with one residual variance, divisor and df n − 2k − 2
+superpopulation: V + (β_t − β_c)'S(β_t − β_c)/N,  S the covariance of the covariates over all N units
 ```
 
-The covariates count as fixed. `variance_reduction` is 1 − SE²/(unadjusted SE)². Covariates that are constant or follow from others are left out and named in the `note`. \
+The covariates count as fixed, unless `superpopulation` says otherwise: the effect is then that in the population which the units were drawn from. `variance_reduction` is 1 − SE²/(unadjusted SE)². Covariates that are constant or follow from others are left out and named in the `note`. \
 Missing covariates are treated as in `cuped`.
 
 | input | result |
@@ -84,7 +93,7 @@ FROM (SELECT lin_effect(t.s, c.s, {vcov: 'classical'}) AS e FROM arms t CROSS JO
 #[derive(Debug)]
 struct Lin {
     inference: Inference,
-    vcov: LinVcov,
+    options: LinOptions,
 }
 
 impl Comparison for Lin {
@@ -95,10 +104,11 @@ impl Comparison for Lin {
             Some("classical") => LinVcov::Classical,
             _ => LinVcov::ByArm,
         };
-        Self { inference: options.inference(), vcov }
+        let superpopulation = options.flag("superpopulation").unwrap_or(false);
+        Self { inference: options.inference(), options: LinOptions { vcov, superpopulation } }
     }
 
     fn compare(&self, treatment: &Moments, control: &Moments) -> Result<Effect> {
-        lin(treatment, control, &self.inference, self.vcov)
+        lin(treatment, control, &self.inference, &self.options)
     }
 }

@@ -6,12 +6,15 @@ mod bootstrap_effects;
 mod buckets;
 mod clustered_ttest;
 mod cuped;
+mod cuped_ratio;
 mod describe_summary;
 mod exact_sum;
+mod fold;
 mod histogram;
 mod lin;
 mod mann_whitney;
 mod merge_summaries;
+mod mlrate;
 mod moments;
 mod permutation_test;
 mod proportion_test;
@@ -31,7 +34,9 @@ pub static FUNCTIONS: &[&Function] = &[
     &ratio_test::RATIO_TEST,
     &clustered_ttest::CLUSTERED_TTEST,
     &cuped::CUPED,
+    &cuped_ratio::CUPED_RATIO,
     &lin::LIN,
+    &mlrate::MLRATE,
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
     &bootstrap_cuped::BOOTSTRAP_CUPED,
@@ -54,7 +59,9 @@ pub static FUNCTIONS: &[&Function] = &[
     &ratio_test::RATIO_EFFECT,
     &clustered_ttest::CLUSTERED_TTEST_EFFECT,
     &cuped::CUPED_EFFECT,
+    &cuped_ratio::CUPED_RATIO_EFFECT,
     &lin::LIN_EFFECT,
+    &mlrate::MLRATE_EFFECT,
     &bootstrap::BOOTSTRAP_EFFECT,
     &bootstrap_cuped::BOOTSTRAP_CUPED_EFFECT,
     &bootstrap_effects::BOOTSTRAP_EFFECTS_OF,
@@ -64,6 +71,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &mann_whitney::KS_EFFECT,
     &exact_sum::EXACT_SUM,
     &exact_sum::EXACT_AVG,
+    &fold::FOLD,
 ];
 
 /// The arguments that many functions have.

@@ -4,6 +4,7 @@ use super::dyadic::variance;
 use super::effect::{Effect, Inference};
 use super::infer::Difference;
 use crate::summary::Moments;
+use crate::summary::moments::NUMERATOR;
 use crate::{Error, Result};
 
 /// The columns that an adjustment uses.
@@ -17,11 +18,11 @@ pub(super) struct Kept {
 impl Kept {
     /// Takes the covariates in their order, as far as `independent` says of a column and those kept before it.
     pub(super) fn choose(
-        moments: &Moments,
+        candidates: impl IntoIterator<Item = usize>,
         mut independent: impl FnMut(usize, &[usize]) -> bool,
     ) -> Self {
         let mut kept = Self { columns: Vec::new(), left_out: Vec::new() };
-        for column in moments.columns().outcomes()..moments.width() {
+        for column in candidates {
             if independent(column, &kept.columns) {
                 kept.columns.push(column);
             } else {
@@ -51,10 +52,11 @@ impl Effect {
     /// An effect that is adjusted for covariates, and the two summaries with the indicator columns of both.
     pub(super) fn adjusted(
         (t, c): (&Moments, &Moments),
+        outcomes: usize,
         inference: &Inference,
         method: &str,
     ) -> Result<(Self, Moments, Moments)> {
-        let effect = Self::of_moments((t, c), 1, inference, method)?;
+        let effect = Self::of_moments((t, c), outcomes, inference, method)?;
         if t.columns().covariates() == 0 {
             return Err(Error::Invalid("expected at least one covariate, found none".into()));
         }
@@ -65,7 +67,8 @@ impl Effect {
     /// Says which covariates were missing in rows and which were left out.
     pub(super) fn remark_covariates(&mut self, t: &Moments, c: &Moments, kept: &Kept) {
         let names = |columns: &[usize]| {
-            columns.iter().map(|&i| format!("'{}'", t.name(i))).collect::<Vec<_>>().join(", ")
+            let name = |i: usize| t.name(i).trim_end_matches(NUMERATOR).to_owned();
+            columns.iter().map(|&i| format!("'{}'", name(i))).collect::<Vec<_>>().join(", ")
         };
         let indicators: Vec<usize> = (t.columns().len()..t.width()).collect();
         if !indicators.is_empty() {

@@ -35,13 +35,13 @@ use crate::summary::Moments;
 /// Deng, Xu, Kohavi and Walker (2013), Improving the sensitivity of online controlled experiments by utilizing
 /// pre-experiment data, WSDM '13, 123–132, doi:10.1145/2433396.2433413.
 pub fn cuped(t: &Moments, c: &Moments, inference: &Inference) -> Result<Effect> {
-    let (mut effect, t, c) = Effect::adjusted((t, c), inference, "cuped")?;
+    let (mut effect, t, c) = Effect::adjusted((t, c), 1, inference, "cuped")?;
     if !effect.set_means(&t, &c) {
         return Ok(effect);
     }
     let pooled = |i: usize, j: usize| comoment(&t, i, j) + comoment(&c, i, j);
     let mut factor = Factor::default();
-    let kept = Kept::choose(&t, |column, kept| {
+    let kept = Kept::choose(1..t.width(), |column, kept| {
         let row: Vec<f64> = kept.iter().chain([&column]).map(|&k| pooled(column, k)).collect();
         factor.next_row(&row).map(|row| factor.push(row)).is_some()
     });

@@ -219,6 +219,23 @@ pub(super) fn comoment(moments: &Moments, i: usize, j: usize) -> f64 {
     if moments.n() == 0 { 0.0 } else { exact().unwrap_or(f64::NAN) }
 }
 
+/// As [`comoment`], of two sums of columns with weights; exact for the given weights.
+pub(super) fn form_comoment(moments: &Moments, a: &[(usize, f64)], b: &[(usize, f64)]) -> f64 {
+    let exact = || {
+        let mut products = Dyadic::count(0);
+        for &(i, x) in a {
+            for &(j, y) in b {
+                let weight = Dyadic::double(x)?.times(&Dyadic::double(y)?);
+                products = products.plus(&weight.times(&Dyadic::of(moments.product(i, j))?));
+            }
+        }
+        let n = Dyadic::count(moments.n());
+        let sums = weighted_sum(moments, a)?.times(&weighted_sum(moments, b)?);
+        Some(n.times(&products).minus(&sums).over(&n))
+    };
+    if moments.n() == 0 { 0.0 } else { exact().unwrap_or(f64::NAN) }
+}
+
 /// The difference of the means of `Σ w_i x_i`, treatment − control, rounded once. NaN where a value is not finite or an
 /// arm has no rows.
 pub(super) fn mean_difference(t: &Moments, c: &Moments, weights: &[(usize, f64)]) -> f64 {

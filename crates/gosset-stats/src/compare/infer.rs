@@ -46,6 +46,13 @@ impl Difference {
         Self { estimate, variance, df, control, control_variance: v_c, covariance: -v_c }
     }
 
+    /// Adds a source of variance that both arms share: of the difference, of control, and between the two.
+    pub(super) fn add_common(&mut self, difference: f64, control: f64, between: f64) {
+        self.variance += difference;
+        self.control_variance += control;
+        self.covariance += between;
+    }
+
     /// Its standard error.
     pub(super) fn std_error(&self) -> f64 {
         self.variance.sqrt()

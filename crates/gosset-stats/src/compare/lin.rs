@@ -5,9 +5,9 @@ use super::dyadic::{comoment, mean_difference};
 use super::effect::{Effect, Inference};
 use super::infer::{Difference, Variance};
 use super::ttest::welch;
-use crate::Result;
 use crate::linalg::Factor;
 use crate::summary::Moments;
+use crate::{Error, Result};
 
 /// The variance of Lin's estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +17,25 @@ pub enum LinVcov {
     ByArm,
     /// That of the one interacted regression with one residual variance.
     Classical,
+}
+
+/// What is asked of Lin's estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinOptions {
+    /// The variance of the regressions.
+    pub vcov: LinVcov,
+    /// Whether the mean `X̄` of the covariates varies as well: the units are a sample of those that the effect is of.
+    pub superpopulation: bool,
+}
+
+impl LinOptions {
+    fn method(self) -> String {
+        let vcov = match self.vcov {
+            LinVcov::ByArm => "lin by arm",
+            LinVcov::Classical => "lin classical",
+        };
+        format!("{vcov}{}", if self.superpopulation { " superpopulation" } else { "" })
+    }
 }
 
 /// The difference of means, adjusted by a regression on the covariates in each arm; every row is a unit.
@@ -29,7 +48,8 @@ pub enum LinVcov {
 /// * classical: one `s²` for both arms with divisor and degrees of freedom `N − 2k − 2`.
 ///
 /// Residual sums of squares are exact for the given coefficients. `X̄` is taken as fixed (the variance is that of the
-/// effect in these units). `relative` is over `m_c`; `mean_*` are not adjusted; `variance_reduction` compares with
+/// effect in these units), unless `superpopulation` adds `(β_t − β_c)'S(β_t − β_c)/N` with the covariance `S` of the
+/// covariates over all `N` units: then it is that of the effect in the units that these are a sample of. `relative` is over `m_c`; `mean_*` are not adjusted; `variance_reduction` compares with
 /// Welch's test of the same rows.
 ///
 /// A covariate that is missing in some rows comes with an indicator column of its own (see [`Moments`]). Columns whose
@@ -49,17 +69,18 @@ pub enum LinVcov {
 /// # References
 /// Lin (2013), Agnostic notes on regression adjustments to experimental data: reexamining Freedman's critique, Annals of
 /// Applied Statistics 7(1), 295–318, doi:10.1214/12-AOAS583.
-pub fn lin(t: &Moments, c: &Moments, inference: &Inference, vcov: LinVcov) -> Result<Effect> {
-    let method = match vcov {
-        LinVcov::ByArm => "lin by arm",
-        LinVcov::Classical => "lin classical",
-    };
-    let (mut effect, t, c) = Effect::adjusted((t, c), inference, method)?;
+pub fn lin(
+    t: &Moments,
+    c: &Moments,
+    inference: &Inference,
+    options: &LinOptions,
+) -> Result<Effect> {
+    let (mut effect, t, c) = Effect::adjusted((t, c), 1, inference, &options.method())?;
     if !effect.set_means(&t, &c) {
         return Ok(effect);
     }
     let (mut factor_t, mut factor_c) = (Factor::default(), Factor::default());
-    let kept = Kept::choose(&t, |column, kept| {
+    let kept = Kept::choose(1..t.width(), |column, kept| {
         let next = |factor: &Factor, arm: &Moments| {
             let row: Vec<f64> =
                 kept.iter().chain([&column]).map(|&k| comoment(arm, column, k)).collect();
@@ -89,7 +110,7 @@ pub fn lin(t: &Moments, c: &Moments, inference: &Inference, vcov: LinVcov) -> Re
         return Ok(effect);
     }
     let (df_t, df_c) = ((t.n() - parameters) as f64, (c.n() - parameters) as f64);
-    let difference = match vcov {
+    let mut difference = match options.vcov {
         LinVcov::ByArm => {
             let arm = |fit: &Fit, df: f64| Variance {
                 value: fit.variance * ((fit.n - 1.0) / df) * fit.leverage / fit.n,
@@ -105,15 +126,77 @@ pub fn lin(t: &Moments, c: &Moments, inference: &Inference, vcov: LinVcov) -> Re
             Difference::independent(estimate, control, v_t, v_c, df)
         }
     };
+    if options.superpopulation {
+        let spread = Spread::new((&t, &c), &kept);
+        difference.add_common(
+            spread.of(&fit_t.minus(&fit_c), &fit_t.minus(&fit_c)),
+            spread.of(&fit_c.coefficients, &fit_c.coefficients),
+            spread.of(&fit_t.minus(&fit_c), &fit_c.coefficients),
+        );
+    }
     effect.infer(inference, &difference);
     effect.set_variance_reduction(&difference, &welch(&t, &c, estimate));
     Ok(effect)
 }
 
+/// The difference of means, adjusted by a prediction of the outcome that a model makes from what was known before the
+/// experiment (MLRATE); every row is a unit.
+///
+/// Formula: [`lin`] with the prediction as its one covariate and the variance over a superpopulation. The coefficient of the
+/// prediction is estimated, so that a poor model costs precision and not validity.
+///
+/// Assumptions: those of [`lin`]; the prediction of a unit comes from a model that was not fitted to that unit's outcome:
+/// cross-fitted over folds of units (see [`fold_of`](crate::units::fold_of)), or fitted to other data, such as the time
+/// before the experiment (CUPAC). A model that has seen the outcome gives intervals that are too short.
+///
+/// Small samples: as [`lin`].
+///
+/// # Errors
+/// As [`lin`], and [`Error::Invalid`](crate::Error::Invalid) unless there is one covariate.
+///
+/// # References
+/// Guo, Coey, Konutgan, Li, Schoener and Goldman (2021), Machine learning for variance reduction in online experiments,
+/// NeurIPS 34, arXiv:2106.07263. Tang, Huang, Kastelman and Bauman (2020), Control using predictions as covariates in
+/// switchback experiments (CUPAC), DoorDash.
+pub fn mlrate(t: &Moments, c: &Moments, inference: &Inference) -> Result<Effect> {
+    let covariates = t.columns().covariates();
+    if covariates != 1 {
+        return Err(Error::Invalid(format!("expected one prediction, found {covariates}")));
+    }
+    let options = LinOptions { superpopulation: true, ..LinOptions::default() };
+    Ok(Effect { method: "mlrate".into(), ..lin(t, c, inference, &options)? })
+}
+
+/// The covariance of the covariates over all units of both arms, over their number: how far `X̄` varies from sample to
+/// sample.
+struct Spread(Vec<Vec<f64>>);
+
+impl Spread {
+    fn new((t, c): (&Moments, &Moments), kept: &Kept) -> Self {
+        let (n_t, n_c) = (t.n() as f64, c.n() as f64);
+        let n = n_t + n_c;
+        let apart = |column: usize| mean_difference(t, c, &[(column, 1.0)]);
+        let covariance = |i: usize, j: usize| {
+            let between = n_t * n_c / n * apart(i) * apart(j);
+            (comoment(t, i, j) + comoment(c, i, j) + between) / (n - 1.0) / n
+        };
+        let row = |&i: &usize| kept.columns.iter().map(|&j| covariance(i, j)).collect();
+        Self(kept.columns.iter().map(row).collect())
+    }
+
+    /// `a'S b/N`.
+    fn of(&self, a: &[f64], b: &[f64]) -> f64 {
+        let row =
+            |(a, row): (&f64, &Vec<f64>)| a * row.iter().zip(b).map(|(s, b)| s * b).sum::<f64>();
+        a.iter().zip(&self.0).map(row).sum()
+    }
+}
+
 /// The regression of one arm.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Fit {
     n: f64,
+    coefficients: Vec<f64>,
     /// `β'(x̄ − X̄)`.
     adjustment: f64,
     /// The variance of the residuals, with divisor `n − 1`.
@@ -132,7 +215,12 @@ impl Fit {
         let adjustment = coefficients.iter().zip(&from_mean).map(|(b, d)| b * d).sum();
         let variance = residual_variance(arm, &kept.weights(&coefficients));
         let leverage = 1.0 + n * factor.quadratic_form(&from_mean);
-        Self { n, adjustment, variance, leverage }
+        Self { n, coefficients, adjustment, variance, leverage }
+    }
+
+    /// The differences of the coefficients.
+    fn minus(&self, other: &Self) -> Vec<f64> {
+        self.coefficients.iter().zip(&other.coefficients).map(|(a, b)| a - b).collect()
     }
 }
 
@@ -149,7 +237,8 @@ mod tests {
         let (y_t, s_t) = ([3.0, 5.0, 9.0, 10.0, 14.0], [0.0, 0.0, 1.0, 1.0, 1.0]);
         let (y_c, s_c) = ([1.0, 2.0, 6.0, 4.0, 8.0, 5.0], [0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
         let (t, c) = (arm(&["y", "s"], &[&y_t, &s_t]), arm(&["y", "s"], &[&y_c, &s_c]));
-        let e = lin(&t, &c, &Inference::default(), LinVcov::ByArm).expect("valid summaries");
+        let e =
+            lin(&t, &c, &Inference::default(), &LinOptions::default()).expect("valid summaries");
         // Strata of 6 and 5 of 11 units: means 4 and 11 in treatment, 3.25 and 6.5 in control.
         let estimate = 6.0 / 11.0 * (4.0 - 3.25) + 5.0 / 11.0 * (11.0 - 6.5);
         assert!((e.estimate.expect("defined") - estimate).abs() < 1e-14);
@@ -162,7 +251,12 @@ mod tests {
         assert!((e.df.expect("defined") - df).abs() < 1e-12);
         let relative = estimate / (6.0 / 11.0 * 3.25 + 5.0 / 11.0 * 6.5);
         assert!((e.relative.expect("defined") - relative).abs() < 1e-14);
-        let classical = lin(&t, &c, &Inference::default(), LinVcov::Classical);
+        let classical = lin(
+            &t,
+            &c,
+            &Inference::default(),
+            &LinOptions { vcov: LinVcov::Classical, ..LinOptions::default() },
+        );
         let classical = classical.expect("valid summaries");
         let pooled = (16.0 + 19.25) / 7.0 * (v_t / (16.0 / 3.0) + v_c / (19.25 / 4.0));
         assert!((classical.std_error.expect("defined") - pooled.sqrt()).abs() < 1e-14);
@@ -174,7 +268,8 @@ mod tests {
         let y = [3.0, 5.0, 9.0, 10.0, 14.0];
         let x = [0.0, 1.0, 1.0, 3.0, 2.0];
         let (t, c) = (arm(&["y", "x"], &[&y, &[7.0; 5]]), arm(&["y", "x"], &[&y, &x]));
-        let e = lin(&t, &c, &Inference::default(), LinVcov::ByArm).expect("valid summaries");
+        let e =
+            lin(&t, &c, &Inference::default(), &LinOptions::default()).expect("valid summaries");
         assert!(
             e.note
                 .expect("a note")
@@ -188,9 +283,10 @@ mod tests {
         let inference = Inference::default();
         let three = arm(&["y", "x"], &[&[1.0, 5.0, 2.0], &[1.0, 2.0, 4.0]]);
         let two = arm(&["y", "x"], &[&[1.0, 5.0], &[1.0, 2.0]]);
-        let enough = lin(&three, &three, &inference, LinVcov::ByArm).expect("valid summaries");
+        let enough =
+            lin(&three, &three, &inference, &LinOptions::default()).expect("valid summaries");
         assert_eq!(enough.df, Some(2.0));
-        let few = lin(&three, &two, &inference, LinVcov::ByArm).expect("valid summaries");
+        let few = lin(&three, &two, &inference, &LinOptions::default()).expect("valid summaries");
         assert!(few.estimate.is_some() && few.std_error.is_none());
         assert!(few.note.expect("a note").contains("at least 3 in each arm"));
     }

@@ -1,7 +1,7 @@
 //! What is compared of the columns of a summary: a mean per row, or a ratio of two sums.
 
-use crate::summary::Columns;
 use crate::summary::moments::{DENOMINATOR, NUMERATOR};
+use crate::summary::{Columns, Moments};
 use crate::{Error, Result};
 
 /// A column over the number of rows, or over another column.
@@ -33,16 +33,28 @@ impl Metric {
     /// Of a summary of any number of metrics, with their names: outcomes that are named as numerator and denominator are
     /// one.
     pub(super) fn all(columns: &Columns) -> Vec<(String, Self)> {
-        let names = &columns.names()[..columns.outcomes()];
+        Self::pairs_of(&columns.names()[..columns.outcomes()], 0)
+    }
+
+    /// The covariates of a summary, ratios among them, then the indicators of those that are missing somewhere.
+    pub(super) fn covariates(moments: &Moments) -> Vec<Self> {
+        let columns = moments.columns();
+        let covariates = Self::pairs_of(&columns.names()[columns.outcomes()..], columns.outcomes());
+        let missing = (columns.len()..moments.width()).map(Self::mean);
+        covariates.into_iter().map(|(_, metric)| metric).chain(missing).collect()
+    }
+
+    fn pairs_of(names: &[String], first: usize) -> Vec<(String, Self)> {
         let mut all = Vec::new();
         let mut next = 0;
         while let Some(name) = names.get(next) {
             let ratio = name.strip_suffix(NUMERATOR).filter(|metric| {
                 names.get(next + 1).and_then(|d| d.strip_suffix(DENOMINATOR)) == Some(*metric)
             });
-            let denominator = ratio.map(|_| next + 1);
-            all.push((ratio.unwrap_or(name).to_owned(), Self { numerator: next, denominator }));
-            next = denominator.unwrap_or(next) + 1;
+            let denominator = ratio.map(|_| first + next + 1);
+            let metric = Self { numerator: first + next, denominator };
+            all.push((ratio.unwrap_or(name).to_owned(), metric));
+            next += if ratio.is_some() { 2 } else { 1 };
         }
         all
     }

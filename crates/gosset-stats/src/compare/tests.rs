@@ -122,10 +122,15 @@ const OF_VALUES: [(&str, Comparison); 18] = [
     ("ratio", |t, c, i| ratio_test(&moments(&["y", "d"], 2, t), &moments(&["y", "d"], 2, c), i)),
     ("cuped", |t, c, i| cuped(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i)),
     ("lin", |t, c, i| {
-        lin(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i, LinVcov::ByArm)
+        lin(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i, &LinOptions::default())
     }),
     ("lin classical", |t, c, i| {
-        lin(&moments(&["y", "x"], 1, t), &moments(&["y", "x"], 1, c), i, LinVcov::Classical)
+        lin(
+            &moments(&["y", "x"], 1, t),
+            &moments(&["y", "x"], 1, c),
+            i,
+            &LinOptions { vcov: LinVcov::Classical, superpopulation: true },
+        )
     }),
     ("clustered", |t, c, i| {
         clustered_ttest(
@@ -537,7 +542,7 @@ fn options_and_summaries_that_do_not_fit_are_errors() {
         ttest(&two, &two, &inference, Variance::Unequal),
         ratio_test(&one, &one, &inference),
         cuped(&one, &one, &inference),
-        lin(&one, &one, &inference, LinVcov::ByArm),
+        lin(&one, &one, &inference, &LinOptions::default()),
         proportion_test(&one, &one, &inference, ProportionMethod::Wald),
     ] {
         assert!(matches!(error, Err(Error::Invalid(_))), "{error:?}");

@@ -48,6 +48,8 @@ pub struct Example {
 pub enum Section {
     /// Two arms in one call.
     TwoArms,
+    /// Linear models.
+    LinearModels,
     /// Checks of an experiment.
     Checks,
     /// Summaries and what is done with them.
@@ -63,6 +65,7 @@ impl Section {
     pub fn title(self) -> &'static str {
         match self {
             Self::TwoArms => "Two arms in one call",
+            Self::LinearModels => "Linear models",
             Self::Checks => "Checks",
             Self::Summaries => "Summaries",
             Self::Comparisons => "Comparisons of summaries",
@@ -107,12 +110,21 @@ pub enum ArgumentKind {
     Share,
     /// A stored summary: binary.
     Summary,
+    /// What an outcome is regressed on: a number, a boolean or a string, or a struct of them whose names are kept.
+    Regressors,
+    /// The weight of each row, which may be left out: only as the last argument.
+    OptionalWeight,
 }
 
 impl ArgumentKind {
     /// Whether it is the unit of each row.
     pub(crate) fn is_unit(self) -> bool {
         matches!(self, Self::Unit | Self::CrossedUnit | Self::OptionalUnit)
+    }
+
+    /// Whether it may be left out.
+    fn is_optional(self) -> bool {
+        matches!(self, Self::OptionalUnit | Self::OptionalWeight)
     }
 }
 
@@ -148,7 +160,7 @@ impl Function {
         let mut text = format!("{}(", self.name);
         for (i, argument) in self.arguments.iter().enumerate() {
             let columns = argument.kind == ArgumentKind::Columns;
-            let optional = columns || argument.kind == ArgumentKind::OptionalUnit;
+            let optional = columns || argument.kind.is_optional();
             text += if optional { "[" } else { "" };
             text += if i > 0 { ", " } else { "" };
             text += argument.name;
@@ -163,7 +175,7 @@ impl Function {
 
     /// Whether the last argument may be left out.
     pub(crate) fn is_last_optional(&self) -> bool {
-        self.arguments.last().is_some_and(|a| a.kind == ArgumentKind::OptionalUnit)
+        self.arguments.last().is_some_and(|a| a.kind.is_optional())
     }
 
     /// Whether the last argument may be repeated or left out.

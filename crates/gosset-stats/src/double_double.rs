@@ -10,9 +10,10 @@
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
 
 use crate::exact::ExactSum;
+use crate::linalg::Number;
 
 /// `high + low`, where `high` is the double nearest to the sum.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
 pub(crate) struct Dd {
     high: f64,
     low: f64,
@@ -58,6 +59,8 @@ impl Dd {
         Self { high: self.high * scale, low: self.low * scale }
     }
 }
+
+impl Number for Dd {}
 
 impl From<f64> for Dd {
     fn from(value: f64) -> Self {

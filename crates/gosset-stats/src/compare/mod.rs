@@ -12,7 +12,7 @@ mod cuped;
 mod draws;
 mod dyadic;
 pub mod effect;
-mod infer;
+pub(crate) mod infer;
 mod keyed;
 mod lin;
 mod permutation;

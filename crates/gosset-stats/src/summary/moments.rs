@@ -425,7 +425,7 @@ fn project(sums: &Sums, width: usize, map: &[Option<usize>]) -> Sums {
 }
 
 /// Where `Σ x_i·x_j` stands among the sums of `width` columns.
-pub(super) fn product_index(width: usize, i: usize, j: usize) -> usize {
+pub(crate) fn product_index(width: usize, i: usize, j: usize) -> usize {
     let (i, j) = (i.min(j), i.max(j));
     width + i * width - i * i.saturating_sub(1) / 2 + (j - i)
 }

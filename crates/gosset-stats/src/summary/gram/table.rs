@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 
 use super::{BUCKETS, Cell, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
+use crate::Result;
 use crate::exact::{Products, SumTable};
 use crate::units::bucket_of;
-use crate::{Error, Result};
 
 /// Rows on their way into a table of grams, without NULL.
 #[derive(Debug, Clone, Copy)]

@@ -377,7 +377,11 @@ fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
         OptionValues::Name => text(scalar).map(Value::Text),
         OptionValues::Names => {
             let ScalarValue::List(lists) = scalar else { return None };
-            let items = cast(&lists.value(0), &DataType::Utf8View).ok()?;
+            let items = lists.value(0);
+            if !items.is_empty() && !items.data_type().is_string() {
+                return None;
+            }
+            let items = cast(&items, &DataType::Utf8View).ok()?;
             let items = items.as_string_view();
             let whole = items.null_count() == 0 && (0..lists.len()).all(|i| lists.is_valid(i));
             whole.then(|| Value::Names(items.iter().flatten().map(str::to_owned).collect()))

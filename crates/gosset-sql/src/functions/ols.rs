@@ -104,7 +104,7 @@ HC0 to HC3 need the distinct rows of regressors, of which up to `max_rows` are k
 | `y`, a regressor or the weight NULL, or the weight 0 | the row is left out and counted in `n_dropped` |
 | NaN or ±∞ | NaN |
 | a weight that is negative or NaN | an error |
-| more columns than rows | NULL |
+| more columns than rows, or a `reference` level that no row has | NULL |
 | as many coefficients as rows | estimates without standard errors |
 | more than `max_rows` distinct rows | HC0 to HC3 NULL, with a `note` |
 | HC2 or HC3 where a row has leverage 1 | standard errors NULL |
@@ -149,7 +149,7 @@ Up to `max_rows` combinations of clusters and factors are kept one by one; beyon
 | `y`, a regressor, the cluster or the weight NULL, or the weight 0 | the row is left out and counted in `n_dropped` |
 | NaN or ±∞ | NaN |
 | a weight that is negative or NaN | an error |
-| more columns than rows | NULL |
+| more columns than rows, or a `reference` level that no row has | NULL |
 | as many coefficients as rows, or one cluster | estimates without standard errors |
 | clusters of two factors beyond `max_rows` | standard errors NULL, with a `note` |
 | a negative variance of clusters of two factors | that standard error NULL |",

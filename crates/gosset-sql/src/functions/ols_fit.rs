@@ -84,8 +84,8 @@ Coefficients have the names that `ols` gives them; `{'arm[b]': 1, 'arm[c]': -1}`
 | input | result |
 | --- | --- |
 | NULL | NULL |
-| a coefficient that was left out | NULL, with a `note` |
-| a name that no coefficient has, or no `contrast` | an error that lists the names |",
+| a coefficient that was left out, or a name that no coefficient has | NULL, with a `note` |
+| no `contrast` | an error |",
     returns: "a struct: estimate, std_error, statistic, df, p_value, ci_lower, ci_upper DOUBLE; n BIGINT; confidence DOUBLE; method, note VARCHAR",
     arguments: &[SUMMARY],
     options: &[

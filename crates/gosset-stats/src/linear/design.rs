@@ -208,7 +208,8 @@ impl Design {
     }
 }
 
-/// The place of the reference level of each factor.
+/// The place of the reference level of each factor; its first level where the one that is asked for has no rows, which
+/// [`missing_reference`] tells.
 pub(super) fn references(gram: &Gram, options: &LinearOptions) -> Result<Vec<usize>> {
     let mut references = vec![0; gram.columns().factors()];
     for (name, label) in &options.reference {
@@ -217,20 +218,23 @@ pub(super) fn references(gram: &Gram, options: &LinearOptions) -> Result<Vec<usi
                 "expected a reference level of a factor, found one of '{name}', which is a number"
             )));
         };
-        let labels = &gram.labels()[factor];
-        match labels.binary_search(label) {
-            Ok(place) => references[factor] = place,
-            // Without rows there are no levels.
-            Err(_) if labels.is_empty() => {}
-            Err(_) => {
-                return Err(Error::Invalid(format!(
-                    "no row has the reference level '{label}' of '{name}'; levels found: {}",
-                    listed(labels)
-                )));
-            }
-        }
+        references[factor] = gram.labels()[factor].binary_search(label).unwrap_or_default();
     }
     Ok(references)
+}
+
+/// Why a reference level is none, where that is so.
+pub(super) fn missing_reference(gram: &Gram, options: &LinearOptions) -> Option<String> {
+    options.reference.iter().find_map(|(name, label)| {
+        let Ok(Place::Factor(factor)) = find(gram.columns(), name) else { return None };
+        let labels = &gram.labels()[factor];
+        labels.binary_search(label).is_err().then(|| {
+            format!(
+                "no row has the reference level '{label}' of '{name}'; levels found: {}",
+                listed(labels)
+            )
+        })
+    })
 }
 
 /// Some of the names, for messages.

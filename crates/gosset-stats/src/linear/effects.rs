@@ -26,10 +26,11 @@ pub struct Contrast {
 
 /// Estimates `Σ w_j β_j`, with the names of the coefficients and their weights.
 ///
-/// It is nothing where a column of a coefficient that is named depends on others and was left out.
+/// It is nothing where no coefficient has a name that is given (no row may have the level that it is of), or where the
+/// column of one depends on others and was left out.
 ///
 /// # Errors
-/// As [`ols`](super::ols), and [`Error::Invalid`] for a name that no coefficient has, or no names.
+/// As [`ols`](super::ols), and [`Error::Invalid`] for no names.
 pub fn contrast(
     gram: &Gram,
     options: &LinearOptions,
@@ -40,24 +41,22 @@ pub fn contrast(
         Outcome::Fitted(fit) => &fit.design.names,
         Outcome::Undefined(names, _) | Outcome::NotFinite(names) => names,
     };
-    let mut columns = Vec::with_capacity(weights.len());
-    for (name, &weight) in weights {
-        match names.iter().position(|column| column == name) {
-            Some(column) => columns.push((column, Dd::from(weight))),
-            // Without rows there are no levels, and no names of theirs.
-            None if gram.n() == 0 => {}
-            None => {
-                return Err(Error::Invalid(format!(
-                    "no coefficient has the name '{name}'; coefficients: {}",
-                    listed(names)
-                )));
-            }
-        }
-    }
     if weights.is_empty() {
         return Err(Error::Invalid("expected a contrast of at least one coefficient".into()));
     }
-    let estimate = model.combination(&columns);
+    let column = |(name, &weight): (&String, &f64)| {
+        let column = names.iter().position(|column| column == name);
+        let column = column.map(|column| (column, Dd::from(weight)));
+        column.ok_or_else(|| {
+            format!("no coefficient has the name '{name}'; coefficients: {}", listed(names))
+        })
+    };
+    let columns = weights.iter().map(column).collect::<std::result::Result<Vec<_>, _>>();
+    let estimate = match model.outcome {
+        // Nothing is known of coefficients there.
+        Outcome::Undefined(..) => Ok(Estimate::default()),
+        _ => columns.and_then(|columns| model.combination(&columns)),
+    };
     let remark = estimate.as_ref().err().cloned();
     model.remarks.extend(remark);
     let estimate = estimate.unwrap_or_default();

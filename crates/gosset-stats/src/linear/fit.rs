@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::LinearOptions;
-use super::design::{Active, Design};
+use super::design::{Active, Design, missing_reference};
 use crate::double_double::Dd;
 use crate::exact::{ExactSum, Sums};
 use crate::linalg::Factor;
@@ -66,13 +66,13 @@ impl<'a> Fit<'a> {
         }
         let columns = design.names.len();
         let why = match gram.n() {
-            0 => "no rows".to_owned(),
+            0 => Some("no rows".to_owned()),
             n if (n as usize) < columns => {
-                format!("more columns than rows: {columns} columns, {n} rows")
+                Some(format!("more columns than rows: {columns} columns, {n} rows"))
             }
-            _ => String::new(),
+            _ => missing_reference(gram, options),
         };
-        if !why.is_empty() {
+        if let Some(why) = why {
             return Ok(Outcome::Undefined(design.names, why));
         }
         let mut blocks = BTreeMap::new();

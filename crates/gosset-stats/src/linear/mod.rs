@@ -37,6 +37,9 @@ use vcov::Covariance;
 /// The name of the column of ones.
 pub const INTERCEPT: &str = "intercept";
 
+/// A variance is nothing where it is less than this share of the residuals' sum of squares at the same leverage.
+const NOISE: f64 = 1e-24;
+
 /// The most columns of a design.
 pub const MAX_COLUMNS: usize = 1000;
 
@@ -385,12 +388,17 @@ impl<'a> Model<'a> {
     /// The estimate of a combination of the coefficients that are kept.
     fn estimate(&self, fit: &Fit<'_>, weights: &[(usize, Dd)]) -> Estimate {
         let estimate = weights.iter().fold(Dd::ZERO, |sum, &(i, w)| sum + w * fit.coefficients[i]);
-        let variance = self.covariance.as_ref().map(|covariance| {
+        let form = |matrix: &[Vec<Dd>]| {
             let row = |&(i, w): &(usize, Dd)| {
-                let row = &covariance.matrix[i];
-                w * weights.iter().fold(Dd::ZERO, |sum, &(j, v)| sum + row[j] * v)
+                w * weights.iter().fold(Dd::ZERO, |sum, &(j, v)| sum + matrix[i][j] * v)
             };
-            weights.iter().map(row).fold(Dd::ZERO, |sum, x| sum + x).to_f64()
+            weights.iter().map(row).fold(Dd::ZERO, |sum, x| sum + x)
+        };
+        let variance = self.covariance.as_ref().map(|covariance| {
+            let variance = form(&covariance.matrix).to_f64();
+            // Scores of clusters that add up to nothing leave their rounding.
+            let scale = (form(&fit.inverse) * fit.residual).to_f64();
+            if variance.abs() <= NOISE * scale { 0.0 } else { variance }
         });
         let df = self.covariance.as_ref().map_or(f64::NAN, |covariance| covariance.df);
         Estimate::new(estimate.to_f64(), variance, df, &self.inference)

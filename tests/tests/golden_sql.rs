@@ -42,7 +42,9 @@ async fn check(folder: &str, tolerance: f64) {
                 number => Some(number.as_f64().unwrap()),
             };
             let near = match (found, expected) {
-                (Some(a), Some(b)) => a == b || (a - b).abs() <= tolerance * b.abs() + 1e-14,
+                (Some(a), Some(b)) => {
+                    a.total_cmp(&b).is_eq() || (a - b).abs() <= tolerance * b.abs() + 1e-14
+                }
                 (a, b) => a == b,
             };
             assert!(near, "{call}, {field}: expected {expected:?}, found {found:?}");

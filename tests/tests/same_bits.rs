@@ -177,3 +177,35 @@ async fn comparisons_of_summaries_are_the_one_call_forms() {
         assert_eq!(found[0], found[1], "{call}");
     }
 }
+
+/// One call over the rows, and the model of the stored summaries of days.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_of_summaries_are_the_one_call_forms() {
+    let context = MODES[3].session().unwrap();
+    context.register_table("t", Arc::new(arranged(&rows(), 3, 4))).unwrap();
+    for (arguments, options) in [
+        ("(y, {cell: cell, success: success})", "{vcov: 'HC2', interactions: ['cell:success']}"),
+        ("(y, {cell: cell, x: x}, den, {max_rows: 50})", "{vcov: 'classical'}"),
+        ("_clustered(y, {arm: arm, x: x}, unit)", "{intercept: false}"),
+        ("_clustered(y, {arm: arm, x: x}, unit, {max_rows: 50})", "{confidence: 0.9}"),
+    ] {
+        // The options of both stages are those of the one call.
+        let call =
+            match arguments.strip_suffix("})").and_then(|head| head.rsplit_once(", {max_rows")) {
+                Some((head, max_rows)) => {
+                    format!("ols{head}, {{max_rows{max_rows}, {}", &options[1..])
+                }
+                None => format!("ols{}, {options}", &arguments[..arguments.len() - 1]),
+            };
+        let one_call = format!("SELECT {call}) AS fit FROM t");
+        let stored = format!(
+            "WITH days AS (SELECT day, gram{arguments} AS s FROM t GROUP BY day)
+             SELECT ols_fit(merge_summaries(s), {options}) AS fit FROM days"
+        );
+        let mut found = Vec::new();
+        for sql in [one_call, stored] {
+            found.push(bits(&context.sql(&sql).await.unwrap().collect().await.unwrap()));
+        }
+        assert_eq!(found[0], found[1], "{call}");
+    }
+}

@@ -47,9 +47,21 @@ pub(crate) fn effect_type() -> DataType {
     DataType::Struct(effect_fields())
 }
 
+/// A list of structs, for functions with several results in a group.
+pub(crate) fn list_type(fields: Fields) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(fields), true)))
+}
+
+/// Lists of structs: the columns of all of them, and how many structs each list has.
+pub(crate) fn lists(fields: Fields, columns: Vec<ArrayRef>, lengths: Vec<usize>) -> ArrayRef {
+    let field = Arc::new(Field::new_list_field(DataType::Struct(fields.clone()), true));
+    let items = StructArray::new(fields, columns, None);
+    Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), Arc::new(items), None))
+}
+
 /// The type of lists of effects with a simultaneous band, each with a label: what the effect is of.
 pub(crate) fn banded_type(label: Field) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(banded_fields(label)), true)))
+    list_type(banded_fields(label))
 }
 
 fn banded_fields(label: Field) -> Fields {
@@ -77,10 +89,7 @@ pub(crate) fn banded_lists(
     let (_, effects, _) = effects_to_struct(&plain).into_parts();
     let band = band.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
     let columns = [labels].into_iter().chain(effects).chain(band).collect();
-    let fields = banded_fields(label);
-    let field = Arc::new(Field::new_list_field(DataType::Struct(fields.clone()), true));
-    let items = StructArray::new(fields, columns, None);
-    Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), Arc::new(items), None))
+    lists(banded_fields(label), columns, lengths)
 }
 
 /// Effects as an array of structs; `None` is a NULL struct.

@@ -48,6 +48,8 @@ pub struct Example {
 pub enum Section {
     /// Two arms in one call.
     TwoArms,
+    /// Linear models.
+    LinearModels,
     /// Checks of an experiment.
     Checks,
     /// Summaries and what is done with them.
@@ -63,6 +65,7 @@ impl Section {
     pub fn title(self) -> &'static str {
         match self {
             Self::TwoArms => "Two arms in one call",
+            Self::LinearModels => "Linear models",
             Self::Checks => "Checks",
             Self::Summaries => "Summaries",
             Self::Comparisons => "Comparisons of summaries",
@@ -115,6 +118,10 @@ pub enum ArgumentKind {
     OptionalInteger,
     /// A stored summary: binary.
     Summary,
+    /// What an outcome is regressed on: a number, a boolean or a string, or a struct of them whose names are kept.
+    Regressors,
+    /// The weight of each row, which may be left out: only as the last argument.
+    OptionalWeight,
 }
 
 impl ArgumentKind {
@@ -125,7 +132,7 @@ impl ArgumentKind {
 
     /// Whether it may be left out.
     fn is_optional(self) -> bool {
-        matches!(self, Self::OptionalUnit | Self::OptionalInteger)
+        matches!(self, Self::OptionalUnit | Self::OptionalInteger | Self::OptionalWeight)
     }
 }
 

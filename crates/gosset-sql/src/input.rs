@@ -46,7 +46,14 @@ pub(crate) fn coerce_or_leave(
 fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
     let found = unpacked(&bound.data_type);
     let coerced = match (bound.argument.kind, found) {
-        (ArgumentKind::Outcome, t) if is_number(t) => Some(DataType::Float64),
+        (ArgumentKind::Outcome | ArgumentKind::OptionalWeight, t) if is_number(t) => {
+            Some(DataType::Float64)
+        }
+        (ArgumentKind::Regressors, DataType::Struct(fields)) => {
+            let known = |f: &Arc<Field>| coerce_regressor(f.data_type()).is_some();
+            (!fields.is_empty() && fields.iter().all(known)).then(|| found.clone())
+        }
+        (ArgumentKind::Regressors, _) => coerce_regressor(&bound.data_type),
         (
             ArgumentKind::Outcomes
             | ArgumentKind::Metrics
@@ -79,6 +86,17 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
         _ => None,
     };
     coerced.map_or_else(|| wrong_type(function, bound), Ok)
+}
+
+/// The type of a regressor: numbers are numbers, booleans and strings are labels.
+pub(crate) fn coerce_regressor(found: &DataType) -> Option<DataType> {
+    match unpacked(found) {
+        DataType::Boolean => Some(DataType::Boolean),
+        t if t.is_string() && is_label_dictionary(found) => Some(found.clone()),
+        t if t.is_string() => Some(DataType::Utf8View),
+        t if is_number(t) => Some(DataType::Float64),
+        _ => None,
+    }
 }
 
 /// Whether it is a dictionary of plain strings.
@@ -205,6 +223,10 @@ fn expected(kind: ArgumentKind) -> &'static str {
             "an integer, a string or binary, or a struct of two of them, {user: u, title: t}"
         }
         ArgumentKind::Summary => "a summary (binary)",
+        ArgumentKind::Regressors => {
+            "a number, a boolean, a string, or a struct of them, {name: value, ...}"
+        }
+        ArgumentKind::OptionalWeight => "a number",
     }
 }
 
@@ -451,10 +473,19 @@ pub(crate) struct Prepared {
     units: Vec<u128>,
 }
 
-enum Column {
+pub(crate) enum Column {
     /// The values of an array without NULL, as they are.
     Shared(Float64Array),
     Owned(Vec<f64>),
+}
+
+impl Column {
+    pub(crate) fn values(&self) -> &[f64] {
+        match self {
+            Self::Shared(array) => array.values(),
+            Self::Owned(values) => values,
+        }
+    }
 }
 
 impl Prepared {
@@ -524,14 +555,7 @@ impl Prepared {
 
     /// Calls `f` with the rows.
     pub(crate) fn with_rows<T>(&self, f: impl FnOnce(Rows<'_>) -> T) -> T {
-        let columns: Vec<&[f64]> = self
-            .columns
-            .iter()
-            .map(|c| match c {
-                Column::Shared(array) => &array.values()[..],
-                Column::Owned(values) => values,
-            })
-            .collect();
+        let columns: Vec<&[f64]> = self.columns.iter().map(Column::values).collect();
         let missing: Vec<Option<&[bool]>> = self.missing.iter().map(Option::as_deref).collect();
         f(Rows { slots: &self.slots, columns: &columns, missing: &missing, units: &self.units })
     }
@@ -549,7 +573,11 @@ pub(crate) fn slots_of(groups: &[usize], filter: Option<&BooleanArray>) -> Vec<u
     }
 }
 
-fn leave_out(slots: &mut [u32], nulls: Option<&NullBuffer>, dropped: &mut impl FnMut(u32)) {
+pub(crate) fn leave_out(
+    slots: &mut [u32],
+    nulls: Option<&NullBuffer>,
+    dropped: &mut impl FnMut(u32),
+) {
     let Some(nulls) = nulls.filter(|n| n.null_count() > 0) else { return };
     for (r, slot) in slots.iter_mut().enumerate() {
         if nulls.is_null(r) && *slot != LEFT_OUT {
@@ -560,7 +588,7 @@ fn leave_out(slots: &mut [u32], nulls: Option<&NullBuffer>, dropped: &mut impl F
 }
 
 /// The values of the kept rows with 0 where they are NULL, and where that is.
-fn gather(array: Float64Array, keep: Option<&[usize]>) -> (Column, Option<Vec<bool>>) {
+pub(crate) fn gather(array: Float64Array, keep: Option<&[usize]>) -> (Column, Option<Vec<bool>>) {
     let nulls = array.nulls().filter(|n| n.null_count() > 0);
     match (keep, nulls) {
         (None, None) => (Column::Shared(array), None),
@@ -590,7 +618,7 @@ fn gather(array: Float64Array, keep: Option<&[usize]>) -> (Column, Option<Vec<bo
 }
 
 /// The factors that units are made of, of types that have a hash.
-fn factors_of(array: &ArrayRef) -> Result<Vec<ArrayRef>> {
+pub(crate) fn factors_of(array: &ArrayRef) -> Result<Vec<ArrayRef>> {
     let DataType::Struct(_) = array.data_type() else { return Ok(vec![Arc::clone(array)]) };
     let parts = array.as_struct();
     parts
@@ -632,7 +660,7 @@ pub(crate) fn hash_units(array: &ArrayRef, slots: &[u32]) -> Result<Vec<u128>> {
     })
 }
 
-fn with_parent_nulls(parent: &StructArray, column: &ArrayRef) -> ArrayRef {
+pub(crate) fn with_parent_nulls(parent: &StructArray, column: &ArrayRef) -> ArrayRef {
     match parent.nulls() {
         None => Arc::clone(column),
         Some(nulls) => {

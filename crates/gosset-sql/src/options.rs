@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::Array;
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
@@ -43,6 +44,14 @@ pub enum OptionValues {
     Weights,
     /// True or false.
     Flag,
+    /// A name: a string.
+    Name,
+    /// A list of names.
+    Names,
+    /// A struct of strings, `{arm: 'control'}`.
+    Labels,
+    /// A struct of numbers, `{a: 1, b: -1}`.
+    Coefficients,
 }
 
 impl OptionValues {
@@ -62,6 +71,10 @@ impl OptionValues {
             Self::Arm => "the name of an arm".into(),
             Self::Weights => "a struct of positive numbers, one for each arm".into(),
             Self::Flag => "true or false".into(),
+            Self::Name => "a name, a string".into(),
+            Self::Names => "a list of strings".into(),
+            Self::Labels => "a struct of strings".into(),
+            Self::Coefficients => "a struct of finite numbers".into(),
         }
     }
 }
@@ -87,6 +100,9 @@ pub(crate) const INFERENCE: &[OptionSpec] = &[
         doc: "how the interval of the relative effect is made",
     },
 ];
+
+/// The confidence level alone.
+pub(crate) const CONFIDENCE: &[OptionSpec] = &[INFERENCE[0]];
 
 /// The options that name the arms of an arm column.
 pub(crate) const ARMS: &[OptionSpec] = &[
@@ -136,6 +152,8 @@ enum Value {
     Text(String),
     Weights(BTreeMap<String, f64>),
     Flag(bool),
+    Names(Vec<String>),
+    Labels(BTreeMap<String, String>),
 }
 
 /// The parsed options of one call.
@@ -170,11 +188,12 @@ impl Options {
                 return plan_err!("{}: option '{name}' is given twice", function.name);
             }
         }
+        let arms = function.options().any(|option| option.name == "control");
         match (options.text("treatment"), options.text("control")) {
             (Some(t), Some(c)) if t == c => {
                 plan_err!("{}: treatment and control are both '{t}'", function.name)
             }
-            (Some(_), None) | (None, Some(_)) => plan_err!(
+            (Some(_), None) | (None, Some(_)) if arms => plan_err!(
                 "{}: the arms are named by both: {{treatment: '...', control: '...'}}",
                 function.name
             ),
@@ -248,6 +267,20 @@ impl Options {
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         match self.0.get(name) {
             Some(Value::Flag(flag)) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn names(&self, name: &str) -> &[String] {
+        match self.0.get(name) {
+            Some(Value::Names(names)) => names,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        match self.0.get(name) {
+            Some(Value::Labels(labels)) => Some(labels),
             _ => None,
         }
     }
@@ -341,6 +374,29 @@ fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
             ScalarValue::Boolean(Some(flag)) => Some(Value::Flag(*flag)),
             _ => None,
         },
+        OptionValues::Name => text(scalar).map(Value::Text),
+        OptionValues::Names => {
+            let ScalarValue::List(lists) = scalar else { return None };
+            let items = lists.value(0);
+            if !items.is_empty() && !items.data_type().is_string() {
+                return None;
+            }
+            let items = cast(&items, &DataType::Utf8View).ok()?;
+            let items = items.as_string_view();
+            let whole = items.null_count() == 0 && (0..lists.len()).all(|i| lists.is_valid(i));
+            whole.then(|| Value::Names(items.iter().flatten().map(str::to_owned).collect()))
+        }
+        OptionValues::Labels => {
+            let fields = struct_fields(scalar)?;
+            let labels = fields.into_iter().map(|(name, value)| Some((name, text(&value)?)));
+            Some(Value::Labels(labels.collect::<Option<_>>()?))
+        }
+        OptionValues::Coefficients => {
+            let fields = struct_fields(scalar)?;
+            let weight = |value: &ScalarValue| number(value).filter(|w| w.is_finite());
+            let weights = fields.into_iter().map(|(name, value)| Some((name, weight(&value)?)));
+            Some(Value::Weights(weights.collect::<Option<_>>()?))
+        }
     }
 }
 

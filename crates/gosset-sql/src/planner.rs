@@ -1,6 +1,6 @@
 //! Checks of calls while SQL is planned: literals, DISTINCT and ORDER BY are visible here and nowhere later.
 
-use arrow::datatypes::Fields;
+use arrow::datatypes::{DataType, Fields};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
@@ -120,6 +120,12 @@ fn literal(expr: &Expr) -> Option<ScalarValue> {
         Expr::Literal(value, _) => Some(value.clone()),
         Expr::Negative(inner) => literal(inner)?.arithmetic_negate().ok(),
         Expr::Alias(alias) => literal(&alias.expr),
+        Expr::ScalarFunction(call) if call.name() == "make_array" => {
+            let items = call.args.iter().map(literal).collect::<Option<Vec<_>>>()?;
+            let item = items.first().map_or(DataType::Null, ScalarValue::data_type);
+            let same = items.iter().all(|other| other.data_type() == item);
+            same.then(|| ScalarValue::List(ScalarValue::new_list_nullable(&items, &item)))
+        }
         _ => {
             let fields = struct_literal(expr)?;
             let values: Vec<(String, ScalarValue)> = fields

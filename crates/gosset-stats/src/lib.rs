@@ -11,9 +11,11 @@
 
 pub mod compare;
 pub mod dist;
+mod double_double;
 mod error;
 pub mod exact;
 mod linalg;
+pub mod linear;
 mod resample;
 pub mod summary;
 pub mod units;

@@ -10,9 +10,11 @@ use gosset_stats::compare::{
     ttest,
 };
 use gosset_stats::exact::ExactSum;
+use gosset_stats::linear::{LinearOptions, Vcov, conditional_effects, contrast, ols};
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Moments, MomentsTable, Replicates,
-    ReplicatesTable, Resampling, Rows, Table, Totals,
+    AnySummary, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows, GramTable,
+    Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable, Resampling, Rows,
+    Table, Totals,
 };
 use gosset_stats::{Inference, Summary, units};
 
@@ -72,6 +74,31 @@ fn replicates(names: &[&str], outcomes: usize, rows: usize) -> Replicates {
     self::table(table, names.len(), rows)
 }
 
+fn gram(weighted: bool, clusters: u8, max_rows: u32) -> Gram {
+    let regressors = [("x", RegressorKind::Number), ("f", RegressorKind::Factor)]
+        .map(|(name, kind)| Regressor { name: name.to_owned(), kind });
+    let columns = GramColumns::new(["y".to_owned()], regressors, weighted, clusters).unwrap();
+    let mut table = GramTable::new(columns, max_rows).unwrap();
+    table.resize(1);
+    table.add_dropped(0, 2);
+    let of = |f: fn(usize) -> f64| (0..12).map(f).collect::<Vec<f64>>();
+    let (x, y) = (of(|r| (r % 5) as f64 / 3.0), of(|r| (r * r % 7) as f64));
+    let weights = of(|r| 1.0 + (r % 2) as f64);
+    let f: Vec<u32> = (0..12).map(|r| table.label(0, ["a", "b", "long label"][r % 3])).collect();
+    let hashes: Vec<u128> = (0..12).map(|r| units::integer(r % 4)).collect();
+    let hashes = [&hashes[..], &hashes[..]];
+    let added = table.update(GramRows {
+        slots: &[0; 12],
+        outcomes: &[&y],
+        numbers: &[&x],
+        factors: &[&f],
+        weights: weighted.then_some(&weights[..]),
+        clusters: &hashes[..clusters.into()],
+    });
+    added.unwrap();
+    table.get(0)
+}
+
 /// Summaries of every kind and form.
 fn summaries() -> Vec<Vec<u8>> {
     let mut counts = Counts::default();
@@ -91,6 +118,11 @@ fn summaries() -> Vec<Vec<u8>> {
         replicates(&["y"], 1, 9).encode(),
         replicates(&["num", "den"], 2, 100).encode(),
         totals.encode(),
+        gram(false, 0, 100).encode(),
+        gram(true, 0, 3).encode(),
+        gram(true, 1, 100).encode(),
+        gram(false, 1, 3).encode(),
+        gram(false, 2, 100).encode(),
         Moments::new(columns(&["y"], 1)).encode(),
         Totals::default().encode(),
     ]
@@ -130,6 +162,17 @@ fn use_all(summary: &AnySummary) {
         (AnySummary::Replicates(t), AnySummary::Replicates(c)) => {
             let _ = bootstrap_replicates(t, c, &inference, Interval::Basic);
             let _ = (t.sum(), t.rows(), t.dropped(), t.units(), t.totals());
+        }
+        (AnySummary::Gram(t), _) => {
+            for vcov in Vcov::ALL {
+                let interactions = vec!["f:x".to_owned()];
+                let vcov = Some(vcov);
+                let options = LinearOptions { vcov, interactions, ..LinearOptions::default() };
+                let _ = ols(t, &options);
+                let _ = contrast(t, &options, &[("intercept".to_owned(), 1.0)].into());
+                let _ = conditional_effects(t, &options, "x", Some("f"));
+            }
+            let _ = (t.n(), t.dropped(), t.not_finite(), t.len(), t.distinct_rows());
         }
         (AnySummary::Counts(t), _) => drop(srm(t, None)),
         (AnySummary::Totals(t), _) => drop(t.sum()),

@@ -8,8 +8,9 @@ use std::fmt::Debug;
 
 use gosset_stats::exact::ExactSum;
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Moments, MomentsTable, Replicates,
-    ReplicatesTable, Resampling, Rows, Table, Totals,
+    AnySummary, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows, GramTable,
+    Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable, Resampling, Rows,
+    Table, Totals,
 };
 use gosset_stats::{Summary, units};
 use proptest::collection::vec;
@@ -173,6 +174,71 @@ fn replicates(rows: &[Row], slots: usize, batch: usize) -> Replicates {
     of_table(ReplicatesTable::new(columns(), resampling).unwrap(), slots, rows, batch)
 }
 
+/// What a gram keeps of the rows: whether they have weights, and by how many factors they are clustered.
+#[derive(Debug, Clone, Copy)]
+struct GramForm {
+    weighted: bool,
+    clusters: u8,
+    max_rows: u32,
+}
+
+fn gram_forms() -> impl Strategy<Value = GramForm> {
+    (any::<bool>(), 0u8..3, proptest::sample::select(vec![1, 12, 1000]))
+        .prop_map(|(weighted, clusters, max_rows)| GramForm { weighted, clusters, max_rows })
+}
+
+fn gram_table(form: GramForm) -> GramTable {
+    let kinds =
+        [("x", RegressorKind::Number), ("f", RegressorKind::Factor), ("g", RegressorKind::Factor)];
+    let regressors = kinds.map(|(name, kind)| Regressor { name: name.to_owned(), kind });
+    let outcomes = ["y", "z"].map(String::from);
+    let columns = GramColumns::new(outcomes, regressors, form.weighted, form.clusters).unwrap();
+    GramTable::new(columns, form.max_rows).unwrap()
+}
+
+/// Feeds rows to a slot; numbers are coarse, or no row would come twice. A row without the first covariate is dropped.
+fn feed_gram(table: &mut GramTable, form: GramForm, slot: u32, rows: &[Row], batch: usize) {
+    for rows in rows.chunks(batch.max(1)) {
+        let kept: Vec<&Row> = rows.iter().filter(|r| r.x[0].is_some()).collect();
+        table.add_dropped(slot as usize, (rows.len() - kept.len()) as u64);
+        let x: Vec<f64> = kept.iter().map(|r| r.x[0].unwrap().clamp(-1.5, 1.5).round()).collect();
+        let label = |r: &Row| r.unit.rem_euclid(3).to_string();
+        let f: Vec<u32> = kept.iter().map(|r| table.label(0, &label(r))).collect();
+        let wide = |r: &Row| format!("level {}", r.unit);
+        let g: Vec<u32> = kept.iter().map(|r| table.label(1, &wide(r))).collect();
+        let y: Vec<f64> = kept.iter().map(|r| r.y).collect();
+        let z: Vec<f64> = kept.iter().map(|r| r.x[1].unwrap_or(0.5)).collect();
+        let weights: Vec<f64> = kept.iter().map(|r| 1.0 + r.unit.rem_euclid(2) as f64).collect();
+        let hashes = [1, 5].map(|n| -> Vec<u128> {
+            kept.iter().map(|r| units::integer((r.unit / n).into())).collect()
+        });
+        let hashes = [&hashes[0][..], &hashes[1][..]];
+        let added = table.update(GramRows {
+            slots: &vec![slot; kept.len()],
+            outcomes: &[&y, &z],
+            numbers: &[&x],
+            factors: &[&f, &g],
+            weights: form.weighted.then_some(&weights[..]),
+            clusters: &hashes[..form.clusters.into()],
+        });
+        added.unwrap();
+    }
+}
+
+fn gram(form: GramForm, rows: &[Row], slots: usize, batch: usize) -> Gram {
+    let mut table = gram_table(form);
+    table.resize(slots);
+    let reversed: Vec<Row> = rows.iter().rev().cloned().collect();
+    for slot in 1..slots {
+        feed_gram(&mut table, form, slot as u32, &reversed, batch + 1);
+    }
+    feed_gram(&mut table, form, 0, rows, batch);
+    let last = table.get(slots - 1);
+    table.drop_first(slots - 1);
+    assert!(table.get(0) == last, "slots do not move down as they are");
+    last
+}
+
 fn totals(rows: &[Row]) -> Totals {
     let mut totals = Totals { n: rows.len() as u64, sum: ExactSum::new() };
     rows.iter().for_each(|row| totals.sum.add(row.y));
@@ -220,6 +286,23 @@ proptest! {
         for rows in parts(&rows, count) {
             feed(&mut table, 1, &rows[..rows.len() / 2], batch);
             table.merge(1, &replicates(&rows[rows.len() / 2..], 1, batch)).unwrap();
+        }
+        same(&table.get(1).encode(), &alone, "a table of rows and merges")?;
+    }
+
+    /// Up to a hundred distinct rows beside limits of one, twelve and a thousand: lists, cells, and both merged.
+    #[test]
+    fn of_grams(
+        (rows, count, pairs) in tables(), form in gram_forms(), slots in 1usize..4, batch in 1usize..20,
+    ) {
+        check(&rows, count, &pairs, |rows| gram(form, rows, slots, batch))?;
+        let alone = gram(form, &rows, 1, 1000).encode();
+        same(&gram(form, &rows, slots, batch).encode(), &alone, "a table of several slots")?;
+        let mut table = gram_table(form);
+        table.resize(2);
+        for rows in parts(&rows, count) {
+            feed_gram(&mut table, form, 1, &rows[..rows.len() / 2], batch);
+            table.merge(1, &gram(form, &rows[rows.len() / 2..], 1, batch)).unwrap();
         }
         same(&table.get(1).encode(), &alone, "a table of rows and merges")?;
     }

@@ -8,7 +8,9 @@ use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::compare::histogram_quantile;
-use gosset_stats::summary::{AnySummary, Buckets, Histogram, Moments, Replicates};
+use gosset_stats::summary::{
+    AnySummary, Buckets, Gram, Histogram, Moments, RegressorKind, Replicates,
+};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -22,7 +24,7 @@ pub(super) static DESCRIBE_SUMMARY: Function = Function {
     section: Section::Summaries,
     summary: "What a stored summary holds, as JSON.",
     description: "\
-Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `replicates`, how units are resampled, and the totals; for `histogram`, the bins and the median; for `srm`'s counts, the arms.
+Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `replicates`, how units are resampled, and the totals; for `histogram`, the bins and the median; for `gram`, the regressors with the levels of factors, and how many distinct rows are kept; for `srm`'s counts, the arms.
 
 | input | result |
 | --- | --- |
@@ -71,6 +73,7 @@ fn describe(summary: &AnySummary) -> String {
         AnySummary::Buckets(buckets) => describe_buckets(buckets),
         AnySummary::Replicates(replicates) => describe_replicates(replicates),
         AnySummary::Histogram(histogram) => describe_histogram(histogram),
+        AnySummary::Gram(gram) => describe_gram(gram),
         AnySummary::Counts(counts) => {
             json!({"n_dropped": counts.dropped(), "arms": counts.arms()})
         }
@@ -154,6 +157,33 @@ fn describe_histogram(histogram: &Histogram) -> Value {
         "method": resampling.map(|r| r.law.name()),
         "seed": resampling.map(|r| r.seed),
         "column": histogram.columns().names()[0],
+    })
+}
+
+fn describe_gram(gram: &Gram) -> Value {
+    let columns = gram.columns();
+    let mut labels = gram.labels().iter();
+    let regressors: Vec<Value> = columns
+        .regressors()
+        .iter()
+        .map(|regressor| match regressor.kind {
+            RegressorKind::Number => json!({"name": regressor.name, "kind": "number"}),
+            RegressorKind::Factor => {
+                json!({"name": regressor.name, "kind": "factor", "levels": labels.next()})
+            }
+        })
+        .collect();
+    json!({
+        "n": gram.n(),
+        "n_dropped": gram.dropped(),
+        "not_finite": gram.not_finite(),
+        "outcomes": columns.outcomes(),
+        "regressors": regressors,
+        "weighted": columns.weighted(),
+        "clustered_by": columns.clusters(),
+        "max_rows": gram.max_rows(),
+        "distinct_rows": gram.distinct_rows(),
+        "cells": gram.len(),
     })
 }
 

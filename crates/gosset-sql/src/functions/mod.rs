@@ -10,12 +10,15 @@ mod cuped_ratio;
 mod describe_summary;
 mod exact_sum;
 mod fold;
+mod gram;
 mod histogram;
 mod lin;
 mod mann_whitney;
 mod merge_summaries;
 mod mlrate;
 mod moments;
+mod ols;
+mod ols_fit;
 mod permutation_test;
 mod proportion_test;
 mod quantile;
@@ -46,11 +49,18 @@ pub static FUNCTIONS: &[&Function] = &[
     &mann_whitney::MANN_WHITNEY,
     &mann_whitney::KS_TEST,
     &permutation_test::PERMUTATION_TEST,
+    &ols::OLS,
+    &ols::OLS_CLUSTERED,
+    &ols_fit::OLS_FIT,
+    &ols_fit::OLS_CONTRAST,
+    &ols_fit::CONDITIONAL_EFFECTS,
     &srm::SRM,
     &moments::MOMENTS,
     &buckets::BUCKETS,
     &replicates::REPLICATES,
     &histogram::HISTOGRAM,
+    &gram::GRAM,
+    &gram::GRAM_CLUSTERED,
     &histogram::HISTOGRAM_QUANTILE,
     &merge_summaries::MERGE_SUMMARIES,
     &describe_summary::DESCRIBE_SUMMARY,

@@ -61,14 +61,14 @@ impl Difference {
 
 /// How many standard errors an interval reaches down and up; `None` where that side is open.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     pub(super) down: Option<f64>,
     pub(super) up: Option<f64>,
 }
 
 impl Reach {
     /// The reach of an interval under a Student law.
-    pub(super) fn new(inference: &Inference, df: f64) -> Self {
+    pub(crate) fn new(inference: &Inference, df: f64) -> Self {
         let alpha = 1.0 - inference.confidence;
         match inference.alternative {
             Alternative::TwoSided => {
@@ -81,7 +81,7 @@ impl Reach {
     }
 
     /// The interval around a centre; open sides are infinite.
-    pub(super) fn around(self, center: f64, std_error: f64) -> (f64, f64) {
+    pub(crate) fn around(self, center: f64, std_error: f64) -> (f64, f64) {
         (
             self.down.map_or(f64::NEG_INFINITY, |q| center - q * std_error),
             self.up.map_or(f64::INFINITY, |q| center + q * std_error),
@@ -90,7 +90,7 @@ impl Reach {
 }
 
 /// The p-value of a statistic under a Student law.
-pub(super) fn p_value(alternative: Alternative, statistic: f64, df: f64) -> f64 {
+pub(crate) fn p_value(alternative: Alternative, statistic: f64, df: f64) -> f64 {
     match alternative {
         Alternative::TwoSided => t_two_sided(statistic, df),
         Alternative::Greater => t_sf(statistic, df),

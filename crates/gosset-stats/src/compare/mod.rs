@@ -13,7 +13,7 @@ mod cuped_ratio;
 mod draws;
 mod dyadic;
 pub mod effect;
-mod infer;
+pub(crate) mod infer;
 mod keyed;
 mod lin;
 mod metric;

@@ -1,6 +1,6 @@
 //! One exact sum.
 
-use num_bigint::BigInt;
+use num_bigint::{BigInt, Sign};
 use num_traits::{Signed, ToPrimitive, Zero};
 
 use super::int256::I256;
@@ -105,6 +105,28 @@ impl ExactSum {
             }
             Err(_) => self.big().add_scaled(value, exponent),
         }
+    }
+
+    /// The exact product with a finite double. Flags of values that are not finite stay.
+    pub(crate) fn times(&self, x: f64) -> Self {
+        let (factor, shift) = split(x);
+        let small = self.to_i256().and_then(|(integer, exponent)| {
+            let exponent = exponent + shift;
+            let product = integer.mul(I256::new(factor.into()))?;
+            let integer = product.shl(exponent.rem_euclid(8) as u32)?;
+            Some(Value::Small { integer, exponent: exponent.div_euclid(8).try_into().ok()? })
+        });
+        if let Some(value) = small {
+            return Self { value, flags: self.flags };
+        }
+        let (integer, exponent) = self.to_integer();
+        let (sign, digits) = (integer * factor).into_parts();
+        let sign = if sign == Sign::Minus { -1 } else { 1 };
+        let mut product = Self { flags: self.flags, ..Self::new() };
+        for (i, digit) in digits.iter_u64_digits().enumerate() {
+            product.add_scaled(sign * i128::from(digit), exponent + shift + 64 * i as i32);
+        }
+        product
     }
 
     /// Adds another sum.
@@ -563,6 +585,18 @@ mod tests {
         let mut tiny = ExactSum::new();
         tiny.add_product(5e-324, 5e-324);
         assert!(!tiny.is_zero());
+    }
+
+    #[test]
+    fn the_product_with_a_double_is_that_of_the_terms() {
+        let values = [0.1, -1e300, 1e-300, 3.0, 5e-324, 1e16];
+        for x in [0.0, -0.1, 1e-308, 1.7e308, 3.0] {
+            for terms in [&values[..], &values[3..4], &values[..1], &[]] {
+                let mut expected = ExactSum::new();
+                terms.iter().for_each(|&v| expected.add_product(v, x));
+                assert_eq!(sum(terms).times(x), expected, "{terms:?} {x}");
+            }
+        }
     }
 
     #[test]

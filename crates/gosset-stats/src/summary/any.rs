@@ -1,6 +1,8 @@
 //! A summary whose kind is known only when its bytes are read.
 
-use super::{Buckets, Counts, Histogram, Kind, Moments, Replicates, Summary, Totals, kind_of};
+use super::{
+    Buckets, Counts, Gram, Histogram, Kind, Moments, Replicates, Summary, Totals, kind_of,
+};
 use crate::{Error, Result};
 
 /// A stored summary of any kind.
@@ -19,6 +21,8 @@ pub enum AnySummary {
     Replicates(Replicates),
     /// See [`Histogram`].
     Histogram(Histogram),
+    /// See [`Gram`].
+    Gram(Gram),
 }
 
 impl AnySummary {
@@ -34,6 +38,7 @@ impl AnySummary {
             Kind::Totals => Self::Totals(Totals::decode(bytes)?),
             Kind::Replicates => Self::Replicates(Replicates::decode(bytes)?),
             Kind::Histogram => Self::Histogram(Histogram::decode(bytes)?),
+            Kind::Gram => Self::Gram(Gram::decode(bytes)?),
         })
     }
 
@@ -46,6 +51,7 @@ impl AnySummary {
             Self::Totals(s) => s.encode(),
             Self::Replicates(s) => s.encode(),
             Self::Histogram(s) => s.encode(),
+            Self::Gram(s) => s.encode(),
         }
     }
 
@@ -58,6 +64,7 @@ impl AnySummary {
             Self::Totals(_) => Kind::Totals,
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
+            Self::Gram(_) => Kind::Gram,
         }
     }
 
@@ -73,6 +80,7 @@ impl AnySummary {
             (Self::Totals(a), Self::Totals(b)) => a.merge(b),
             (Self::Replicates(a), Self::Replicates(b)) => a.merge(b),
             (Self::Histogram(a), Self::Histogram(b)) => a.merge(b),
+            (Self::Gram(a), Self::Gram(b)) => a.merge(b),
             (a, b) => Err(Error::Mismatch(format!(
                 "summaries of different kinds do not merge: expected '{}', found '{}'",
                 a.kind().name(),
@@ -90,6 +98,7 @@ impl AnySummary {
             Self::Totals(s) => s.sum.heap_size(),
             Self::Replicates(s) => s.heap_size(),
             Self::Histogram(s) => s.heap_size(),
+            Self::Gram(s) => s.heap_size(),
         }
     }
 }

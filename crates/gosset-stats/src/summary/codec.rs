@@ -36,6 +36,10 @@ impl Writer {
         }
         self.0.push(value as u8);
     }
+    /// Eight bytes.
+    pub fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
     /// Sixteen bytes.
     pub fn u128(&mut self, value: u128) {
         self.0.extend_from_slice(&value.to_le_bytes());
@@ -108,6 +112,7 @@ impl<'a> Reader<'a> {
             4 => Kind::Totals,
             5 => Kind::Replicates,
             6 => Kind::Histogram,
+            7 => Kind::Gram,
             other => {
                 return Err(Error::Mismatch(format!(
                     "summary kind {other} is not known to this version"
@@ -164,6 +169,25 @@ impl<'a> Reader<'a> {
         } else {
             Ok(n as usize)
         }
+    }
+    /// A byte of 0 or 1.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn flag(&mut self) -> Result<bool> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Error::Damaged(format!("expected a flag of 0 or 1, found {other}"))),
+        }
+    }
+    /// Eight bytes.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn u64(&mut self) -> Result<u64> {
+        let bytes = self.take(8)?.try_into().map_err(|_| ends_early())?;
+        Ok(u64::from_le_bytes(bytes))
     }
     /// Sixteen bytes.
     ///

@@ -6,6 +6,7 @@ mod any;
 pub mod buckets;
 mod codec;
 pub mod counts;
+pub mod gram;
 pub mod histogram;
 pub mod moments;
 pub mod replicates;
@@ -15,6 +16,7 @@ pub use any::AnySummary;
 pub use buckets::{BucketTable, Buckets};
 pub use codec::{Reader, Writer};
 pub use counts::Counts;
+pub use gram::{Gram, GramColumns, GramRows, GramTable, Regressor, RegressorKind};
 pub use histogram::{Bin, Histogram, HistogramOptions, HistogramTable};
 pub use moments::{Columns, Moments, MomentsTable};
 pub use replicates::{Law, ReplicateTotals, Replicates, ReplicatesTable, Resampling};
@@ -38,6 +40,8 @@ pub enum Kind {
     Replicates = 5,
     /// [`Histogram`].
     Histogram = 6,
+    /// [`Gram`].
+    Gram = 7,
 }
 
 impl Kind {
@@ -50,6 +54,7 @@ impl Kind {
             Self::Totals => "totals",
             Self::Replicates => "replicates",
             Self::Histogram => "histogram",
+            Self::Gram => "gram",
         }
     }
 }

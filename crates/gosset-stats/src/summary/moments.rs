@@ -275,13 +275,8 @@ impl Summary for Moments {
 
     fn read(bytes: &mut Reader<'_>) -> Result<Self> {
         let columns = Columns::read(bytes)?;
-        let indicated = (0..columns.covariates())
-            .map(|_| match bytes.u8()? {
-                0 => Ok(false),
-                1 => Ok(true),
-                other => Err(Error::Damaged(format!("expected a flag of 0 or 1, found {other}"))),
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let indicated =
+            (0..columns.covariates()).map(|_| bytes.flag()).collect::<Result<Vec<_>>>()?;
         let dropped = bytes.rows()?;
         let width = columns.len() + indicated.iter().filter(|&&b| b).count();
         let sums = bytes.sums(width, Products::All)?;
@@ -435,7 +430,7 @@ fn project(sums: &Sums, width: usize, map: &[Option<usize>]) -> Sums {
 }
 
 /// Where `Σ x_i·x_j` stands among the sums of `width` columns.
-fn product_index(width: usize, i: usize, j: usize) -> usize {
+pub(crate) fn product_index(width: usize, i: usize, j: usize) -> usize {
     let (i, j) = (i.min(j), i.max(j));
     width + i * width - i * i.saturating_sub(1) / 2 + (j - i)
 }

@@ -1,0 +1,556 @@
+//! Many grams, fed a batch at a time.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use hashbrown::HashTable;
+
+use super::{BUCKETS, Cell, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
+use crate::Result;
+use crate::exact::{Products, SumTable};
+use crate::units::bucket_of;
+
+/// Rows on their way into a table of grams, without NULL.
+#[derive(Debug, Clone, Copy)]
+pub struct GramRows<'a> {
+    /// The slot of each row.
+    pub slots: &'a [u32],
+    /// The outcomes.
+    pub outcomes: &'a [&'a [f64]],
+    /// The regressors that are numbers.
+    pub numbers: &'a [&'a [f64]],
+    /// The regressors that are factors, by the numbers that [`GramTable::label`] gives to their labels.
+    pub factors: &'a [&'a [u32]],
+    /// The weights, if there are any, of which none is negative or NaN.
+    pub weights: Option<&'a [f64]>,
+    /// The hashes of the clusters, by each of their factors.
+    pub clusters: &'a [&'a [u128]],
+}
+
+/// The grams of many slots.
+#[derive(Debug)]
+pub struct GramTable {
+    columns: GramColumns,
+    max_rows: u32,
+    labels: Vec<Labels>,
+    combinations: Combinations,
+    /// The distinct rows of all slots.
+    distinct: Pool,
+    /// The cells of slots that have too many of those.
+    cells: Pool,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    dropped: u64,
+    not_finite: u64,
+    merged: bool,
+    /// Rows of the pool of distinct rows or, where those are merged, of the pool of cells.
+    rows: HashTable<u32>,
+}
+
+impl GramTable {
+    /// A table without slots.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as [`check_max_rows`].
+    pub fn new(columns: GramColumns, max_rows: u32) -> Result<Self> {
+        check_max_rows(max_rows)?;
+        let factors = columns.factors();
+        let pool = |merged: bool| {
+            // The factors are one word, the place of their combination.
+            let Parts { cluster, values, .. } = Parts::new(&columns, merged);
+            Pool::new(cluster + 1 + values, Parts::sums_of(&columns, merged))
+        };
+        Ok(Self {
+            max_rows,
+            labels: (0..factors).map(|_| Labels::default()).collect(),
+            combinations: Combinations::new(factors),
+            distinct: pool(false),
+            cells: pool(true),
+            slots: Vec::new(),
+            columns,
+        })
+    }
+
+    /// Makes it `slots` slots; new ones are empty.
+    pub fn resize(&mut self, slots: usize) {
+        self.slots.resize_with(slots, Slot::default);
+    }
+
+    /// Counts rows that were left out of a slot.
+    pub fn add_dropped(&mut self, slot: usize, rows: u64) {
+        self.slots[slot].dropped += rows;
+    }
+
+    /// The number of a label of a factor, in this table.
+    pub fn label(&mut self, factor: usize, label: &str) -> u32 {
+        self.labels[factor].place(label)
+    }
+
+    /// Adds rows to their slots.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more cells than are kept.
+    pub fn update(&mut self, rows: GramRows<'_>) -> Result<()> {
+        let values = self.scaled(rows);
+        // Not `all`, which stops at the first and is not made of vectors.
+        let finite = |column: &[f64]| column.iter().fold(true, |all, x| all & x.is_finite());
+        if values.iter().all(|column| finite(column)) {
+            return self.add(rows, &values);
+        }
+        let finite = |r: usize| values.iter().all(|column| column[r].is_finite());
+        let kept: Vec<usize> = (0..rows.slots.len()).filter(|&r| finite(r)).collect();
+        for r in (0..rows.slots.len()).filter(|&r| !finite(r)) {
+            self.slots[rows.slots[r] as usize].not_finite += 1;
+        }
+        let values: Vec<Cow<'_, [f64]>> =
+            values.iter().map(|column| Cow::Owned(gather(column, &kept))).collect();
+        let factors: Vec<Vec<u32>> = rows.factors.iter().map(|f| gather(f, &kept)).collect();
+        let clusters: Vec<Vec<u128>> = rows.clusters.iter().map(|c| gather(c, &kept)).collect();
+        let rows = GramRows {
+            slots: &gather(rows.slots, &kept),
+            factors: &factors.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+            clusters: &clusters.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+            ..rows
+        };
+        self.add(rows, &values)
+    }
+
+    /// The columns whose moments are kept: the root of the weight, and numbers and outcomes times that.
+    fn scaled<'a>(&self, rows: GramRows<'a>) -> Vec<Cow<'a, [f64]>> {
+        let columns = rows.numbers.iter().chain(rows.outcomes);
+        let Some(weights) = rows.weights else {
+            return columns.map(|&column| Cow::Borrowed(column)).collect();
+        };
+        let roots: Vec<f64> = weights.iter().map(|w| w.sqrt()).collect();
+        let times = |column: &&[f64]| column.iter().zip(&roots).map(|(x, root)| x * root).collect();
+        let scaled: Vec<Vec<f64>> = columns.map(times).collect();
+        [roots].into_iter().chain(scaled).map(Cow::Owned).collect()
+    }
+
+    /// Adds rows with finite values.
+    fn add(&mut self, rows: GramRows<'_>, values: &[Cow<'_, [f64]>]) -> Result<()> {
+        let combinations = self.combinations.of_rows(rows.factors, &self.labels, rows.slots.len());
+        let outcomes = &values[self.columns.values()..];
+        let clustered = self.columns.clusters() > 0;
+        let of_distinct = if clustered { values } else { outcomes };
+        let mut distinct = Pending::default();
+        let mut cells = Pending::default();
+        let mut key = Vec::with_capacity(self.distinct.words);
+        for (r, &slot) in rows.slots.iter().enumerate() {
+            let slot = slot as usize;
+            if !self.slots[slot].merged {
+                key.clear();
+                for hashes in rows.clusters {
+                    key.extend([(hashes[r] >> 64) as u64, hashes[r] as u64]);
+                }
+                key.push(combinations[r].into());
+                if !clustered {
+                    // There is one zero.
+                    let values = &values[..self.columns.values()];
+                    key.extend(values.iter().map(|column| (column[r] + 0.0).to_bits()));
+                }
+                if let Some(row) = self.distinct_row(slot, &key) {
+                    distinct.push(r, row);
+                    continue;
+                }
+                // The rows so far may be of this slot: they go into the pool before it is dissolved.
+                distinct.add_to(&mut self.distinct, of_distinct);
+                self.merge_rows(slot)?;
+            }
+            let row = match rows.clusters {
+                [hashes] => {
+                    let bucket = bucket_of(hashes[r], BUCKETS);
+                    self.cell(slot, &[bucket.into(), combinations[r].into()])
+                }
+                _ => self.cell(slot, &[combinations[r].into()]),
+            };
+            cells.push(r, row?);
+        }
+        distinct.add_to(&mut self.distinct, of_distinct);
+        cells.add_to(&mut self.cells, values);
+        Ok(())
+    }
+
+    /// The row of a distinct row of a slot; `None` where the slot has too many for one more.
+    fn distinct_row(&mut self, slot: usize, key: &[u64]) -> Option<u32> {
+        let rows = &mut self.slots[slot].rows;
+        let full = rows.len() >= self.max_rows as usize;
+        self.distinct.row(rows, key, !full)
+    }
+
+    /// The row of a cell of a slot whose distinct rows are merged.
+    fn cell(&mut self, slot: usize, key: &[u64]) -> Result<u32> {
+        let rows = &mut self.slots[slot].rows;
+        let before = rows.len();
+        let row = self.cells.row(rows, key, true).expect("a cell is made where there is none");
+        if rows.len() > before {
+            check_cells(rows.len(), true)?;
+        }
+        Ok(row)
+    }
+
+    /// Takes together the distinct rows of the cells of a slot.
+    fn merge_rows(&mut self, slot: usize) -> Result<()> {
+        if self.slots[slot].merged {
+            return Ok(());
+        }
+        let mut gram = self.get(slot);
+        gram.merge_rows();
+        let rows = std::mem::take(&mut self.slots[slot].rows);
+        rows.into_iter().for_each(|row| self.distinct.free(row));
+        self.slots[slot].merged = true;
+        self.add_cells(slot, &gram)
+    }
+
+    /// Adds the cells of a gram, which are not merged unless those of the slot are.
+    fn add_cells(&mut self, slot: usize, gram: &Gram) -> Result<()> {
+        let places = self.places(gram);
+        for cell in gram.cells() {
+            let key = self.key(gram, cell, &places);
+            if !self.slots[slot].merged {
+                if let Some(row) = self.distinct_row(slot, &key) {
+                    self.distinct.sums.merge(row, &cell.sums);
+                    continue;
+                }
+                self.merge_rows(slot)?;
+            }
+            if gram.merged {
+                let row = self.cell(slot, &key)?;
+                self.cells.sums.merge(row, &cell.sums);
+            } else {
+                let key = self.merged_key(&key);
+                let row = self.cell(slot, &key)?;
+                self.cells.sums.merge(row, &gram.moments(cell));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a summary to a slot.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for other columns or parameters, [`Error::Invalid`] for more cells than are kept.
+    pub fn merge(&mut self, slot: usize, gram: &Gram) -> Result<()> {
+        check_same((&self.columns, self.max_rows), (&gram.columns, gram.max_rows))?;
+        self.slots[slot].dropped += gram.dropped;
+        self.slots[slot].not_finite += gram.not_finite;
+        if gram.merged {
+            self.merge_rows(slot)?;
+        }
+        self.add_cells(slot, gram)
+    }
+
+    /// For each label of a gram its number in this table.
+    fn places(&mut self, gram: &Gram) -> Vec<Vec<u32>> {
+        let labels = self.labels.iter_mut().zip(&gram.labels);
+        labels.map(|(mine, theirs)| theirs.iter().map(|l| mine.place(l)).collect()).collect()
+    }
+
+    /// The key of a cell in the pool of its form.
+    fn key(&mut self, gram: &Gram, cell: &Cell, places: &[Vec<u32>]) -> Vec<u64> {
+        let Parts { cluster, factors, .. } = gram.parts();
+        let levels: Vec<u32> =
+            places.iter().zip(gram.levels(cell)).map(|(p, &l)| p[l as usize]).collect();
+        let combination = self.combinations.place(&levels);
+        let (before, after) = (&cell.key[..cluster], &cell.key[cluster + factors..]);
+        before.iter().copied().chain([combination.into()]).chain(after.iter().copied()).collect()
+    }
+
+    /// The key of the cell of a distinct row.
+    fn merged_key(&self, key: &[u64]) -> Vec<u64> {
+        let combination = key[Parts::new(&self.columns, false).cluster];
+        match self.columns.clusters() {
+            1 => vec![super::bucket_word(key), combination],
+            _ => vec![combination],
+        }
+    }
+
+    /// The summary of a slot.
+    pub fn get(&self, slot: usize) -> Gram {
+        let Slot { dropped, not_finite, merged, rows } = &self.slots[slot];
+        let pool = if *merged { &self.cells } else { &self.distinct };
+        let Parts { cluster, .. } = Parts::new(&self.columns, *merged);
+        let levels = |key: &[u64]| self.combinations.levels(key[cluster] as usize);
+        let mut used: Vec<Vec<bool>> =
+            self.labels.iter().map(|labels| vec![false; labels.names.len()]).collect();
+        for &row in rows {
+            for (used, &level) in used.iter_mut().zip(levels(pool.key(row))) {
+                used[level as usize] = true;
+            }
+        }
+        let mut labels = Vec::with_capacity(used.len());
+        let mut places = Vec::with_capacity(used.len());
+        for (all, used) in self.labels.iter().zip(&used) {
+            let mut numbers: Vec<usize> = (0..used.len()).filter(|&l| used[l]).collect();
+            numbers.sort_unstable_by_key(|&l| &all.names[l]);
+            let mut place = vec![0; used.len()];
+            numbers.iter().enumerate().for_each(|(at, &l)| place[l] = at as u64);
+            labels.push(numbers.iter().map(|&l| all.names[l].clone()).collect());
+            places.push(place);
+        }
+        let mut cells: Vec<Cell> = rows
+            .iter()
+            .map(|&row| {
+                let key = pool.key(row);
+                let levels = places.iter().zip(levels(key)).map(|(p, &l)| p[l as usize]);
+                let (before, after) = (&key[..cluster], &key[cluster + 1..]);
+                let key = before.iter().copied().chain(levels).chain(after.iter().copied());
+                Cell { key: key.collect(), sums: pool.sums.get(row) }
+            })
+            .collect();
+        cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Gram {
+            columns: self.columns.clone(),
+            max_rows: self.max_rows,
+            dropped: *dropped,
+            not_finite: *not_finite,
+            labels,
+            merged: *merged,
+            cells,
+        }
+    }
+
+    /// Removes the first `n` slots; the others move down.
+    pub fn drop_first(&mut self, n: usize) {
+        for slot in self.slots.drain(..n) {
+            let pool = if slot.merged { &mut self.cells } else { &mut self.distinct };
+            slot.rows.into_iter().for_each(|row| pool.free(row));
+        }
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        let rows: usize = self.slots.iter().map(|slot| slot.rows.allocation_size()).sum();
+        size_of::<Self>()
+            + self.slots.capacity() * size_of::<Slot>()
+            + rows
+            + self.labels.iter().map(Labels::size).sum::<usize>()
+            + self.combinations.size()
+            + self.distinct.size()
+            + self.cells.size()
+    }
+}
+
+fn gather<T: Copy>(column: &[T], kept: &[usize]) -> Vec<T> {
+    kept.iter().map(|&r| column[r]).collect()
+}
+
+/// Rows that wait to be added to a pool.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Their places in the batch.
+    rows: Vec<usize>,
+    /// Their rows of the pool.
+    targets: Vec<u32>,
+}
+
+impl Pending {
+    fn push(&mut self, r: usize, target: u32) {
+        self.rows.push(r);
+        self.targets.push(target);
+    }
+
+    fn add_to(&mut self, pool: &mut Pool, columns: &[Cow<'_, [f64]>]) {
+        if self.targets.is_empty() {
+            return;
+        }
+        let whole = columns.first().is_some_and(|column| column.len() == self.rows.len());
+        if whole {
+            let columns: Vec<&[f64]> = columns.iter().map(|column| &column[..]).collect();
+            pool.sums.add(&self.targets, &columns);
+        } else {
+            let gathered: Vec<Vec<f64>> =
+                columns.iter().map(|column| gather(column, &self.rows)).collect();
+            let columns: Vec<&[f64]> = gathered.iter().map(Vec::as_slice).collect();
+            pool.sums.add(&self.targets, &columns);
+        }
+        self.rows.clear();
+        self.targets.clear();
+    }
+}
+
+/// The sums of the cells of many slots, with their keys.
+#[derive(Debug)]
+struct Pool {
+    /// Words of a key.
+    words: usize,
+    keys: Vec<u64>,
+    sums: SumTable,
+    free: Vec<u32>,
+}
+
+impl Pool {
+    fn new(words: usize, columns: usize) -> Self {
+        let sums = SumTable::new(columns, Products::All);
+        Self { words, keys: Vec::new(), sums, free: Vec::new() }
+    }
+
+    fn key(&self, row: u32) -> &[u64] {
+        &self.keys[row as usize * self.words..][..self.words]
+    }
+
+    /// The row of a key among those of a slot; a new one where there is none, if that is asked for.
+    fn row(&mut self, rows: &mut HashTable<u32>, key: &[u64], make: bool) -> Option<u32> {
+        let hash = hash(key);
+        if let Some(&row) = rows.find(hash, |&row| self.key(row) == key) {
+            return Some(row);
+        }
+        if !make {
+            return None;
+        }
+        let row = self.free.pop().unwrap_or_else(|| {
+            let row = self.sums.slots();
+            self.sums.resize(row + 1);
+            self.keys.resize((row + 1) * self.words, 0);
+            row as u32
+        });
+        self.keys[row as usize * self.words..][..self.words].copy_from_slice(key);
+        rows.insert_unique(hash, row, |&row| self::hash(self.key(row)));
+        Some(row)
+    }
+
+    fn free(&mut self, row: u32) {
+        self.sums.clear(row);
+        self.free.push(row);
+    }
+
+    fn size(&self) -> usize {
+        self.sums.size()
+            + self.keys.capacity() * size_of::<u64>()
+            + self.free.capacity() * size_of::<u32>()
+    }
+}
+
+/// A hash of a key: it does not leave this table.
+fn hash(key: &[u64]) -> u64 {
+    key.iter().fold(0, |hash, &word| {
+        let product = u128::from(hash ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
+        (product >> 64) as u64 ^ product as u64
+    })
+}
+
+/// The labels of a factor, by number.
+#[derive(Debug, Default)]
+struct Labels {
+    numbers: HashMap<String, u32>,
+    names: Vec<String>,
+    bytes: usize,
+}
+
+impl Labels {
+    fn place(&mut self, label: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(label) {
+            return number;
+        }
+        let number = self.names.len() as u32;
+        self.names.push(label.to_owned());
+        self.numbers.insert(label.to_owned(), number);
+        self.bytes += 2 * (label.len() + size_of::<String>()) + size_of::<u64>();
+        number
+    }
+
+    fn size(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bits of the numbers of labels.
+    fn bits(&self) -> u32 {
+        self.names.len().next_power_of_two().ilog2()
+    }
+}
+
+/// The combinations of the labels of all factors, by number.
+#[derive(Debug)]
+struct Combinations {
+    factors: usize,
+    /// The labels of each combination.
+    levels: Vec<u32>,
+    rows: HashTable<u32>,
+    /// The number of each combination by the bits of its labels, as long as they are few.
+    direct: Vec<u32>,
+    /// The bits of each factor in `direct`.
+    bits: Vec<u32>,
+}
+
+/// The number of a combination that has none yet.
+const UNKNOWN: u32 = u32::MAX;
+
+/// The most bits of the labels of a combination that is looked up directly.
+const DIRECT_BITS: u32 = 16;
+
+impl Combinations {
+    fn new(factors: usize) -> Self {
+        // The combination of no factors.
+        let direct = if factors == 0 { vec![0] } else { Vec::new() };
+        let (levels, rows, bits) = (Vec::new(), HashTable::new(), Vec::new());
+        Self { factors, levels, rows, direct, bits }
+    }
+
+    fn levels(&self, number: usize) -> &[u32] {
+        &self.levels[number * self.factors..][..self.factors]
+    }
+
+    /// The number of each row's combination.
+    fn of_rows(&mut self, factors: &[&[u32]], labels: &[Labels], rows: usize) -> Vec<u32> {
+        if factors.is_empty() {
+            return vec![0; rows];
+        }
+        let bits: Vec<u32> = labels.iter().map(Labels::bits).collect();
+        if bits.iter().sum::<u32>() > DIRECT_BITS {
+            let mut levels = vec![0; factors.len()];
+            let place = |r: usize| {
+                levels.iter_mut().zip(factors).for_each(|(level, factor)| *level = factor[r]);
+                self.place(&levels)
+            };
+            return (0..rows).map(place).collect();
+        }
+        if bits != self.bits {
+            self.direct.clear();
+            self.direct.resize(1 << bits.iter().sum::<u32>(), UNKNOWN);
+            self.bits = bits;
+        }
+        let mut places = vec![0u32; rows];
+        for (factor, &bits) in factors.iter().zip(&self.bits) {
+            let shifted = places.iter_mut().zip(*factor);
+            shifted.for_each(|(place, &level)| *place = *place << bits | level);
+        }
+        for (r, place) in places.iter_mut().enumerate() {
+            let at = *place as usize;
+            if self.direct[at] == UNKNOWN {
+                let levels: Vec<u32> = factors.iter().map(|factor| factor[r]).collect();
+                self.direct[at] = self.place(&levels);
+            }
+            *place = self.direct[at];
+        }
+        places
+    }
+
+    /// The number of a combination.
+    fn place(&mut self, levels: &[u32]) -> u32 {
+        if self.factors == 0 {
+            return 0;
+        }
+        let hash = hash_levels(levels);
+        let all = &self.levels;
+        let of = |&number: &u32| &all[number as usize * levels.len()..][..levels.len()];
+        if let Some(&number) = self.rows.find(hash, |number| of(number) == levels) {
+            return number;
+        }
+        let number = (self.levels.len() / self.factors) as u32;
+        self.rows.insert_unique(hash, number, |number| hash_levels(of(number)));
+        self.levels.extend_from_slice(levels);
+        number
+    }
+
+    fn size(&self) -> usize {
+        (self.levels.capacity() + self.direct.capacity()) * size_of::<u32>()
+            + self.rows.allocation_size()
+    }
+}
+
+fn hash_levels(levels: &[u32]) -> u64 {
+    levels.iter().fold(0, |all, &level| hash(&[all ^ u64::from(level)]))
+}

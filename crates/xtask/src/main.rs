@@ -9,8 +9,8 @@ usage: cargo x <chore>
 
   docs [--check]       writes sql/functions.md and jobs/schema.json from the code; --check only compares
   golden               makes the expected numbers of tests/golden again (needs python3)
-  calibrate bootstrap [EXPERIMENTS [LARGEST_N]]
-                       coverage of the bootstrap's intervals by simulation, into sql/bootstrap.md
+  calibrate bootstrap | adjusted [EXPERIMENTS [LARGEST_N]]
+                       coverage of intervals by simulation, into sql/bootstrap.md or sql/adjusted.md
   peers [ROWS]         Gosset beside DuckDB, Polars and numpy on one generated file of 1,000,000 rows (needs python3)";
 
 fn main() -> ExitCode {
@@ -20,7 +20,9 @@ fn main() -> ExitCode {
         ["docs"] => docs(false),
         ["docs", "--check"] => docs(true),
         ["golden"] => golden(),
-        ["calibrate", "bootstrap", ref numbers @ ..] => calibrate(numbers),
+        ["calibrate", subject @ ("bootstrap" | "adjusted"), ref numbers @ ..] => {
+            calibrate(subject, numbers)
+        }
         ["peers"] => peers("1000000"),
         ["peers", rows] => peers(rows),
         _ => Err(USAGE.to_owned()),
@@ -88,12 +90,10 @@ fn golden() -> Result<(), String> {
     Ok(())
 }
 
-/// What stands around a generated table.
-const TABLE: (&str, &str) = ("<!-- cargo x calibrate bootstrap -->\n", "<!-- end -->\n");
-
-fn calibrate(numbers: &[&str]) -> Result<(), String> {
+/// Writes the tables of a simulation into the page of its subject, between two comments.
+fn calibrate(subject: &str, numbers: &[&str]) -> Result<(), String> {
     let output = cargo()
-        .args(["run", "--workspace", "--quiet", "--example", "calibrate", "--"])
+        .args(["run", "--workspace", "--quiet", "--example", "calibrate", "--", subject])
         .args(numbers)
         .current_dir(root())
         .stderr(std::process::Stdio::inherit())
@@ -102,12 +102,14 @@ fn calibrate(numbers: &[&str]) -> Result<(), String> {
     if !output.status.success() {
         return Err(format!("the simulation ended with {}", output.status));
     }
-    let file = root().join("sql/bootstrap.md");
+    let name = format!("sql/{subject}.md");
+    let file = root().join(&name);
     let shown = |e: std::io::Error| format!("{}: {e}", file.display());
     let page = std::fs::read_to_string(&file).map_err(shown)?;
-    let start = page.find(TABLE.0).ok_or("sql/bootstrap.md has no place for the table")?;
-    let start = start + TABLE.0.len();
-    let end = page.find(TABLE.1).ok_or("sql/bootstrap.md has no end of the table")?;
+    let (before, after) = (format!("<!-- cargo x calibrate {subject} -->\n"), "<!-- end -->\n");
+    let start = page.find(&before).ok_or_else(|| format!("{name} has no place for the table"))?;
+    let start = start + before.len();
+    let end = page.find(after).ok_or_else(|| format!("{name} has no end of the table"))?;
     let table = String::from_utf8_lossy(&output.stdout);
     let page = format!("{}\n{table}\n{}", &page[..start], &page[end..]);
     std::fs::write(&file, page).map_err(shown)

@@ -1,8 +1,5 @@
-//! Coverage of the intervals by simulation, as Markdown on standard output: experiments without an effect, so that an interval
-//! should hold 0 in 95 of 100, and the test find something in 5.
-//!
-//! usage: calibrate [EXPERIMENTS [LARGEST_N [FIRST_LAW]]]      600 experiments a cell, 20000 units an arm and all laws, if nothing is said
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
+//! Coverage of the intervals of bootstraps: experiments without an effect, so that an interval should hold 0 in 95 of 100, and
+//! the test find something in 5.
 
 use gosset_stats::compare::{
     BootstrapOptions, ClusteredStdError, Interval, QuantileInterval, QuantileOptions, bootstrap,
@@ -13,24 +10,9 @@ use gosset_stats::summary::{
     BucketTable, Buckets, Histogram, HistogramOptions, HistogramTable, Law, Replicates,
     ReplicatesTable, Resampling, Rows, Table,
 };
-use gosset_stats::{Effect, Inference, units};
+use gosset_stats::{Inference, units};
 
-/// SplitMix64, Box and Muller.
-struct Random(u64);
-
-impl Random {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (2.0 * std::f64::consts::PI * self.uniform()).cos()
-    }
-}
+use crate::simulate::{Random, experiments_of, simulate};
 
 #[derive(Clone, Copy)]
 enum Shape {
@@ -149,95 +131,6 @@ fn replicates(arm: &Arm, statistic: Statistic, law: Law, seed: u64) -> Replicate
 const BOOTSTRAP: Resampling =
     Resampling { law: Law::Poisson, replicates: 599, seed: 0, crossed: false, buckets: None };
 
-/// How often an interval held 0, how often the one of the relative effect did, and how often there was none.
-#[derive(Default, Clone, Copy)]
-struct Coverage {
-    covered: usize,
-    relative: usize,
-    relative_defined: usize,
-    defined: usize,
-    /// The sum of the squares of `SE/SE of the closed form − 1`, and how many.
-    squares: f64,
-    compared: usize,
-}
-
-impl Coverage {
-    fn count(&mut self, effect: &Effect, closed_form: Option<f64>) {
-        if let (Some(found), Some(expected)) = (effect.std_error, closed_form)
-            && expected > 0.0
-        {
-            self.squares += (found / expected - 1.0).powi(2);
-            self.compared += 1;
-        }
-        if let (Some(low), Some(high)) = (effect.ci_lower, effect.ci_upper) {
-            self.defined += 1;
-            self.covered += usize::from(low <= 0.0 && 0.0 <= high);
-        }
-        if let (Some(low), Some(high)) = (effect.relative_ci_lower, effect.relative_ci_upper) {
-            self.relative_defined += 1;
-            self.relative += usize::from(low <= 0.0 && 0.0 <= high);
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.covered += other.covered;
-        self.relative += other.relative;
-        self.relative_defined += other.relative_defined;
-        self.defined += other.defined;
-        self.squares += other.squares;
-        self.compared += other.compared;
-    }
-
-    /// The root mean square of the deviations of the standard error from the closed form, in %.
-    fn deviation(self) -> String {
-        match self.compared {
-            0 => "–".into(),
-            n => format!("{:.1}", 100.0 * (self.squares / n as f64).sqrt()),
-        }
-    }
-
-    fn shown(self, experiments: usize) -> String {
-        // Without events there is no interval in most experiments, and the others are no sample.
-        if 2 * self.defined < experiments {
-            return "–".into();
-        }
-        format!("{:.1}", 100.0 * self.covered as f64 / self.defined as f64)
-    }
-}
-
-/// Runs experiments on both processors.
-fn simulate<const N: usize>(
-    experiments: usize,
-    run: impl Fn(usize) -> [Option<Effect>; N] + Sync,
-) -> [Coverage; N] {
-    let halves: Vec<[Coverage; N]> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2)
-            .map(|half| {
-                let run = &run;
-                scope.spawn(move || {
-                    let mut coverage = [Coverage::default(); N];
-                    for experiment in (half..experiments).step_by(2) {
-                        let effects = run(experiment);
-                        let closed_form = effects[0].as_ref().and_then(|effect| effect.std_error);
-                        for (coverage, effect) in coverage.iter_mut().zip(effects) {
-                            if let Some(effect) = effect {
-                                coverage.count(&effect, closed_form);
-                            }
-                        }
-                    }
-                    coverage
-                })
-            })
-            .collect();
-        workers.into_iter().map(|w| w.join().expect("a worker ends")).collect()
-    });
-    let mut all = [Coverage::default(); N];
-    for half in halves {
-        all.iter_mut().zip(half).for_each(|(all, half)| all.add(half));
-    }
-    all
-}
-
 fn sizes(largest: usize) -> Vec<(usize, usize)> {
     [
         (20, 20),
@@ -252,11 +145,6 @@ fn sizes(largest: usize) -> Vec<(usize, usize)> {
     .into_iter()
     .filter(|(t, c)| (*t).max(*c) <= largest)
     .collect()
-}
-
-fn experiments_of(experiments: usize, n: usize) -> usize {
-    // As many units in all, so that a cell takes no more than minutes.
-    experiments.min(12_000_000 / n).max(100)
 }
 
 fn means(experiments: usize, largest: usize, first: usize) {
@@ -418,15 +306,12 @@ fn quantiles(experiments: usize, largest: usize) {
     }
 }
 
-fn main() {
-    let mut arguments = std::env::args().skip(1).filter_map(|a| a.parse::<usize>().ok());
-    let experiments = arguments.next().unwrap_or(600);
-    let largest = arguments.next().unwrap_or(20_000);
+/// Prints the tables; `first` laws are skipped.
+pub(crate) fn tables(experiments: usize, largest: usize, first: usize) {
     println!(
         "Coverage of 95 % intervals in %, of {experiments} experiments without an effect (fewer of the largest): one standard error is {:.1}.\n",
         100.0 * (0.95f64 * 0.05 / experiments as f64).sqrt()
     );
-    let first = arguments.next().unwrap_or(0);
     means(experiments, largest, first);
     println!();
     // Of some laws alone the means, beyond the last the quantiles.

@@ -95,7 +95,7 @@ HC1        HC0 · n/(n − p)                       HC3   with e²/(1 − h)²
 df = n − p in Student's law, two-sided;  R² = 1 − Σe²/Σ(y − ȳ)², without an intercept 1 − Σe²/Σy²
 ```
 
-The products of the columns are formed exactly and the equations are solved with 106 bits: coefficients have all digits of a double unless columns are nearly dependent (for NIST's hardest set, a polynomial of degree 10, twelve). \
+The products of the columns are formed exactly and the equations are solved with 106 bits: coefficients have all digits of a double unless columns are nearly dependent (thirteen for the hardest of NIST's certified sets, a polynomial of degree 10). \
 Columns that depend on those before them are left out and named in the `note`; their coefficients are NULL. The robust standard errors take the rows as independent: where units have several rows, use `ols_clustered`. \
 HC0 to HC3 need the distinct rows of regressors, of which up to `max_rows` are kept: with numbers that hardly ever come twice on more rows than that, ask for `vcov: 'classical'` or raise it.
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::LinearOptions;
 use super::design::{Active, Design, missing_reference};
 use crate::double_double::Dd;
-use crate::exact::{ExactSum, Sums};
+use crate::exact::{ExactSum, Products, Sums};
 use crate::linalg::Factor;
 use crate::summary::Gram;
 use crate::summary::moments::product_index;
@@ -57,7 +57,7 @@ pub(super) enum Outcome<'a> {
 }
 
 impl<'a> Fit<'a> {
-    pub(super) fn new(gram: &'a Gram, options: &LinearOptions) -> Result<Outcome<'a>> {
+    pub(super) fn of(gram: &'a Gram, options: &LinearOptions) -> Result<Outcome<'a>> {
         let outcome =
             gram.columns().width() - gram.columns().outcomes().len() + which(gram, options)?;
         let design = Design::new(gram, options)?;
@@ -87,9 +87,7 @@ impl<'a> Fit<'a> {
         };
         let mut total = equations.outcome();
         if design.intercept {
-            let mut all = Sums::default();
-            all.sums =
-                vec![ExactSum::new(); blocks.values().next().map_or(0, |b| b.sums.sums.len())];
+            let mut all = Sums::new(gram.columns().width(), Products::All);
             blocks.values().for_each(|block| all.merge(&block.sums));
             let with_ones = Dd::from(&moments.get(&all, None, Some(outcome)));
             total -= with_ones * with_ones / Dd::from(&moments.get(&all, None, None));

@@ -337,7 +337,7 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     fn new(gram: &'a Gram, options: &LinearOptions) -> Result<Self> {
         let (inference, vcov) = (options.inference()?, options.vcov(gram)?);
-        let outcome = Fit::new(gram, options)?;
+        let outcome = Fit::of(gram, options)?;
         let mut model =
             Self { gram, vcov, inference, outcome, covariance: None, remarks: Vec::new() };
         match &model.outcome {

@@ -5,6 +5,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -195,8 +196,8 @@ impl Gram {
         for cell in &self.cells {
             let sums = self.moments(cell);
             match moments.get_mut(self.levels(cell)) {
-                None => drop(moments.insert(self.levels(cell).to_vec(), sums)),
-                Some(all) => all.merge(&sums),
+                None => drop(moments.insert(self.levels(cell).to_vec(), sums.into_owned())),
+                Some(all) => Sums::merge(all, &sums),
             }
         }
         moments
@@ -207,12 +208,12 @@ impl Gram {
     }
 
     /// The sums of all columns and products over the rows of a cell.
-    fn moments(&self, cell: &Cell) -> Sums {
+    fn moments<'a>(&self, cell: &'a Cell) -> Cow<'a, Sums> {
         if Parts::sums_of(&self.columns, self.merged) == self.columns.width() {
-            return cell.sums.clone();
+            return Cow::Borrowed(&cell.sums);
         }
         let values: Vec<f64> = self.values(cell).collect();
-        moments_of(&values, &cell.sums, self.columns.outcomes().len())
+        Cow::Owned(moments_of(&values, &cell.sums, self.columns.outcomes().len()))
     }
 
     /// Takes together the distinct rows of a cell.
@@ -228,7 +229,7 @@ impl Gram {
                 bucket.into_iter().chain(self.levels(cell).iter().copied()).collect();
             let sums = self.moments(cell);
             match cells.get_mut(&key) {
-                None => drop(cells.insert(key, sums)),
+                None => drop(cells.insert(key, sums.into_owned())),
                 Some(all) => Sums::merge(all, &sums),
             }
         }

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 
 use super::{BUCKETS, Cell, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
 use crate::Result;
-use crate::exact::{Products, SumTable};
+use crate::exact::{Products, SumTable, Sums};
 use crate::units::bucket_of;
 
 /// Rows on their way into a table of grams, without NULL.
@@ -46,8 +46,10 @@ struct Slot {
     dropped: u64,
     not_finite: u64,
     merged: bool,
-    /// Rows of the pool of distinct rows or, where those are merged, of the pool of cells.
+    /// Rows of the pool of distinct rows.
     rows: HashTable<u32>,
+    /// Where those are merged, the rows of the pool of cells with their keys, which are at hand when they are looked up.
+    cells: HashTable<(u64, u32)>,
 }
 
 impl GramTable {
@@ -58,17 +60,16 @@ impl GramTable {
     pub fn new(columns: GramColumns, max_rows: u32) -> Result<Self> {
         check_max_rows(max_rows)?;
         let factors = columns.factors();
-        let pool = |merged: bool| {
-            // The factors are one word, the place of their combination.
-            let Parts { cluster, values, .. } = Parts::new(&columns, merged);
-            Pool::new(cluster + 1 + values, Parts::sums_of(&columns, merged))
-        };
+        // The factors are one word, the place of their combination; a cell is that and the bucket.
+        let Parts { cluster, values, .. } = Parts::new(&columns, false);
+        let distinct = Pool::new(cluster + 1 + values, Parts::sums_of(&columns, false));
+        let cells = Pool::new(0, columns.width());
         Ok(Self {
             max_rows,
             labels: (0..factors).map(|_| Labels::default()).collect(),
             combinations: Combinations::new(factors),
-            distinct: pool(false),
-            cells: pool(true),
+            distinct,
+            cells,
             slots: Vec::new(),
             columns,
         })
@@ -160,14 +161,11 @@ impl GramTable {
                 distinct.add_to(&mut self.distinct, of_distinct);
                 self.merge_rows(slot)?;
             }
-            let row = match rows.clusters {
-                [hashes] => {
-                    let bucket = bucket_of(hashes[r], BUCKETS);
-                    self.cell(slot, &[bucket.into(), combinations[r].into()])
-                }
-                _ => self.cell(slot, &[combinations[r].into()]),
+            let bucket = match rows.clusters {
+                [hashes] => bucket_of(hashes[r], BUCKETS),
+                _ => 0,
             };
-            cells.push(r, row?);
+            cells.push(r, self.cell(slot, bucket, combinations[r])?);
         }
         distinct.add_to(&mut self.distinct, of_distinct);
         cells.add_to(&mut self.cells, values);
@@ -182,13 +180,15 @@ impl GramTable {
     }
 
     /// The row of a cell of a slot whose distinct rows are merged.
-    fn cell(&mut self, slot: usize, key: &[u64]) -> Result<u32> {
-        let rows = &mut self.slots[slot].rows;
-        let before = rows.len();
-        let row = self.cells.row(rows, key, true).expect("a cell is made where there is none");
-        if rows.len() > before {
-            check_cells(rows.len(), true)?;
+    fn cell(&mut self, slot: usize, bucket: u32, combination: u32) -> Result<u32> {
+        let key = u64::from(bucket) << 32 | u64::from(combination);
+        let (hash, cells) = (hash(&[key]), &mut self.slots[slot].cells);
+        if let Some(&(_, row)) = cells.find(hash, |entry| entry.0 == key) {
+            return Ok(row);
         }
+        check_cells(cells.len() + 1, true)?;
+        let row = self.cells.new_row();
+        cells.insert_unique(hash, (key, row), |entry| self::hash(&[entry.0]));
         Ok(row)
     }
 
@@ -197,32 +197,40 @@ impl GramTable {
         if self.slots[slot].merged {
             return Ok(());
         }
-        let mut gram = self.get(slot);
-        gram.merge_rows();
+        let gram = self.get(slot);
         let rows = std::mem::take(&mut self.slots[slot].rows);
         rows.into_iter().for_each(|row| self.distinct.free(row));
         self.slots[slot].merged = true;
         self.add_cells(slot, &gram)
     }
 
-    /// Adds the cells of a gram, which are not merged unless those of the slot are.
+    /// Adds the cells of a gram, whose rows are not merged unless those of the slot are.
     fn add_cells(&mut self, slot: usize, gram: &Gram) -> Result<()> {
         let places = self.places(gram);
         for cell in gram.cells() {
-            let key = self.key(gram, cell, &places);
+            let levels: Vec<u32> =
+                places.iter().zip(gram.levels(cell)).map(|(p, &l)| p[l as usize]).collect();
+            let combination = self.combinations.place(&levels);
+            let Parts { cluster, factors, .. } = gram.parts();
+            let (before, after) = (&cell.key[..cluster], &cell.key[cluster + factors..]);
             if !self.slots[slot].merged {
+                let key = before.iter().copied().chain([combination.into()]);
+                let key: Vec<u64> = key.chain(after.iter().copied()).collect();
                 if let Some(row) = self.distinct_row(slot, &key) {
                     self.distinct.sums.merge(row, &cell.sums);
                     continue;
                 }
                 self.merge_rows(slot)?;
             }
+            let bucket = match (before, self.columns.clusters()) {
+                (&[bucket], _) => bucket,
+                (hash, 1) => super::bucket_word(hash),
+                _ => 0,
+            };
+            let row = self.cell(slot, bucket as u32, combination)?;
             if gram.merged {
-                let row = self.cell(slot, &key)?;
                 self.cells.sums.merge(row, &cell.sums);
             } else {
-                let key = self.merged_key(&key);
-                let row = self.cell(slot, &key)?;
                 self.cells.sums.merge(row, &gram.moments(cell));
             }
         }
@@ -249,35 +257,30 @@ impl GramTable {
         labels.map(|(mine, theirs)| theirs.iter().map(|l| mine.place(l)).collect()).collect()
     }
 
-    /// The key of a cell in the pool of its form.
-    fn key(&mut self, gram: &Gram, cell: &Cell, places: &[Vec<u32>]) -> Vec<u64> {
-        let Parts { cluster, factors, .. } = gram.parts();
-        let levels: Vec<u32> =
-            places.iter().zip(gram.levels(cell)).map(|(p, &l)| p[l as usize]).collect();
-        let combination = self.combinations.place(&levels);
-        let (before, after) = (&cell.key[..cluster], &cell.key[cluster + factors..]);
-        before.iter().copied().chain([combination.into()]).chain(after.iter().copied()).collect()
-    }
-
-    /// The key of the cell of a distinct row.
-    fn merged_key(&self, key: &[u64]) -> Vec<u64> {
-        let combination = key[Parts::new(&self.columns, false).cluster];
-        match self.columns.clusters() {
-            1 => vec![super::bucket_word(key), combination],
-            _ => vec![combination],
-        }
-    }
-
     /// The summary of a slot.
     pub fn get(&self, slot: usize) -> Gram {
-        let Slot { dropped, not_finite, merged, rows } = &self.slots[slot];
-        let pool = if *merged { &self.cells } else { &self.distinct };
+        let Slot { dropped, not_finite, merged, rows, cells } = &self.slots[slot];
         let Parts { cluster, .. } = Parts::new(&self.columns, *merged);
-        let levels = |key: &[u64]| self.combinations.levels(key[cluster] as usize);
+        // What the keys of cells are before and after the combination, the combination, and the sums.
+        type Found<'a> = (Vec<u64>, usize, &'a [u64], Sums);
+        let found: Vec<Found<'_>> = if *merged {
+            let cell = |&(key, row): &(u64, u32)| -> Found<'_> {
+                let bucket = (cluster > 0).then_some(key >> 32).into_iter().collect();
+                (bucket, key as u32 as usize, &[], self.cells.sums.get(row))
+            };
+            cells.iter().map(cell).collect()
+        } else {
+            let row = |&row: &u32| -> Found<'_> {
+                let key = self.distinct.key(row);
+                let (before, after) = (key[..cluster].to_vec(), &key[cluster + 1..]);
+                (before, key[cluster] as usize, after, self.distinct.sums.get(row))
+            };
+            rows.iter().map(row).collect()
+        };
         let mut used: Vec<Vec<bool>> =
             self.labels.iter().map(|labels| vec![false; labels.names.len()]).collect();
-        for &row in rows {
-            for (used, &level) in used.iter_mut().zip(levels(pool.key(row))) {
+        for &(_, combination, ..) in &found {
+            for (used, &level) in used.iter_mut().zip(self.combinations.levels(combination)) {
                 used[level as usize] = true;
             }
         }
@@ -291,14 +294,13 @@ impl GramTable {
             labels.push(numbers.iter().map(|&l| all.names[l].clone()).collect());
             places.push(place);
         }
-        let mut cells: Vec<Cell> = rows
-            .iter()
-            .map(|&row| {
-                let key = pool.key(row);
-                let levels = places.iter().zip(levels(key)).map(|(p, &l)| p[l as usize]);
-                let (before, after) = (&key[..cluster], &key[cluster + 1..]);
-                let key = before.iter().copied().chain(levels).chain(after.iter().copied());
-                Cell { key: key.collect(), sums: pool.sums.get(row) }
+        let mut cells: Vec<Cell> = found
+            .into_iter()
+            .map(|(before, combination, after, sums)| {
+                let levels = places.iter().zip(self.combinations.levels(combination));
+                let levels = levels.map(|(p, &l)| p[l as usize]);
+                let key = before.into_iter().chain(levels).chain(after.iter().copied());
+                Cell { key: key.collect(), sums }
             })
             .collect();
         cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -316,14 +318,18 @@ impl GramTable {
     /// Removes the first `n` slots; the others move down.
     pub fn drop_first(&mut self, n: usize) {
         for slot in self.slots.drain(..n) {
-            let pool = if slot.merged { &mut self.cells } else { &mut self.distinct };
-            slot.rows.into_iter().for_each(|row| pool.free(row));
+            slot.rows.into_iter().for_each(|row| self.distinct.free(row));
+            slot.cells.into_iter().for_each(|(_, row)| self.cells.free(row));
         }
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        let rows: usize = self.slots.iter().map(|slot| slot.rows.allocation_size()).sum();
+        let rows: usize = self
+            .slots
+            .iter()
+            .map(|slot| slot.rows.allocation_size() + slot.cells.allocation_size())
+            .sum();
         size_of::<Self>()
             + self.slots.capacity() * size_of::<Slot>()
             + rows
@@ -372,7 +378,7 @@ impl Pending {
     }
 }
 
-/// The sums of the cells of many slots, with their keys.
+/// Sums of many slots, with keys of so many words.
 #[derive(Debug)]
 struct Pool {
     /// Words of a key.
@@ -395,21 +401,28 @@ impl Pool {
     /// The row of a key among those of a slot; a new one where there is none, if that is asked for.
     fn row(&mut self, rows: &mut HashTable<u32>, key: &[u64], make: bool) -> Option<u32> {
         let hash = hash(key);
-        if let Some(&row) = rows.find(hash, |&row| self.key(row) == key) {
+        // Not `==`, which is a call for a few words.
+        let same = |&row: &u32| self.key(row).iter().zip(key).all(|(a, b)| a == b);
+        if let Some(&row) = rows.find(hash, same) {
             return Some(row);
         }
         if !make {
             return None;
         }
-        let row = self.free.pop().unwrap_or_else(|| {
+        let row = self.new_row();
+        self.keys[row as usize * self.words..][..self.words].copy_from_slice(key);
+        rows.insert_unique(hash, row, |&row| self::hash(self.key(row)));
+        Some(row)
+    }
+
+    /// A row that is none's.
+    fn new_row(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
             let row = self.sums.slots();
             self.sums.resize(row + 1);
             self.keys.resize((row + 1) * self.words, 0);
             row as u32
-        });
-        self.keys[row as usize * self.words..][..self.words].copy_from_slice(key);
-        rows.insert_unique(hash, row, |&row| self::hash(self.key(row)));
-        Some(row)
+        })
     }
 
     fn free(&mut self, row: u32) {

@@ -14,18 +14,20 @@ NAMED = "{treatment: 'treatment', control: 'control'}"
 KEYED = "{method: 'poisson'}"
 # Peers do so many of T4's 1000 replicates; their time is scaled.
 SCALE = {("duckdb", "T4"): 50, ("numpy", "T4"): 50}
-PEERS = {"T1": ["duckdb", "polars"], "T2": ["duckdb", "polars"], "T3": ["numpy"], "T3b": ["numpy"], "T4": ["numpy", "duckdb"]}
+# statsmodels makes a dense design and is not run beyond two million rows.
+PEERS = {"T1": ["duckdb", "polars"], "T2": ["duckdb", "polars"], "T3": ["numpy"], "T3b": ["numpy"], "T4": ["numpy", "duckdb"], "T5": ["duckdb", "pyfixest", "statsmodels"]}
 QUERIES = {
     "T1": f"SELECT e['estimate'] AS estimate, e['std_error'] AS std_error FROM (SELECT ttest(y, arm, {NAMED}) AS e FROM {UNITS})",
     # What is shown is the ratio; both are computed. Rows of a unit are added up first; its arm as a boolean, since the
     # engine's min and max of strings take as long as all the rest.
-    "T3": f"""SELECT r['estimate'] AS estimate, r['std_error'] AS std_error
-              FROM (SELECT bootstrap_ratio(watch, n, treated, unit_id, {KEYED}) AS m, bootstrap_ratio(revenue, plays, treated, unit_id, {KEYED}) AS r
+    "T3": f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
+              FROM (SELECT unnest(bootstrap_effects({{watch: {{num: watch, den: n}}, revenue: {{num: revenue, den: plays}}}}, treated, unit_id, {KEYED})) AS e
                     FROM (SELECT unit_id, bool_or(arm = 'treatment') AS treated, sum(watch_min) AS watch, count(*) AS n, sum(revenue) AS revenue, sum(plays) AS plays
-                          FROM '{path}' GROUP BY unit_id)) WHERE m['estimate'] IS NOT NULL""",
-    "T3b": f"""SELECT r['estimate'] AS estimate, r['std_error'] AS std_error
-              FROM (SELECT bootstrap_mean(watch_min, arm, unit_id, {NAMED}) AS m, bootstrap_ratio(revenue, plays, arm, unit_id, {NAMED}) AS r
-                    FROM '{path}') WHERE m['estimate'] IS NOT NULL""",
+                          FROM '{path}' GROUP BY unit_id)) WHERE e['metric'] = 'revenue'""",
+    "T3b": f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
+              FROM (SELECT unnest(bootstrap_effects({{watch: watch_min, revenue: {{num: revenue, den: plays}}}}, arm, unit_id, {NAMED})) AS e FROM '{path}') WHERE e['metric'] = 'revenue'""",
+    "T5": f"""SELECT c['estimate'] AS estimate, c['std_error'] AS std_error
+              FROM (SELECT unnest(ols_clustered(watch_min, {{arm: arm, country: country, before: pre_watch_min}}, unit_id)['coefficients']) AS c FROM '{path}') WHERE c['term'] = 'arm[treatment]'""",
     "T4": f"""WITH h AS (SELECT arm, histogram(play_delay_ms, unit_id) AS s FROM '{path}' GROUP BY arm)
               SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
               FROM (SELECT quantile_effect(t.s, c.s, 0.9) AS e, quantile_effect(t.s, c.s, 0.5) AS f, quantile_effect(t.s, c.s, 0.99) AS g
@@ -55,8 +57,9 @@ print(f"{'task':4} {'engine':8} {'CPU s':>8} {'wall s':>8} {'MiB':>6} {'CPU, of 
 for task, query in sorted(QUERIES.items()):
     if only and task not in only:
         continue
+    peers = [p for p in PEERS[task] if p != "statsmodels" or os.path.getsize(path) < 50e6]
     ways = {"gosset": ([gosset, "sql", "--partitions", "2", "--format", "ndjson", "-c", query], json.loads)}
-    for peer in PEERS[task]:
+    for peer in peers:
         ways[peer] = ([sys.executable, os.path.join(here, "peers.py"), peer, task, path], lambda out: json.loads(out)["result"])
     best = {name: least([child(*way) for _ in range(repeats)]) for name, way in ways.items()}
     for name, r in best.items():

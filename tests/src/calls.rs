@@ -67,6 +67,8 @@ pub const CALLS: &[(&str, &str)] = &[
     ("histogram", "histogram(awkward)"),
     ("histogram", "histogram(y, {relative_error: 0.01})"),
     ("histogram", "histogram(y, name, {replicates: 33, seed: 5})"),
+    ("lin", "lin(awkward, {x: x, g: gappy}, arm, {vcov: 'HC3', superpopulation: true})"),
+    ("lin", "lin(y, {g: gappy}, arm, {vcov: 'HC2', max_rows: 5, missing: 'drop'})"),
     ("cuped_ratio", "cuped_ratio(y, den, {r: {num: awkward, den: den}, x: gappy}, arm)"),
     ("mlrate", "mlrate(awkward, gappy, arm)"),
     ("permutation_test", "permutation_test(awkward, arm, name, {replicates: 45, share: 0.3})"),

@@ -126,6 +126,11 @@ async fn comparisons_of_summaries_are_the_one_call_forms() {
         ("ratio_test(y, den, arm)", "moments({n: y, d: den})", "ratio_effect(b, a)"),
         ("cuped(y, [x, gappy], arm)", "moments(y, [x, gappy])", "cuped_effect(b, a)"),
         (
+            "lin(y, {x: x}, arm, {vcov: 'HC3', missing: 'drop'})",
+            "gram(y, {x: x})",
+            "lin_effect(b, a, {vcov: 'HC3'})",
+        ),
+        (
             "cuped_ratio(y, den, {r: {num: x, den: den}}, arm)",
             "moments({n: y, d: den}, {r: {num: x, den: den}})",
             "cuped_ratio_effect(b, a)",

@@ -9,7 +9,6 @@ use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{exec_err, internal_err};
 use datafusion::error::Result;
 use gosset_stats::Summary;
-use gosset_stats::summary::gram::DEFAULT_MAX_ROWS;
 use gosset_stats::summary::{Gram, GramColumns, GramRows, GramTable, Regressor, RegressorKind};
 
 use crate::aggregate::States;
@@ -35,7 +34,7 @@ fn bytes(grams: &mut dyn Iterator<Item = Gram>) -> LargeBinaryArray {
 
 /// The states of a call, whose results `finish` makes.
 pub(crate) fn states(call: &Call, finish: Finish) -> Result<Box<dyn States>> {
-    let max_rows = call.options.integer("max_rows").map_or(DEFAULT_MAX_ROWS, |n| n as u32);
+    let max_rows = call.options.max_rows();
     let columns = columns(call)?;
     let caches = vec![Cache::default(); columns.factors()];
     let table = GramTable::new(columns, max_rows).map_err(|e| failed(call.function, e))?;

@@ -437,11 +437,13 @@ impl Values {
     }
 }
 
-/// Whether the indicators of missing covariates are columns like others: where summaries of units are adjusted.
+/// Whether the indicators of missing covariates are columns like others: where summaries of units, or of distinct rows, are adjusted.
 fn indicators_are_columns(call: &Call) -> bool {
     let has = call.function.options().any(|option| option.name == "missing");
     let units = call.arguments.iter().any(|bound| bound.argument.kind.is_unit());
-    has && units && call.options.missing() == Missing::Indicator
+    // Distinct rows have no place for what is missing.
+    let distinct = call.options.word("vcov").is_some_and(|vcov| vcov.starts_with("HC"));
+    has && (units || distinct) && call.options.missing() == Missing::Indicator
 }
 
 /// The length of the arrays of an argument in the rows that are not left out.

@@ -26,6 +26,7 @@ pub(crate) fn options_of(call: &Call) -> LinearOptions {
         intercept: options.flag("intercept").unwrap_or(default.intercept),
         interactions: options.names("interactions").to_vec(),
         reference: options.labels("reference").cloned().unwrap_or_default(),
+        exclude: Vec::new(),
         vcov: Vcov::ALL.into_iter().find(|vcov| Some(vcov.name()) == options.word("vcov")),
         confidence: options.number("confidence").unwrap_or(default.confidence),
     }

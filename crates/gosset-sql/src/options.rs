@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
+use gosset_stats::summary::gram::DEFAULT_MAX_ROWS;
 use gosset_stats::summary::{Law, Resampling};
 use gosset_stats::{Alternative, Inference, Relative};
 
@@ -283,6 +284,10 @@ impl Options {
             Some(Value::Labels(labels)) => Some(labels),
             _ => None,
         }
+    }
+
+    pub(crate) fn max_rows(&self) -> u32 {
+        self.integer("max_rows").map_or(DEFAULT_MAX_ROWS, |n| n as u32)
     }
 
     pub(crate) fn inference(&self) -> Inference {

@@ -102,7 +102,7 @@ impl<S: SqlSummary> States for One<S> {
         let function = self.call.function;
         let summary = S::decode(state).map_err(|e| failed(function, e))?;
         if self.table.is_none() {
-            self.make_table(summary.columns().clone())?;
+            self.make_table(SqlSummary::columns(&summary))?;
         }
         match &mut self.table {
             Some(table) => table.merge(group, &summary).map_err(|e| failed(function, e)),

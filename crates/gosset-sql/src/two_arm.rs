@@ -14,8 +14,9 @@ use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Effect;
 use gosset_stats::compare::Banded;
 use gosset_stats::summary::{
-    BucketTable, Buckets, Columns, Histogram, HistogramTable, Moments, MomentsTable, Reader,
-    Replicates, ReplicatesTable, Summary, Table, Writer,
+    BucketTable, Buckets, Columns, Gram, GramColumns, GramTable, Histogram, HistogramTable,
+    Moments, MomentsTable, Reader, Regressor, RegressorKind, Replicates, ReplicatesTable, Summary,
+    Table, Writer,
 };
 
 use crate::aggregate::States;
@@ -187,7 +188,7 @@ pub(crate) trait SqlSummary: Summary {
     /// The empty table that a call asks for.
     fn table(columns: Columns, call: &Call) -> gosset_stats::Result<Self::Table>;
     /// Its columns.
-    fn columns(&self) -> &Columns;
+    fn columns(&self) -> Columns;
     /// Rows of the arm, with those that were left out.
     fn seen(&self) -> u64;
     /// Counts rows that were left out.
@@ -199,8 +200,8 @@ impl SqlSummary for Moments {
     fn table(columns: Columns, _: &Call) -> gosset_stats::Result<MomentsTable> {
         Ok(MomentsTable::new(columns))
     }
-    fn columns(&self) -> &Columns {
-        self.columns()
+    fn columns(&self) -> Columns {
+        self.columns().clone()
     }
     fn seen(&self) -> u64 {
         self.n() + self.dropped()
@@ -215,8 +216,8 @@ impl SqlSummary for Buckets {
     fn table(columns: Columns, call: &Call) -> gosset_stats::Result<BucketTable> {
         BucketTable::new(columns, call.options.buckets())
     }
-    fn columns(&self) -> &Columns {
-        self.columns()
+    fn columns(&self) -> Columns {
+        self.columns().clone()
     }
     fn seen(&self) -> u64 {
         self.rows() + self.dropped()
@@ -231,8 +232,8 @@ impl SqlSummary for Histogram {
     fn table(columns: Columns, call: &Call) -> gosset_stats::Result<HistogramTable> {
         HistogramTable::new(columns, &call.histogram())
     }
-    fn columns(&self) -> &Columns {
-        self.columns()
+    fn columns(&self) -> Columns {
+        self.columns().clone()
     }
     fn seen(&self) -> u64 {
         self.rows() + self.dropped()
@@ -247,13 +248,36 @@ impl SqlSummary for Replicates {
     fn table(columns: Columns, call: &Call) -> gosset_stats::Result<ReplicatesTable> {
         ReplicatesTable::new(columns, call.resampling(call.options.integer("buckets").is_some()))
     }
-    fn columns(&self) -> &Columns {
-        self.columns()
+    fn columns(&self) -> Columns {
+        self.columns().clone()
     }
     fn seen(&self) -> u64 {
         self.rows() + self.dropped()
     }
     fn add_dropped(table: &mut ReplicatesTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
+/// Of units, whose covariates are numbers.
+impl SqlSummary for Gram {
+    type Table = GramTable;
+    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<GramTable> {
+        let (outcomes, covariates) = columns.names().split_at(columns.outcomes());
+        let number = |name: &String| Regressor { name: name.clone(), kind: RegressorKind::Number };
+        let regressors = covariates.iter().map(number);
+        let columns = GramColumns::new(outcomes.iter().cloned(), regressors, false, 0)?;
+        GramTable::new(columns, call.options.max_rows())
+    }
+    fn columns(&self) -> Columns {
+        let (outcomes, regressors) = (self.columns().outcomes(), self.columns().regressors());
+        let names = outcomes.iter().chain(regressors.iter().map(|regressor| &regressor.name));
+        Columns::new(names.cloned(), outcomes.len()).expect("the names of a gram are columns")
+    }
+    fn seen(&self) -> u64 {
+        self.n() + self.dropped()
+    }
+    fn add_dropped(table: &mut GramTable, slot: usize, rows: u64) {
         table.add_dropped(slot, rows);
     }
 }
@@ -514,7 +538,7 @@ impl<C: Results> States for TwoArm<C> {
         self.found_bytes += found.sum::<usize>();
         let Some((control, treatment)) = arms else { return Ok(()) };
         if self.table.is_none() {
-            self.make_table(control.columns().clone())?;
+            self.make_table(control.columns())?;
         }
         if let Some(table) = &mut self.table {
             let merged = table

@@ -127,12 +127,13 @@ pub fn lin(
         }
     };
     if options.superpopulation {
-        let spread = Spread::new((&t, &c), &kept);
-        difference.add_common(
-            spread.of(&fit_t.minus(&fit_c), &fit_t.minus(&fit_c)),
-            spread.of(&fit_c.coefficients, &fit_c.coefficients),
-            spread.of(&fit_t.minus(&fit_c), &fit_c.coefficients),
+        let spread = Spread::new(
+            (t.n(), c.n()),
+            &kept.columns,
+            |i| mean_difference(&t, &c, &[(i, 1.0)]),
+            |i, j| comoment(&t, i, j) + comoment(&c, i, j),
         );
+        spread.add_to(&mut difference, &fit_t.coefficients, &fit_c.coefficients);
     }
     effect.infer(inference, &difference);
     effect.set_variance_reduction(&difference, &welch(&t, &c, estimate));
@@ -169,19 +170,31 @@ pub fn mlrate(t: &Moments, c: &Moments, inference: &Inference) -> Result<Effect>
 
 /// The covariance of the covariates over all units of both arms, over their number: how far `X̄` varies from sample to
 /// sample.
-struct Spread(Vec<Vec<f64>>);
+pub(super) struct Spread(Vec<Vec<f64>>);
 
 impl Spread {
-    fn new((t, c): (&Moments, &Moments), kept: &Kept) -> Self {
-        let (n_t, n_c) = (t.n() as f64, c.n() as f64);
+    /// From the units of the arms, how far apart the means of the columns are, and the sums of products within the arms.
+    pub(super) fn new(
+        (n_t, n_c): (u64, u64),
+        columns: &[usize],
+        apart: impl Fn(usize) -> f64,
+        within: impl Fn(usize, usize) -> f64,
+    ) -> Self {
+        let (n_t, n_c) = (n_t as f64, n_c as f64);
         let n = n_t + n_c;
-        let apart = |column: usize| mean_difference(t, c, &[(column, 1.0)]);
         let covariance = |i: usize, j: usize| {
             let between = n_t * n_c / n * apart(i) * apart(j);
-            (comoment(t, i, j) + comoment(c, i, j) + between) / (n - 1.0) / n
+            (within(i, j) + between) / (n - 1.0) / n
         };
-        let row = |&i: &usize| kept.columns.iter().map(|&j| covariance(i, j)).collect();
-        Self(kept.columns.iter().map(row).collect())
+        let row = |&i: &usize| columns.iter().map(|&j| covariance(i, j)).collect();
+        Self(columns.iter().map(row).collect())
+    }
+
+    /// Adds what the variation of `X̄` adds to the variances, given the coefficients of the arms.
+    pub(super) fn add_to(&self, difference: &mut Difference, t: &[f64], c: &[f64]) {
+        let apart: Vec<f64> = t.iter().zip(c).map(|(t, c)| t - c).collect();
+        let (of_effect, of_control) = (self.of(&apart, &apart), self.of(c, c));
+        difference.add_common(of_effect, of_control, self.of(&apart, c));
     }
 
     /// `a'S b/N`.
@@ -216,11 +229,6 @@ impl Fit {
         let variance = residual_variance(arm, &kept.weights(&coefficients));
         let leverage = 1.0 + n * factor.quadratic_form(&from_mean);
         Self { n, coefficients, adjustment, variance, leverage }
-    }
-
-    /// The differences of the coefficients.
-    fn minus(&self, other: &Self) -> Vec<f64> {
-        self.coefficients.iter().zip(&other.coefficients).map(|(a, b)| a - b).collect()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod effect;
 pub(crate) mod infer;
 mod keyed;
 mod lin;
+mod lin_robust;
 mod metric;
 mod permutation;
 mod proportion;
@@ -35,6 +36,7 @@ pub use cuped_ratio::cuped_ratio;
 pub use effect::{Alternative, Effect, Inference, Relative};
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinOptions, LinVcov, lin, mlrate};
+pub use lin_robust::lin_robust;
 pub use permutation::permutation_test;
 pub use proportion::{ProportionMethod, proportion_test};
 pub use quantile::{

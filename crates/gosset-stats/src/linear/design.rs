@@ -104,7 +104,8 @@ impl Design {
             design.push(INTERCEPT.to_owned(), Term::default());
         }
         let mut all_levels = !options.intercept;
-        for regressor in columns.regressors() {
+        let used = |name: &String| !options.exclude.contains(name);
+        for regressor in columns.regressors().iter().filter(|regressor| used(&regressor.name)) {
             let mut term = Term::default();
             match find(columns, &regressor.name)? {
                 Place::Number(number) => {

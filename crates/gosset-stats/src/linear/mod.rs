@@ -102,6 +102,8 @@ pub struct LinearOptions {
     pub interactions: Vec<String>,
     /// The reference level of factors, by their name; the first label in order where none is given.
     pub reference: BTreeMap<String, String>,
+    /// Regressors that are left out.
+    pub exclude: Vec<String>,
     /// How the covariance of coefficients is estimated: HC1, or CR1 where rows are clustered, where none is given.
     pub vcov: Option<Vcov>,
     /// The confidence level of intervals.
@@ -115,6 +117,7 @@ impl Default for LinearOptions {
             intercept: true,
             interactions: Vec::new(),
             reference: BTreeMap::new(),
+            exclude: Vec::new(),
             vcov: None,
             confidence: 0.95,
         }

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 use super::{BUCKETS, Cell, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
 use crate::Result;
 use crate::exact::{Products, SumTable, Sums};
+use crate::summary::{Rows, Table};
 use crate::units::bucket_of;
 
 /// Rows on their way into a table of grams, without NULL.
@@ -566,4 +567,42 @@ impl Combinations {
 
 fn hash_levels(levels: &[u32]) -> u64 {
     levels.iter().fold(0, |all, &level| hash(&[all ^ u64::from(level)]))
+}
+
+/// Of rows whose regressors are all numbers.
+impl Table for GramTable {
+    type Summary = Gram;
+
+    fn resize(&mut self, slots: usize) {
+        Self::resize(self, slots);
+    }
+
+    fn update(&mut self, rows: Rows<'_>) {
+        let (outcomes, numbers) = rows.columns.split_at(self.columns.outcomes().len());
+        let rows = GramRows {
+            slots: rows.slots,
+            outcomes,
+            numbers,
+            factors: &[],
+            weights: None,
+            clusters: &[],
+        };
+        Self::update(self, rows).expect("rows without factors are one cell at the most");
+    }
+
+    fn merge(&mut self, slot: usize, summary: &Gram) -> Result<()> {
+        Self::merge(self, slot, summary)
+    }
+
+    fn get(&self, slot: usize) -> Gram {
+        Self::get(self, slot)
+    }
+
+    fn drop_first(&mut self, n: usize) {
+        Self::drop_first(self, n);
+    }
+
+    fn size(&self) -> usize {
+        Self::size(self)
+    }
 }

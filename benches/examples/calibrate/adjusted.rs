@@ -76,8 +76,8 @@ fn arm(
     treated: bool,
 ) -> [Moments; 3] {
     let k = twist.covariates();
-    let mut columns = vec![Vec::with_capacity(n); 1 + k];
-    let mut ratio = vec![Vec::with_capacity(n); 4];
+    let mut columns = vec![Vec::new(); 1 + k];
+    let mut ratio = vec![Vec::new(); 4];
     for _ in 0..n {
         let z = random.normal();
         let latent = correlation * z + (1.0 - correlation * correlation).sqrt() * random.normal();

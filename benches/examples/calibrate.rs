@@ -130,6 +130,7 @@ fn fill<T: Table>(table: &mut T, arm: &Arm, columns: &[&[f64]]) {
         columns,
         missing: &missing,
         units: &arm.units,
+        ..Rows::default()
     });
 }
 

@@ -56,3 +56,8 @@ async fn check(folder: &str, tolerance: f64) {
 async fn cuped_of_ratios_and_superpopulations() {
     check("cuped_ratio", 1e-9).await;
 }
+
+#[tokio::test]
+async fn post_stratified_means() {
+    check("post_stratify", 1e-10).await;
+}

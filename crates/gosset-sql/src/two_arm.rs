@@ -15,7 +15,7 @@ use gosset_stats::Effect;
 use gosset_stats::compare::Banded;
 use gosset_stats::summary::{
     BucketTable, Buckets, Columns, Histogram, HistogramTable, Moments, MomentsTable, Reader,
-    Replicates, ReplicatesTable, Summary, Table, Writer,
+    Replicates, ReplicatesTable, StratifiedMoments, StratifiedTable, Summary, Table, Writer,
 };
 
 use crate::aggregate::States;
@@ -206,6 +206,22 @@ impl SqlSummary for Moments {
         self.n() + self.dropped()
     }
     fn add_dropped(table: &mut MomentsTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
+impl SqlSummary for StratifiedMoments {
+    type Table = StratifiedTable;
+    fn table(columns: Columns, _: &Call) -> gosset_stats::Result<StratifiedTable> {
+        Ok(StratifiedTable::new(columns))
+    }
+    fn columns(&self) -> &Columns {
+        self.columns()
+    }
+    fn seen(&self) -> u64 {
+        self.n() + self.dropped()
+    }
+    fn add_dropped(table: &mut StratifiedTable, slot: usize, rows: u64) {
         table.add_dropped(slot, rows);
     }
 }

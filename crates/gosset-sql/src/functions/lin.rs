@@ -9,20 +9,19 @@ use crate::function::{Example, Function, Section};
 use crate::options::{ARMS, INFERENCE, MISSING, OptionSpec, OptionValues, Options};
 use crate::two_arm::{Comparison, of_summaries, two_arm};
 
-const VCOV: &[OptionSpec] = &[
-    OptionSpec {
-        name: "vcov",
-        values: OptionValues::OneOf(&["by_arm", "classical"]),
-        default: "'by_arm'",
-        doc: "variance from each arm's own regression, or from the residual variance of both in common",
-    },
-    OptionSpec {
-        name: "superpopulation",
-        values: OptionValues::Flag,
-        default: "false",
-        doc: "whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well",
-    },
-];
+const VCOV: &[OptionSpec] = &[OptionSpec {
+    name: "vcov",
+    values: OptionValues::OneOf(&["by_arm", "classical"]),
+    default: "'by_arm'",
+    doc: "variance from each arm's own regression, or from the residual variance of both in common",
+}];
+
+pub(super) const SUPERPOPULATION: &[OptionSpec] = &[OptionSpec {
+    name: "superpopulation",
+    values: OptionValues::Flag,
+    default: "false",
+    doc: "whether the units are a sample of those that the effect is of, so that the mean of the covariates, or the shares of the strata, vary as well",
+}];
 
 pub(super) static LIN: Function = Function {
     name: "lin",
@@ -52,7 +51,7 @@ Missing covariates are treated as in `cuped`.
 | an arm with too few rows for its covariates | NULL where not defined, with a `note` |",
     returns: "an effect",
     arguments: &[Y, X, ARM],
-    options: &[INFERENCE, ARMS, MISSING, VCOV],
+    options: &[INFERENCE, ARMS, MISSING, VCOV, SUPERPOPULATION],
     example: Example {
         sql: "\
 SELECT e['estimate'] AS estimate, e['std_error'] AS std_error, e['df'] AS df
@@ -76,7 +75,7 @@ pub(super) static LIN_EFFECT: Function = Function {
 The effect that `lin` gives for the same rows, to the bit, from two summaries of `moments(y, x, ...)`.",
     returns: "an effect",
     arguments: &[TREATMENT, CONTROL],
-    options: &[INFERENCE, VCOV],
+    options: &[INFERENCE, VCOV, SUPERPOPULATION],
     example: Example {
         sql: "\
 WITH arms AS (

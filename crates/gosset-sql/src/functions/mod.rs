@@ -20,12 +20,14 @@ mod moments;
 mod ols;
 mod ols_fit;
 mod permutation_test;
+mod post_stratify;
 mod proportion_test;
 mod quantile;
 mod quantile_effects;
 mod ratio_test;
 mod replicates;
 mod srm;
+mod stratified_moments;
 mod ttest;
 
 use crate::function::Function;
@@ -39,6 +41,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &cuped::CUPED,
     &cuped_ratio::CUPED_RATIO,
     &lin::LIN,
+    &post_stratify::POST_STRATIFY,
     &mlrate::MLRATE,
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
@@ -56,6 +59,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &ols_fit::CONDITIONAL_EFFECTS,
     &srm::SRM,
     &moments::MOMENTS,
+    &stratified_moments::STRATIFIED_MOMENTS,
     &buckets::BUCKETS,
     &replicates::REPLICATES,
     &histogram::HISTOGRAM,
@@ -71,6 +75,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &cuped::CUPED_EFFECT,
     &cuped_ratio::CUPED_RATIO_EFFECT,
     &lin::LIN_EFFECT,
+    &post_stratify::POST_STRATIFY_EFFECT,
     &mlrate::MLRATE_EFFECT,
     &bootstrap::BOOTSTRAP_EFFECT,
     &bootstrap_cuped::BOOTSTRAP_CUPED_EFFECT,
@@ -112,6 +117,11 @@ mod arguments {
         name: "arm",
         kind: ArgumentKind::Arm,
         doc: "true for treatment and false for control, or the arm column itself with the options `treatment` and `control`; rows where it is NULL are left out and counted",
+    };
+    pub(super) const STRATUM: Argument = Argument {
+        name: "stratum",
+        kind: ArgumentKind::Stratum,
+        doc: "the stratum: a string, an integer or a boolean, known before the assignment",
     };
     pub(super) const UNIT: Argument = Argument {
         name: "unit",

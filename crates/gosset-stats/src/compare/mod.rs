@@ -18,6 +18,7 @@ mod keyed;
 mod lin;
 mod metric;
 mod permutation;
+mod post_stratify;
 mod proportion;
 mod quantile;
 mod rank;
@@ -36,6 +37,7 @@ pub use effect::{Alternative, Effect, Inference, Relative};
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinOptions, LinVcov, lin, mlrate};
 pub use permutation::permutation_test;
+pub use post_stratify::{EmptyCells, PostStratifyOptions, post_stratify};
 pub use proportion::{ProportionMethod, proportion_test};
 pub use quantile::{
     QuantileInterval, QuantileOptions, bootstrap_quantile, histogram_quantile, quantile_effects,

@@ -1,7 +1,8 @@
 //! A summary whose kind is known only when its bytes are read.
 
 use super::{
-    Buckets, Counts, Gram, Histogram, Kind, Moments, Replicates, Summary, Totals, kind_of,
+    Buckets, Counts, Gram, Histogram, Kind, Moments, Replicates, StratifiedMoments, Summary,
+    Totals, kind_of,
 };
 use crate::{Error, Result};
 
@@ -23,6 +24,8 @@ pub enum AnySummary {
     Histogram(Histogram),
     /// See [`Gram`].
     Gram(Gram),
+    /// See [`StratifiedMoments`].
+    StratifiedMoments(StratifiedMoments),
 }
 
 impl AnySummary {
@@ -39,6 +42,7 @@ impl AnySummary {
             Kind::Replicates => Self::Replicates(Replicates::decode(bytes)?),
             Kind::Histogram => Self::Histogram(Histogram::decode(bytes)?),
             Kind::Gram => Self::Gram(Gram::decode(bytes)?),
+            Kind::StratifiedMoments => Self::StratifiedMoments(StratifiedMoments::decode(bytes)?),
         })
     }
 
@@ -52,6 +56,7 @@ impl AnySummary {
             Self::Replicates(s) => s.encode(),
             Self::Histogram(s) => s.encode(),
             Self::Gram(s) => s.encode(),
+            Self::StratifiedMoments(s) => s.encode(),
         }
     }
 
@@ -65,6 +70,7 @@ impl AnySummary {
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
             Self::Gram(_) => Kind::Gram,
+            Self::StratifiedMoments(_) => Kind::StratifiedMoments,
         }
     }
 
@@ -81,6 +87,7 @@ impl AnySummary {
             (Self::Replicates(a), Self::Replicates(b)) => a.merge(b),
             (Self::Histogram(a), Self::Histogram(b)) => a.merge(b),
             (Self::Gram(a), Self::Gram(b)) => a.merge(b),
+            (Self::StratifiedMoments(a), Self::StratifiedMoments(b)) => a.merge(b),
             (a, b) => Err(Error::Mismatch(format!(
                 "summaries of different kinds do not merge: expected '{}', found '{}'",
                 a.kind().name(),
@@ -99,6 +106,7 @@ impl AnySummary {
             Self::Replicates(s) => s.heap_size(),
             Self::Histogram(s) => s.heap_size(),
             Self::Gram(s) => s.heap_size(),
+            Self::StratifiedMoments(s) => s.heap_size(),
         }
     }
 }

@@ -256,7 +256,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "control",
             "estimators = [\"ttests\"]\ncontrol",
-            "expected the estimators ttest, cuped, lin, mlrate, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
+            "expected the estimators ttest, cuped, lin, mlrate, post_stratify, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
         ),
         (
             "control",
@@ -378,6 +378,16 @@ fn job_files_are_refused_before_anything_is_read() {
             "[metrics.m]",
             "[estimators.quantile]\nquantile = [0.5]\n[metrics.m]",
             "unknown key 'quantile'; did you mean 'quantiles'?",
+        ),
+        (
+            "control",
+            "estimators = [\"post_stratify\"]\ncontrol",
+            "the estimator 'post_stratify' needs [estimators.post_stratify] with 'strata', a column of the assignments",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.post_stratify]\nempty = \"merge\"\n[metrics.m]",
+            "expected 'collapse' | 'drop' | 'error'; found 'merge'",
         ),
         (
             "[metrics.m]",

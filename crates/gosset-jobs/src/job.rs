@@ -215,6 +215,11 @@ impl Experiment {
         self.end
     }
 
+    /// The column of the assignments that units are stratified by, where an estimator takes strata.
+    pub(crate) fn strata(&self) -> Option<&str> {
+        self.estimators.iter().find_map(|estimator| estimator.strata())
+    }
+
     /// The summaries that its estimators take, metric by metric, each once.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();

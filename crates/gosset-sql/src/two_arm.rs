@@ -14,8 +14,9 @@ use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Effect;
 use gosset_stats::compare::Banded;
 use gosset_stats::summary::{
-    BucketTable, Buckets, Columns, Histogram, HistogramTable, Moments, MomentsTable, Reader,
-    Replicates, ReplicatesTable, StratifiedMoments, StratifiedTable, Summary, Table, Writer,
+    BinnedMoments, BinnedTable, BucketTable, Buckets, Columns, Histogram, HistogramTable, Moments,
+    MomentsTable, Reader, Replicates, ReplicatesTable, StratifiedMoments, StratifiedTable, Summary,
+    Table, Writer,
 };
 
 use crate::aggregate::States;
@@ -238,6 +239,22 @@ impl SqlSummary for Buckets {
         self.rows() + self.dropped()
     }
     fn add_dropped(table: &mut BucketTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
+impl SqlSummary for BinnedMoments {
+    type Table = BinnedTable;
+    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<BinnedTable> {
+        BinnedTable::new(columns, call.histogram().relative_error)
+    }
+    fn columns(&self) -> &Columns {
+        self.columns()
+    }
+    fn seen(&self) -> u64 {
+        self.rows() + self.dropped()
+    }
+    fn add_dropped(table: &mut BinnedTable, slot: usize, rows: u64) {
         table.add_dropped(slot, rows);
     }
 }

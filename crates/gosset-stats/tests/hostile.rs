@@ -5,16 +5,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gosset_stats::compare::{
-    BootstrapOptions, ClusteredStdError, EmptyCells, Interval, LinOptions, LinVcov,
+    BootstrapOptions, Caps, ClusteredStdError, EmptyCells, Interval, LinOptions, LinVcov,
     PostStratifyOptions, ProportionMethod, Variance, bootstrap, bootstrap_replicates,
     clustered_ttest, cuped, lin, post_stratify, proportion_test, ratio_test, srm, ttest,
+    winsorized,
 };
 use gosset_stats::exact::ExactSum;
 use gosset_stats::linear::{LinearOptions, Vcov, conditional_effects, contrast, ols};
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows, GramTable,
-    Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable, Resampling, Rows,
-    Strata, StratifiedTable, Table, Totals,
+    AnySummary, BinnedTable, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows,
+    GramTable, Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable,
+    Resampling, Rows, Strata, StratifiedTable, Table, Totals,
 };
 use gosset_stats::{Inference, Summary, units};
 
@@ -116,6 +117,7 @@ fn summaries() -> Vec<Vec<u8>> {
         moments(&["y", "x1", "x2"], 1).encode(),
         table(StratifiedTable::new(columns(&["y"], 1)), 1, 30).encode(),
         table(StratifiedTable::new(columns(&["y", "x1", "x2"], 1)), 3, 30).encode(),
+        table(BinnedTable::new(columns(&["y"], 1), 0.1).unwrap(), 1, 30).encode(),
         buckets(&["y"], 1, 64).encode(),
         buckets(&["num", "den"], 2, 64).encode(),
         buckets(&["y"], 1, 4096).encode(),
@@ -164,6 +166,10 @@ fn use_all(summary: &AnySummary) {
                 let _ = post_stratify(t, c, &inference, &options);
             }
             let _ = (t.n(), t.dropped());
+        }
+        (AnySummary::BinnedMoments(t), AnySummary::BinnedMoments(c)) => {
+            let _ = winsorized(t, c, &inference, &Caps { lower: 0.1, upper: 0.9 });
+            let _ = (t.rows(), t.dropped(), t.relative_error());
         }
         (AnySummary::Buckets(t), AnySummary::Buckets(c)) => {
             let _ = clustered_ttest(t, c, &inference, ClusteredStdError::Jackknife);

@@ -8,9 +8,9 @@ use std::fmt::Debug;
 
 use gosset_stats::exact::ExactSum;
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows, GramTable,
-    Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable, Resampling, Rows,
-    Strata, StratifiedMoments, StratifiedTable, Table, Totals,
+    AnySummary, BinnedMoments, BinnedTable, BucketTable, Buckets, Columns, Counts, Gram,
+    GramColumns, GramRows, GramTable, Moments, MomentsTable, Regressor, RegressorKind, Replicates,
+    ReplicatesTable, Resampling, Rows, Strata, StratifiedMoments, StratifiedTable, Table, Totals,
 };
 use gosset_stats::{Summary, units};
 use proptest::collection::vec;
@@ -168,6 +168,11 @@ fn moments(rows: &[Row], slots: usize, batch: usize) -> Moments {
     of_table(MomentsTable::new(columns()), slots, rows, batch)
 }
 
+fn binned(rows: &[Row], slots: usize, batch: usize) -> BinnedMoments {
+    let column = Columns::new(["y".to_owned()], 1).unwrap();
+    of_table(BinnedTable::new(column, 0.1).unwrap(), slots, rows, batch)
+}
+
 fn stratified(rows: &[Row], slots: usize, batch: usize) -> StratifiedMoments {
     of_table(StratifiedTable::new(columns()), slots, rows, batch)
 }
@@ -264,6 +269,13 @@ fn counts(rows: &[Row]) -> Counts {
 }
 
 proptest! {
+    #[test]
+    fn of_binned_moments((rows, count, pairs) in tables(), slots in 1usize..4, batch in 1usize..20) {
+        check(&rows, count, &pairs, |rows| binned(rows, slots, batch))?;
+        let alone = binned(&rows, 1, 1000).encode();
+        same(&binned(&rows, slots, batch).encode(), &alone, "a table of several slots")?;
+    }
+
     #[test]
     fn of_stratified_moments((rows, count, pairs) in tables(), slots in 1usize..4, batch in 1usize..20) {
         check(&rows, count, &pairs, |rows| stratified(rows, slots, batch))?;

@@ -1,5 +1,6 @@
 //! The registry: one file per function, one line here.
 
+mod binned_moments;
 mod bootstrap;
 mod bootstrap_cuped;
 mod bootstrap_effects;
@@ -29,6 +30,7 @@ mod replicates;
 mod srm;
 mod stratified_moments;
 mod ttest;
+mod winsorized;
 
 use crate::function::Function;
 
@@ -42,6 +44,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &cuped_ratio::CUPED_RATIO,
     &lin::LIN,
     &post_stratify::POST_STRATIFY,
+    &winsorized::WINSORIZED,
     &mlrate::MLRATE,
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
@@ -63,6 +66,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &buckets::BUCKETS,
     &replicates::REPLICATES,
     &histogram::HISTOGRAM,
+    &binned_moments::BINNED_MOMENTS,
     &gram::GRAM,
     &gram::GRAM_CLUSTERED,
     &histogram::HISTOGRAM_QUANTILE,
@@ -76,6 +80,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &cuped_ratio::CUPED_RATIO_EFFECT,
     &lin::LIN_EFFECT,
     &post_stratify::POST_STRATIFY_EFFECT,
+    &winsorized::WINSORIZED_EFFECT,
     &mlrate::MLRATE_EFFECT,
     &bootstrap::BOOTSTRAP_EFFECT,
     &bootstrap_cuped::BOOTSTRAP_CUPED_EFFECT,

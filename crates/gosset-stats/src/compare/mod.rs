@@ -28,6 +28,7 @@ mod resample;
 mod simultaneous;
 mod srm;
 mod ttest;
+mod winsorized;
 
 pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_cuped};
 pub use clustered::{ClusteredStdError, clustered_ttest};
@@ -47,6 +48,7 @@ pub use ratio::ratio_test;
 pub use simultaneous::{Banded, bootstrap_effects, bootstrap_replicates_effects};
 pub use srm::{ArmCount, SampleRatio, srm};
 pub use ttest::{Variance, ttest};
+pub use winsorized::{Caps, winsorized};
 
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "numbers that are equal to the bit")]

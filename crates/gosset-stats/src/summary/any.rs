@@ -1,8 +1,8 @@
 //! A summary whose kind is known only when its bytes are read.
 
 use super::{
-    Buckets, Counts, Gram, Histogram, Kind, Moments, Replicates, StratifiedMoments, Summary,
-    Totals, kind_of,
+    BinnedMoments, Buckets, Counts, Gram, Histogram, Kind, Moments, Replicates, StratifiedMoments,
+    Summary, Totals, kind_of,
 };
 use crate::{Error, Result};
 
@@ -26,6 +26,8 @@ pub enum AnySummary {
     Gram(Gram),
     /// See [`StratifiedMoments`].
     StratifiedMoments(StratifiedMoments),
+    /// See [`BinnedMoments`].
+    BinnedMoments(BinnedMoments),
 }
 
 impl AnySummary {
@@ -43,6 +45,7 @@ impl AnySummary {
             Kind::Histogram => Self::Histogram(Histogram::decode(bytes)?),
             Kind::Gram => Self::Gram(Gram::decode(bytes)?),
             Kind::StratifiedMoments => Self::StratifiedMoments(StratifiedMoments::decode(bytes)?),
+            Kind::BinnedMoments => Self::BinnedMoments(BinnedMoments::decode(bytes)?),
         })
     }
 
@@ -57,6 +60,7 @@ impl AnySummary {
             Self::Histogram(s) => s.encode(),
             Self::Gram(s) => s.encode(),
             Self::StratifiedMoments(s) => s.encode(),
+            Self::BinnedMoments(s) => s.encode(),
         }
     }
 
@@ -71,6 +75,7 @@ impl AnySummary {
             Self::Histogram(_) => Kind::Histogram,
             Self::Gram(_) => Kind::Gram,
             Self::StratifiedMoments(_) => Kind::StratifiedMoments,
+            Self::BinnedMoments(_) => Kind::BinnedMoments,
         }
     }
 
@@ -88,6 +93,7 @@ impl AnySummary {
             (Self::Histogram(a), Self::Histogram(b)) => a.merge(b),
             (Self::Gram(a), Self::Gram(b)) => a.merge(b),
             (Self::StratifiedMoments(a), Self::StratifiedMoments(b)) => a.merge(b),
+            (Self::BinnedMoments(a), Self::BinnedMoments(b)) => a.merge(b),
             (a, b) => Err(Error::Mismatch(format!(
                 "summaries of different kinds do not merge: expected '{}', found '{}'",
                 a.kind().name(),
@@ -107,6 +113,7 @@ impl AnySummary {
             Self::Histogram(s) => s.heap_size(),
             Self::Gram(s) => s.heap_size(),
             Self::StratifiedMoments(s) => s.heap_size(),
+            Self::BinnedMoments(s) => s.heap_size(),
         }
     }
 }

@@ -114,6 +114,7 @@ impl<'a> Reader<'a> {
             6 => Kind::Histogram,
             7 => Kind::Gram,
             8 => Kind::StratifiedMoments,
+            9 => Kind::BinnedMoments,
             other => {
                 return Err(Error::Mismatch(format!(
                     "summary kind {other} is not known to this version"

@@ -3,6 +3,7 @@
 //! The byte form starts with a header (magic, kind, layout version) and is canonical: equal summaries have equal bytes.
 
 mod any;
+pub mod binned;
 pub mod buckets;
 mod codec;
 pub mod counts;
@@ -14,6 +15,7 @@ pub mod stratified;
 mod totals;
 
 pub use any::AnySummary;
+pub use binned::{BinnedMoments, BinnedTable};
 pub use buckets::{BucketTable, Buckets};
 pub use codec::{Reader, Writer};
 pub use counts::Counts;
@@ -46,6 +48,8 @@ pub enum Kind {
     Gram = 7,
     /// [`StratifiedMoments`].
     StratifiedMoments = 8,
+    /// [`BinnedMoments`].
+    BinnedMoments = 9,
 }
 
 impl Kind {
@@ -60,6 +64,7 @@ impl Kind {
             Self::Histogram => "histogram",
             Self::Gram => "gram",
             Self::StratifiedMoments => "stratified_moments",
+            Self::BinnedMoments => "binned_moments",
         }
     }
 }

@@ -149,6 +149,11 @@ impl Moments {
         Ok(table.get(0))
     }
 
+    /// The summary with these sums, whose covariates are nowhere missing.
+    pub(super) fn of_sums(columns: Columns, dropped: u64, sums: Sums) -> Self {
+        Self { indicated: vec![false; columns.covariates()], columns, dropped, sums }
+    }
+
     /// Its outcomes and covariates.
     pub fn columns(&self) -> &Columns {
         &self.columns

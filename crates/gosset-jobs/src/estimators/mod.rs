@@ -7,13 +7,14 @@ mod means;
 mod post_stratify;
 mod quantile;
 mod rank;
+mod winsorized;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use gosset_stats::Effect;
 use gosset_stats::summary::{
-    AnySummary, Buckets, Histogram, Moments, Replicates, StratifiedMoments,
+    AnySummary, BinnedMoments, Buckets, Histogram, Moments, Replicates, StratifiedMoments,
 };
 use serde_json::Value;
 
@@ -28,6 +29,7 @@ use means::Ttest;
 use post_stratify::PostStratify;
 use quantile::Quantile;
 use rank::Rank;
+use winsorized::Winsorized;
 
 /// How the effects of an experiment are estimated, with its options.
 pub(crate) trait Estimator: Debug + Send + Sync {
@@ -73,12 +75,13 @@ pub(crate) trait Estimator: Debug + Send + Sync {
 type Make = fn(&EstimatorsSection, &dyn Fn(Option<u32>) -> u64) -> Result<Arc<dyn Estimator>>;
 
 /// The names that job files know.
-const ESTIMATORS: [(&str, Make); 9] = [
+const ESTIMATORS: [(&str, Make); 10] = [
     ("ttest", |_, _| Ok(Arc::new(Ttest))),
     ("cuped", |_, _| Ok(Arc::new(Cuped))),
     ("lin", |all, _| Ok(Arc::new(Lin::new(&all.lin)))),
     ("mlrate", |_, _| Ok(Arc::new(Mlrate))),
     ("post_stratify", |all, _| Ok(Arc::new(PostStratify::new(&all.post_stratify)))),
+    ("winsorized", |_, _| Ok(Arc::new(Winsorized))),
     ("bootstrap", |all, seed| {
         let made = Bootstrap::new(&all.bootstrap, seed(all.bootstrap.seed));
         Ok(Arc::new(made.map_err(|error| error.about("[estimators.bootstrap]"))?))
@@ -146,6 +149,7 @@ macro_rules! sides {
 sides!(
     moments: Moments,
     stratified: StratifiedMoments,
+    binned: BinnedMoments,
     buckets: Buckets,
     replicates: Replicates,
     histograms: Histogram

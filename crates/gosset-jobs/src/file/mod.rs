@@ -211,6 +211,9 @@ pub struct MetricSection {
     /// What is known of a unit before its assignment.
     #[serde(default)]
     pub covariate: Option<CovariateSection>,
+    /// Where `winsorized` caps the values of units.
+    #[serde(default)]
+    pub cap: Option<CapSection>,
     /// Confidence level of intervals.
     #[serde(default)]
     pub confidence: Option<f64>,
@@ -238,6 +241,18 @@ pub struct CovariateSection {
     /// The column of its denominator.
     #[serde(default)]
     pub denominator: Option<String>,
+}
+
+/// `cap = { upper = ... }`: quantiles of the values of units of both arms that are compared.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapSection {
+    /// Values above this quantile count as it: from 0.5 to 1.
+    #[serde(default)]
+    pub upper: Option<f64>,
+    /// Values below this quantile count as it: from 0 to 0.5.
+    #[serde(default)]
+    pub lower: Option<f64>,
 }
 
 /// A name or a list of names.
@@ -494,7 +509,7 @@ pub struct ExperimentSection {
     /// What the effects are of.
     #[serde(default = "overall")]
     pub periods: Vec<String>,
-    /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
+    /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `winsorized`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
     #[serde(default = "ttest")]
     pub estimators: Vec<String>,
     /// The weights of the arms in the assignment; equal for the arms that are found unless given.

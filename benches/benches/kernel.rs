@@ -74,6 +74,7 @@ fn kernels(c: &mut Criterion) {
                         columns: &columns,
                         missing: &missing,
                         units: &units,
+                        ..Rows::default()
                     });
                 });
             });
@@ -93,6 +94,7 @@ fn kernels(c: &mut Criterion) {
                 columns: &[&whole],
                 missing: &[None],
                 units: &hashes,
+                ..Rows::default()
             });
         });
     });

@@ -33,7 +33,13 @@ fn histogram(y: &[f64], relative_error: f64) -> Histogram {
     let options = HistogramOptions { relative_error, resampling: None };
     let mut table = HistogramTable::new(columns, &options).expect("valid options");
     table.resize(1);
-    table.update(Rows { slots: &vec![0; y.len()], columns: &[y], missing: &[None], units: &[] });
+    table.update(Rows {
+        slots: &vec![0; y.len()],
+        columns: &[y],
+        missing: &[None],
+        units: &[],
+        ..Rows::default()
+    });
     table.get(0)
 }
 

@@ -151,6 +151,7 @@ fn moments(
         columns: &filled.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         missing: &masks.iter().map(|m| m.contains(&true).then_some(&m[..])).collect::<Vec<_>>(),
         units: &[],
+        ..Rows::default()
     });
     table.get(0)
 }
@@ -311,6 +312,7 @@ fn buckets(values: &[f64], units: &[u128], buckets: u32) -> Buckets {
         columns: &[values],
         missing: &[None],
         units,
+        ..Rows::default()
     });
     table.get(0)
 }
@@ -339,7 +341,13 @@ fn bootstrap_intervals_are_those_of_r() {
                 values.iter().map(|v| rows.iter().map(|&r| v[r].unwrap()).collect()).collect();
             let columns: Vec<&[f64]> = columns.iter().map(|c| &c[..]).collect();
             let (slots, missing) = (vec![0; units.len()], vec![None; columns.len()]);
-            table(Rows { slots: &slots, columns: &columns, missing: &missing, units: &units });
+            table(Rows {
+                slots: &slots,
+                columns: &columns,
+                missing: &missing,
+                units: &units,
+                ..Rows::default()
+            });
         };
         let of_columns = || Columns::new(names.clone(), names.len()).unwrap();
         let bucketed = |arm: f64| {
@@ -420,6 +428,7 @@ fn ranks_and_quantiles_are_those_of_r() {
                 columns: &[&y],
                 missing: &[None],
                 units: &[],
+                ..Rows::default()
             });
             table.get(0)
         };

@@ -61,3 +61,13 @@ async fn cuped_of_ratios_and_superpopulations() {
 async fn lin_with_robust_standard_errors() {
     check("lin_robust", 1e-9).await;
 }
+
+#[tokio::test]
+async fn post_stratified_means() {
+    check("post_stratify", 1e-10).await;
+}
+
+#[tokio::test]
+async fn winsorized_means() {
+    check("winsorized", 1e-10).await;
+}

@@ -147,11 +147,6 @@ fn job_files_are_refused_before_anything_is_read() {
         ),
         (
             "[metrics.m]",
-            "[metrics.m]\ncap = { quantile = 0.999 }",
-            "the key 'cap' is not supported",
-        ),
-        (
-            "[metrics.m]",
             "[metrics.m]\nquantile = { of = \"y\", at = [0.5] }",
             "the key 'quantile' is not supported",
         ),
@@ -256,7 +251,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "control",
             "estimators = [\"ttests\"]\ncontrol",
-            "expected the estimators ttest, cuped, lin, mlrate, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
+            "expected the estimators ttest, cuped, lin, mlrate, post_stratify, winsorized, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
         ),
         (
             "control",
@@ -379,6 +374,22 @@ fn job_files_are_refused_before_anything_is_read() {
             "[estimators.quantile]\nquantile = [0.5]\n[metrics.m]",
             "unknown key 'quantile'; did you mean 'quantiles'?",
         ),
+        (
+            "control",
+            "estimators = [\"post_stratify\"]\ncontrol",
+            "the estimator 'post_stratify' needs [estimators.post_stratify] with 'strata', a column of the assignments",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.post_stratify]\nempty = \"merge\"\n[metrics.m]",
+            "expected 'collapse' | 'drop' | 'error'; found 'merge'",
+        ),
+        (
+            "[metrics.m]",
+            "[metrics.m]\ncap = { upper = 0.4 }",
+            "cap: expected a lower cap from 0 to 0.5 and an upper one from 0.5 to 1, found 0 and 0.4",
+        ),
+        ("[metrics.m]", "[metrics.m]\ncap = {}", "cap: expected 'upper' or 'lower', a quantile"),
         (
             "[metrics.m]",
             "[engine]\nmemory_limit = \"much\"\n[metrics.m]",

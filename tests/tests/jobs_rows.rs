@@ -411,6 +411,48 @@ fn adjusted_effects_are_those_of_sql() {
     same_as_sql(&place, &[("rate", "cuped", call)]);
 }
 
+/// Units are stratified by a column of the assignments, of which some have no value and some values few units.
+#[test]
+fn post_stratified_effects_are_those_of_sql() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    let job = job("sessions.parquet", "allocations.parquet")
+        .replace("\"cuped\", \"lin\", ", "\"post_stratify\", ");
+    let run = |options: &str| {
+        let section = format!("\n[estimators.post_stratify]\nstrata = \"country\"\n{options}");
+        place.run(&(job.clone() + &section)).ended(0);
+    };
+    run("");
+    let call = "post_stratify(minutes, country, arm, {before: before}, {ARMS})";
+    same_as_sql(&place, &[("minutes", "post_stratify", call)]);
+    run("empty = \"drop\"\nsuperpopulation = true\n");
+    let call = "post_stratify(minutes, country, arm, {before: before}, {ARMS, empty: 'drop', superpopulation: true})";
+    same_as_sql(&place, &[("minutes", "post_stratify", call)]);
+    let effects = place.effects();
+    let row = effects.only(&[("metric", "rate"), ("segment", ""), ("estimator", "post_stratify")]);
+    let note = "post_stratify takes a metric with a value, this one is a ratio";
+    assert_eq!(row.text("note"), Some(note));
+}
+
+/// Values are capped at quantiles of both arms, in a row beside the uncapped one.
+#[test]
+fn winsorized_effects_are_those_of_sql() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    let job = job("sessions.parquet", "allocations.parquet")
+        .replace("\"cuped\", \"lin\", ", "\"winsorized\", ")
+        .replace("[metrics.minutes]", "[metrics.minutes]\ncap = { upper = 0.9, lower = 0.02 }");
+    place.run(&job).ended(0);
+    let call = "winsorized(minutes, arm, {ARMS, upper: 0.9, lower: 0.02})";
+    same_as_sql(&place, &[("minutes", "winsorized", call)]);
+    let effects = place.effects();
+    let row =
+        |metric| effects.only(&[("metric", metric), ("segment", ""), ("estimator", "winsorized")]);
+    let note = "winsorized takes a metric with a value, this one is a ratio";
+    assert_eq!(row("rate").text("note"), Some(note));
+    assert!(row("minutes").text("note").unwrap().contains("upper cap "));
+}
+
 /// Every way to resample units, with every interval that it allows.
 #[test]
 fn resampled_effects_are_those_of_sql_for_every_method() {

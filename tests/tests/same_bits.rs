@@ -135,6 +135,21 @@ async fn comparisons_of_summaries_are_the_one_call_forms() {
             "moments({n: y, d: den}, {r: {num: x, den: den}})",
             "cuped_ratio_effect(b, a)",
         ),
+        (
+            "post_stratify(y, name, arm, {g: gappy}, {superpopulation: true})",
+            "stratified_moments(name, y, {g: gappy})",
+            "post_stratify_effect(b, a, {superpopulation: true})",
+        ),
+        (
+            "post_stratify(awkward, cell, arm)",
+            "stratified_moments(cell, awkward)",
+            "post_stratify_effect(b, a)",
+        ),
+        (
+            "winsorized(x, arm, {upper: 0.9, lower: 0.05})",
+            "binned_moments(x)",
+            "winsorized_effect(b, a, {upper: 0.9, lower: 0.05})",
+        ),
         ("mlrate(y, gappy, arm)", "moments(y, gappy)", "mlrate_effect(b, a)"),
         ("lin(y, {g: gappy}, arm)", "moments(y, {g: gappy})", "lin_effect(b, a)"),
         ("clustered_ttest(y, arm, unit)", "buckets(unit, y)", "clustered_ttest_effect(b, a)"),

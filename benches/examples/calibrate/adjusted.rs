@@ -6,7 +6,7 @@ use gosset_stats::compare::{
     LinOptions, LinVcov, Variance, cuped, cuped_ratio, lin, mlrate, ttest,
 };
 use gosset_stats::summary::moments::Columns;
-use gosset_stats::summary::{Moments, MomentsTable, Rows, Table};
+use gosset_stats::summary::{Moments, MomentsTable, Rows, Strata, Table};
 
 use crate::simulate::{Coverage, Random, experiments_of, simulate};
 
@@ -110,7 +110,13 @@ fn moments(names: Columns, columns: &[Vec<f64>]) -> Moments {
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let missing = vec![None; columns.len()];
     let slots = vec![0; columns[0].len()];
-    table.update(Rows { slots: &slots, columns: &columns, missing: &missing, units: &[] });
+    table.update(Rows {
+        slots: &slots,
+        columns: &columns,
+        missing: &missing,
+        units: &[],
+        strata: Strata::default(),
+    });
     table.get(0)
 }
 

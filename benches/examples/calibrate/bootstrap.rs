@@ -112,6 +112,7 @@ fn fill<T: Table>(table: &mut T, arm: &Arm, columns: &[&[f64]]) {
         columns,
         missing: &missing,
         units: &arm.units,
+        ..Rows::default()
     });
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gosset_engine::parse_bytes;
+use gosset_stats::compare::Caps;
 use gosset_stats::summary::moments::{DENOMINATOR, NUMERATOR};
 use gosset_stats::{Alternative, Inference, Relative, units};
 use jiff::civil::Date;
@@ -114,6 +115,8 @@ pub struct Metric {
     pub measure: Measure,
     /// Columns that are known before the assignment.
     pub covariates: Vec<Covariate>,
+    /// Where `winsorized` caps the values of units.
+    pub cap: Option<Caps>,
     /// What happens with NaN and infinite values.
     pub non_finite: NonFinite,
     /// How effects are inferred.
@@ -213,6 +216,11 @@ impl Experiment {
     /// The day that the results are of; none where nothing has a time.
     pub fn analysis_date(&self) -> Option<Date> {
         self.end
+    }
+
+    /// The column of the assignments that units are stratified by, where an estimator takes strata.
+    pub(crate) fn strata(&self) -> Option<&str> {
+        self.estimators.iter().find_map(|estimator| estimator.strata())
     }
 
     /// The summaries that its estimators take, metric by metric, each once.
@@ -446,10 +454,22 @@ fn resolve_metric(
         source: section.source.clone(),
         measure,
         covariates,
+        cap: section.cap.map(|cap| caps(&cap)).transpose()?,
         non_finite: section.non_finite.or(job.non_finite).unwrap_or_default(),
         inference,
         section: section.clone(),
     })
+}
+
+/// The caps of a metric; none where a side says none.
+fn caps(section: &file::CapSection) -> Result<Caps> {
+    let told = |text: String| JobError::File(format!("cap: {text}"));
+    if section.upper.is_none() && section.lower.is_none() {
+        return Err(told("expected 'upper' or 'lower', a quantile".into()));
+    }
+    let caps = Caps { lower: section.lower.unwrap_or(0.0), upper: section.upper.unwrap_or(1.0) };
+    caps.check().map_err(|error| told(error.to_string()))?;
+    Ok(caps)
 }
 
 /// The columns of a metric's covariate: numbers, then those of a ratio.

@@ -6,7 +6,8 @@ use datafusion::logical_expr::{Expr, ident, lit};
 use gosset_engine::Engine;
 use gosset_sql::size;
 use gosset_stats::summary::{
-    AnySummary, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates, Resampling,
+    AnySummary, BinnedMoments, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates,
+    Resampling, StratifiedMoments,
 };
 
 use crate::Result;
@@ -18,6 +19,10 @@ use crate::units;
 pub(crate) enum Kept {
     /// Sums and products of outcomes and covariates.
     Moments,
+    /// The same for each stratum.
+    StratifiedMoments,
+    /// Sums and squares of the value by bins of it.
+    BinnedMoments,
     /// Totals of the outcomes by so many buckets of units.
     Buckets(u32),
     /// Weighted sums of the outcomes for every replicate.
@@ -29,13 +34,18 @@ pub(crate) enum Kept {
 impl Kept {
     /// Whether it takes the units themselves, not only their values.
     pub(crate) fn needs_units(&self) -> bool {
-        !matches!(self, Self::Moments | Self::Histogram(None))
+        !matches!(
+            self,
+            Self::Moments | Self::StratifiedMoments | Self::BinnedMoments | Self::Histogram(None)
+        )
     }
 
     /// The function of SQL that makes it.
     pub(crate) fn function(&self) -> &'static str {
         match self {
             Self::Moments => Kind::Moments,
+            Self::StratifiedMoments => Kind::StratifiedMoments,
+            Self::BinnedMoments => Kind::BinnedMoments,
             Self::Buckets(_) => Kind::Buckets,
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
@@ -60,20 +70,21 @@ impl Kept {
         };
         let outcomes = named_struct(outcomes);
         let unit = || ident(units::UNIT);
+        let named = metric.covariates.iter().enumerate();
+        let named = named.flat_map(|(k, covariate)| {
+            [lit(covariate.label.clone()), ident(units::covariate(position, k))]
+        });
+        let covariates = (!metric.covariates.is_empty()).then(|| named_struct(named.collect()));
         let args = match self {
-            Self::Moments if metric.covariates.is_empty() => vec![outcomes],
-            Self::Moments => {
-                let named = metric.covariates.iter().enumerate();
-                let named = named.flat_map(|(k, covariate)| {
-                    [lit(covariate.label.clone()), ident(units::covariate(position, k))]
-                });
-                vec![outcomes, named_struct(named.collect())]
+            Self::Moments => std::iter::once(outcomes).chain(covariates).collect(),
+            Self::StratifiedMoments => {
+                [ident(units::STRATUM), outcomes].into_iter().chain(covariates).collect()
             }
             Self::Buckets(buckets) => {
                 vec![unit(), outcomes, named_struct(vec![lit("buckets"), lit(i64::from(*buckets))])]
             }
             Self::Replicates(resampling) => vec![unit(), outcomes, options(resampling)],
-            Self::Histogram(None) => vec![value()],
+            Self::BinnedMoments | Self::Histogram(None) => vec![value()],
             Self::Histogram(Some(resampling)) => vec![value(), unit(), options(resampling)],
         };
         Ok(engine.context().udaf(self.function())?.call(args))
@@ -83,6 +94,13 @@ impl Kept {
     pub(crate) fn empty(like: &AnySummary) -> Result<AnySummary> {
         Ok(match like {
             AnySummary::Moments(s) => AnySummary::Moments(Moments::new(s.columns().clone())),
+            AnySummary::StratifiedMoments(s) => {
+                AnySummary::StratifiedMoments(StratifiedMoments::new(s.columns().clone()))
+            }
+            AnySummary::BinnedMoments(s) => {
+                let relative_error = HistogramOptions::default().relative_error;
+                AnySummary::BinnedMoments(BinnedMoments::new(s.columns().clone(), relative_error)?)
+            }
             AnySummary::Buckets(s) => {
                 AnySummary::Buckets(Buckets::new(s.columns().clone(), s.buckets())?)
             }
@@ -107,6 +125,10 @@ impl Kept {
         };
         match self {
             Self::Moments => size::moments(outcomes + metric.covariates.len()),
+            Self::StratifiedMoments => {
+                size::stratified_moments(outcomes + metric.covariates.len(), units)
+            }
+            Self::BinnedMoments => size::binned_moments(units),
             Self::Buckets(buckets) => size::buckets(*buckets, outcomes, units),
             Self::Replicates(resampling) => size::replicates(resampling, outcomes, units),
             Self::Histogram(resampling) => size::histogram(resampling.as_ref(), units),
@@ -116,7 +138,10 @@ impl Kept {
     /// What to lower in the job file where it takes too much memory, if anything.
     pub(crate) fn what_to_lower(&self) -> Option<&'static str> {
         match self {
-            Self::Moments | Self::Histogram(None) => None,
+            Self::Moments
+            | Self::StratifiedMoments
+            | Self::BinnedMoments
+            | Self::Histogram(None) => None,
             Self::Buckets(_) => Some("'buckets' of [estimators.bootstrap]"),
             Self::Replicates(_) => {
                 Some("'replicates' of [estimators.bootstrap] or take its method = \"buckets\"")

@@ -34,6 +34,8 @@ pub(crate) mod state {
     pub(crate) const MULTIPLE_ARMS: i64 = 3;
 }
 
+/// The column of the stratum.
+pub(crate) const STRATUM: &str = "stratum";
 pub(crate) const UNIT: &str = "unit";
 pub(crate) const STATE: &str = "state";
 pub(crate) const ARM: &str = "arm";
@@ -191,6 +193,10 @@ impl Builder<'_> {
         for (i, (name, of)) in self.experiment.segments.iter().enumerate() {
             let value = column(&schema, of).map_err(|e| e.about(&format!("segment '{name}'")))?;
             once.add(cast(value, DataType::Utf8), segment(i));
+        }
+        if let Some(of) = self.experiment.strata() {
+            let value = column(&schema, of).map_err(|e| e.about("strata"))?;
+            once.add(cast(value, DataType::Utf8), STRATUM.to_owned());
         }
         let mut sums = Aggregates::new("own");
         for (i, metric) in self.experiment.metrics.iter().enumerate() {
@@ -449,6 +455,9 @@ impl Builder<'_> {
         }
         for i in 0..self.experiment.segments.len() {
             columns.push(ident(segment(i)));
+        }
+        if self.experiment.strata().is_some() {
+            columns.push(ident(STRATUM));
         }
         for source in &sources {
             let name = rows(source);

@@ -104,6 +104,8 @@ pub enum ArgumentKind {
     Arm,
     /// The arm itself, of any number of arms.
     Label,
+    /// What rows are stratified by: a string, an integer or a boolean.
+    Stratum,
     /// The unit: an integer, a string or binary.
     Unit,
     /// The unit, or a struct of two of them: crossed factors.

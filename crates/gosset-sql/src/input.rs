@@ -1,5 +1,7 @@
 //! From Arrow arrays to rows of summaries.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -11,7 +13,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, UInt64
 use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::error::Result;
 use gosset_stats::summary::moments::{DENOMINATOR, INDICATOR, NUMERATOR};
-use gosset_stats::summary::{Columns, Rows};
+use gosset_stats::summary::{Columns, Rows, Strata};
 use gosset_stats::units;
 
 use crate::call::{Bound, Call, bind, has_options};
@@ -64,10 +66,14 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
         ) => coerce_columns(t, bound.argument.kind),
         (ArgumentKind::Arm, DataType::Boolean | DataType::Null) => Some(DataType::Boolean),
         // The labels of a dictionary are looked at once, not row by row.
-        (ArgumentKind::Arm, t) if is_label_dictionary(&bound.data_type) && t.is_string() => {
+        (ArgumentKind::Arm | ArgumentKind::Stratum, t)
+            if is_label_dictionary(&bound.data_type) && t.is_string() =>
+        {
             Some(bound.data_type.clone())
         }
-        (ArgumentKind::Arm | ArgumentKind::Label, t) => coerce_label(t, bound.argument.kind),
+        (ArgumentKind::Arm | ArgumentKind::Label | ArgumentKind::Stratum, t) => {
+            coerce_label(t, bound.argument.kind)
+        }
         (ArgumentKind::CrossedUnit, DataType::Struct(fields)) => {
             let whole = fields.len() == 2
                 && fields.iter().all(|f| coerce_unit(unpacked(f.data_type())).is_some());
@@ -162,9 +168,7 @@ fn coerce_label(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
     match found {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8View),
         t if t.is_integer() => Some(DataType::Int64),
-        DataType::Boolean | DataType::Null if kind == ArgumentKind::Label => {
-            Some(DataType::Utf8View)
-        }
+        DataType::Boolean | DataType::Null if kind != ArgumentKind::Arm => Some(DataType::Utf8View),
         _ => None,
     }
 }
@@ -212,7 +216,7 @@ fn expected(kind: ArgumentKind) -> &'static str {
             "a number, a struct of numbers, {name: value, ...}, or an array of numbers"
         }
         ArgumentKind::Arm => "a boolean (true is treatment), a string or an integer",
-        ArgumentKind::Label => "a string, an integer or a boolean",
+        ArgumentKind::Label | ArgumentKind::Stratum => "a string, an integer or a boolean",
         ArgumentKind::Unit | ArgumentKind::OptionalUnit => "an integer, a string or binary",
         ArgumentKind::RatioCovariates => {
             "a number, a struct of numbers and of ratios, {name: value, name: {num: value, den: value}, ...}, or an array of numbers"
@@ -473,6 +477,62 @@ pub(crate) struct Prepared {
     columns: Vec<Column>,
     missing: Vec<Option<Vec<bool>>>,
     units: Vec<u128>,
+    strata: StrataOfRows,
+}
+
+/// The labels of strata, and the place of each row's.
+#[derive(Default)]
+struct StrataOfRows {
+    labels: Vec<Option<String>>,
+    of: Vec<u32>,
+}
+
+impl StrataOfRows {
+    fn new(array: &ArrayRef, keep: Option<&[usize]>) -> Result<Self> {
+        let rows = |place: &mut dyn FnMut(usize) -> u32| -> Vec<u32> {
+            match keep {
+                Some(keep) => keep.iter().map(|&r| place(r)).collect(),
+                None => (0..array.len()).map(place).collect(),
+            }
+        };
+        if let Some(mut keyed) = Keyed::new(array)? {
+            let none = keyed.labels.len() as u32;
+            let of = rows(&mut |r| keyed.key(r).map_or(none, |key| key as u32));
+            keyed.labels.push(None);
+            return Ok(Self { labels: keyed.labels, of });
+        }
+        let mut labels = Vec::new();
+        let of = match Labels::new(array)? {
+            Labels::Text(array) => {
+                let mut places = HashMap::new();
+                rows(&mut |r| {
+                    let label = array.is_valid(r).then(|| array.value(r));
+                    place(&mut places, label, &mut labels, |label| label.to_owned())
+                })
+            }
+            Labels::Integer(array) => {
+                let mut places = HashMap::new();
+                rows(&mut |r| {
+                    let label = array.is_valid(r).then(|| array.value(r));
+                    place(&mut places, label, &mut labels, |label| label.to_string())
+                })
+            }
+        };
+        Ok(Self { labels, of })
+    }
+}
+
+/// The place of a label, which is a new one for a new label.
+fn place<K: Copy + Eq + Hash>(
+    places: &mut HashMap<Option<K>, u32>,
+    label: Option<K>,
+    labels: &mut Vec<Option<String>>,
+    text: impl Fn(K) -> String,
+) -> u32 {
+    *places.entry(label).or_insert_with(|| {
+        labels.push(label.map(text));
+        labels.len() as u32 - 1
+    })
 }
 
 pub(crate) enum Column {
@@ -552,14 +612,25 @@ impl Prepared {
                 hashes = keep.iter().map(|&r| hashes[r]).collect();
             }
         }
-        Ok(Self { slots, columns, missing, units: hashes })
+        let by = call.arguments.iter().position(|b| b.argument.kind == ArgumentKind::Stratum);
+        let strata = match by {
+            Some(at) => StrataOfRows::new(&args[at], keep.as_deref())?,
+            None => StrataOfRows::default(),
+        };
+        Ok(Self { slots, columns, missing, units: hashes, strata })
     }
 
     /// Calls `f` with the rows.
     pub(crate) fn with_rows<T>(&self, f: impl FnOnce(Rows<'_>) -> T) -> T {
         let columns: Vec<&[f64]> = self.columns.iter().map(Column::values).collect();
         let missing: Vec<Option<&[bool]>> = self.missing.iter().map(Option::as_deref).collect();
-        f(Rows { slots: &self.slots, columns: &columns, missing: &missing, units: &self.units })
+        f(Rows {
+            slots: &self.slots,
+            columns: &columns,
+            missing: &missing,
+            units: &self.units,
+            strata: Strata { labels: &self.strata.labels, of: &self.strata.of },
+        })
     }
 }
 

@@ -31,6 +31,8 @@ pub struct OptionSpec {
 pub enum OptionValues {
     /// A number strictly between two bounds.
     Between(f64, f64),
+    /// A number between two bounds, inclusive.
+    Within(f64, f64),
     /// Zero, or a number between two bounds, inclusive.
     ZeroOrBetween(f64, f64),
     /// An integer between two bounds, inclusive.
@@ -60,6 +62,7 @@ impl OptionValues {
     pub fn allowed(&self) -> String {
         match self {
             Self::Between(low, high) => format!("a number between {low} and {high}, exclusive"),
+            Self::Within(low, high) => format!("a number from {low} to {high}"),
             Self::ZeroOrBetween(low, high) => format!("0, or a number from {low} to {high}"),
             Self::Integer(low, high) if *high > i128::from(u32::MAX) => {
                 format!("an integer of at least {low}")
@@ -339,6 +342,10 @@ fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
         OptionValues::Between(low, high) => {
             let x = number(scalar)?;
             (x > *low && x < *high).then_some(Value::Number(x))
+        }
+        OptionValues::Within(low, high) => {
+            let x = number(scalar)?;
+            (x >= *low && x <= *high).then_some(Value::Number(x))
         }
         OptionValues::ZeroOrBetween(low, high) => {
             let x = number(scalar)?;

@@ -8,6 +8,9 @@ use gosset_stats::summary::Resampling;
 /// The most distinct values or bins of a histogram that are reckoned with.
 const BINS: usize = 4096;
 
+/// The most strata that are reckoned with.
+const STRATA: usize = 256;
+
 /// A number of bytes, as people read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub usize);
@@ -26,6 +29,11 @@ impl fmt::Display for Bytes {
 pub fn moments(columns: usize) -> usize {
     // Four words of a sum of doubles or of their products, and a count.
     8 * (4 * Products::All.sums(columns) + 1)
+}
+
+/// Of `stratified_moments` of so many columns and rows.
+pub fn stratified_moments(columns: usize, rows: usize) -> usize {
+    STRATA.min(rows) * moments(columns)
 }
 
 /// Of `buckets` of so many columns, with no more of them than units.
@@ -52,11 +60,17 @@ pub fn histogram(resampling: Option<&Resampling>, rows: usize) -> usize {
     BINS.min(rows) * bin
 }
 
+/// Of `binned_moments` of so many rows.
+pub fn binned_moments(rows: usize) -> usize {
+    // A bin of a histogram, and its moments.
+    BINS.min(rows) * (72 + moments(1))
+}
+
 #[cfg(test)]
 mod tests {
     use gosset_stats::summary::{
-        BucketTable, Columns, HistogramOptions, HistogramTable, MomentsTable, ReplicatesTable,
-        Rows, Table,
+        BinnedTable, BucketTable, Columns, HistogramOptions, HistogramTable, MomentsTable,
+        ReplicatesTable, Rows, Strata, StratifiedTable, Table,
     };
     use gosset_stats::units;
 
@@ -79,14 +93,17 @@ mod tests {
         let values: Vec<f64> =
             (0..rows).map(|i| (i as f64 * 0.37).sin().exp() * (1 + i % 97) as f64).collect();
         let missing = vec![None; columns];
+        let labels: Vec<Option<String>> = (0..STRATA).map(|i| Some(i.to_string())).collect();
         for start in (0..rows).step_by(8192) {
             let range = start..rows.min(start + 8192);
             let columns = vec![&values[range.clone()]; columns];
+            let of: Vec<u32> = range.clone().map(|i| (i / 24 % STRATA) as u32).collect();
             table.update(Rows {
                 slots: &slots[range.clone()],
                 columns: &columns,
                 missing: &missing,
                 units: &units[range],
+                strata: Strata { labels: &labels, of: &of },
             });
         }
         table.size()
@@ -109,6 +126,8 @@ mod tests {
         let with_buckets = Resampling { buckets: Some(4096), ..resampling };
         for n in [1, 2, 3] {
             close(moments(n), held(|| MomentsTable::new(columns(n)), n));
+            let table = || StratifiedTable::new(columns(n));
+            close(stratified_moments(n, UNITS), held(table, n));
             let table = || BucketTable::new(columns(n), 4096).expect("buckets");
             close(buckets(4096, n, UNITS), held(table, n));
             for resampling in [resampling, with_buckets] {
@@ -116,6 +135,10 @@ mod tests {
                 close(replicates(&resampling, n, UNITS), held(table, n));
             }
         }
+        close(
+            binned_moments(UNITS),
+            held(|| BinnedTable::new(columns(1), 0.001).expect("bins"), 1),
+        );
         for resampling in [None, Some(resampling)] {
             let options = HistogramOptions { resampling, ..HistogramOptions::default() };
             let table = || HistogramTable::new(columns(1), &options).expect("a histogram");

@@ -14,9 +14,9 @@ use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Effect;
 use gosset_stats::compare::Banded;
 use gosset_stats::summary::{
-    BucketTable, Buckets, Columns, Gram, GramColumns, GramTable, Histogram, HistogramTable,
-    Moments, MomentsTable, Reader, Regressor, RegressorKind, Replicates, ReplicatesTable, Summary,
-    Table, Writer,
+    BinnedMoments, BinnedTable, BucketTable, Buckets, Columns, Gram, GramColumns, GramTable,
+    Histogram, HistogramTable, Moments, MomentsTable, Reader, Regressor, RegressorKind, Replicates,
+    ReplicatesTable, StratifiedMoments, StratifiedTable, Summary, Table, Writer,
 };
 
 use crate::aggregate::States;
@@ -211,6 +211,22 @@ impl SqlSummary for Moments {
     }
 }
 
+impl SqlSummary for StratifiedMoments {
+    type Table = StratifiedTable;
+    fn table(columns: Columns, _: &Call) -> gosset_stats::Result<StratifiedTable> {
+        Ok(StratifiedTable::new(columns))
+    }
+    fn columns(&self) -> Columns {
+        self.columns().clone()
+    }
+    fn seen(&self) -> u64 {
+        self.n() + self.dropped()
+    }
+    fn add_dropped(table: &mut StratifiedTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
 impl SqlSummary for Buckets {
     type Table = BucketTable;
     fn table(columns: Columns, call: &Call) -> gosset_stats::Result<BucketTable> {
@@ -223,6 +239,22 @@ impl SqlSummary for Buckets {
         self.rows() + self.dropped()
     }
     fn add_dropped(table: &mut BucketTable, slot: usize, rows: u64) {
+        table.add_dropped(slot, rows);
+    }
+}
+
+impl SqlSummary for BinnedMoments {
+    type Table = BinnedTable;
+    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<BinnedTable> {
+        BinnedTable::new(columns, call.histogram().relative_error)
+    }
+    fn columns(&self) -> Columns {
+        self.columns().clone()
+    }
+    fn seen(&self) -> u64 {
+        self.rows() + self.dropped()
+    }
+    fn add_dropped(table: &mut BinnedTable, slot: usize, rows: u64) {
         table.add_dropped(slot, rows);
     }
 }

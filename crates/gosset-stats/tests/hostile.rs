@@ -5,16 +5,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gosset_stats::compare::{
-    BootstrapOptions, ClusteredStdError, Interval, LinOptions, LinVcov, ProportionMethod, Variance,
-    bootstrap, bootstrap_replicates, clustered_ttest, cuped, lin, proportion_test, ratio_test, srm,
-    ttest,
+    BootstrapOptions, Caps, ClusteredStdError, EmptyCells, Interval, LinOptions, LinVcov,
+    PostStratifyOptions, ProportionMethod, Variance, bootstrap, bootstrap_replicates,
+    clustered_ttest, cuped, lin, post_stratify, proportion_test, ratio_test, srm, ttest,
+    winsorized,
 };
 use gosset_stats::exact::ExactSum;
 use gosset_stats::linear::{LinearOptions, Vcov, conditional_effects, contrast, ols};
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows, GramTable,
-    Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable, Resampling, Rows,
-    Table, Totals,
+    AnySummary, BinnedTable, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows,
+    GramTable, Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable,
+    Resampling, Rows, Strata, StratifiedTable, Table, Totals,
 };
 use gosset_stats::{Inference, Summary, units};
 
@@ -47,11 +48,14 @@ fn table<T: Table>(mut table: T, columns: usize, rows: usize) -> T::Summary {
         masks.iter().map(|m| m.contains(&true).then_some(m.as_slice())).collect();
     let units: Vec<u128> =
         (0..rows).map(|r| units::integer(r as i128 % (rows as i128 * 2 / 3))).collect();
+    let labels = [Some("b".into()), None, Some("a".into())];
+    let of: Vec<u32> = (0..rows).map(|r| r as u32 % 3).collect();
     table.update(Rows {
         slots: &vec![0; rows],
         columns: &columns,
         missing: &missing,
         units: &units,
+        strata: Strata { labels: &labels, of: &of },
     });
     table.get(0)
 }
@@ -111,6 +115,9 @@ fn summaries() -> Vec<Vec<u8>> {
         moments(&["y"], 1).encode(),
         moments(&["num", "den"], 2).encode(),
         moments(&["y", "x1", "x2"], 1).encode(),
+        table(StratifiedTable::new(columns(&["y"], 1)), 1, 30).encode(),
+        table(StratifiedTable::new(columns(&["y", "x1", "x2"], 1)), 3, 30).encode(),
+        table(BinnedTable::new(columns(&["y"], 1), 0.1).unwrap(), 1, 30).encode(),
         buckets(&["y"], 1, 64).encode(),
         buckets(&["num", "den"], 2, 64).encode(),
         buckets(&["y"], 1, 4096).encode(),
@@ -152,6 +159,17 @@ fn use_all(summary: &AnySummary) {
             for i in 0..c.width() {
                 let _ = (c.name(i), c.mean(i), c.covariance(0, i));
             }
+        }
+        (AnySummary::StratifiedMoments(t), AnySummary::StratifiedMoments(c)) => {
+            for empty in [EmptyCells::Collapse, EmptyCells::Drop, EmptyCells::Error] {
+                let options = PostStratifyOptions { empty, superpopulation: true };
+                let _ = post_stratify(t, c, &inference, &options);
+            }
+            let _ = (t.n(), t.dropped());
+        }
+        (AnySummary::BinnedMoments(t), AnySummary::BinnedMoments(c)) => {
+            let _ = winsorized(t, c, &inference, &Caps { lower: 0.1, upper: 0.9 });
+            let _ = (t.rows(), t.dropped(), t.relative_error());
         }
         (AnySummary::Buckets(t), AnySummary::Buckets(c)) => {
             let _ = clustered_ttest(t, c, &inference, ClusteredStdError::Jackknife);

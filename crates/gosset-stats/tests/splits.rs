@@ -8,9 +8,9 @@ use std::fmt::Debug;
 
 use gosset_stats::exact::ExactSum;
 use gosset_stats::summary::{
-    AnySummary, BucketTable, Buckets, Columns, Counts, Gram, GramColumns, GramRows, GramTable,
-    Moments, MomentsTable, Regressor, RegressorKind, Replicates, ReplicatesTable, Resampling, Rows,
-    Table, Totals,
+    AnySummary, BinnedMoments, BinnedTable, BucketTable, Buckets, Columns, Counts, Gram,
+    GramColumns, GramRows, GramTable, Moments, MomentsTable, Regressor, RegressorKind, Replicates,
+    ReplicatesTable, Resampling, Rows, Strata, StratifiedMoments, StratifiedTable, Table, Totals,
 };
 use gosset_stats::{Summary, units};
 use proptest::collection::vec;
@@ -135,11 +135,14 @@ fn feed<T: Table>(table: &mut T, slot: u32, rows: &[Row], batch: usize) {
         let masks = [0, 1].map(|c| rows.iter().map(|r| r.x[c].is_none()).collect::<Vec<_>>());
         let missing = masks.each_ref().map(|m| m.contains(&true).then_some(m.as_slice()));
         let units: Vec<u128> = rows.iter().map(|r| units::integer(r.unit.into())).collect();
+        let labels = [Some("b".into()), None, Some("a".into()), Some(String::new())];
+        let of: Vec<u32> = rows.iter().map(|r| r.unit.rem_euclid(4) as u32).collect();
         table.update(Rows {
             slots: &slots,
             columns: &[&y, &x[0], &x[1]],
             missing: &[None, missing[0], missing[1]],
             units: &units,
+            strata: Strata { labels: &labels, of: &of },
         });
     }
 }
@@ -163,6 +166,15 @@ fn of_table<T: Table>(mut table: T, slots: usize, rows: &[Row], batch: usize) ->
 
 fn moments(rows: &[Row], slots: usize, batch: usize) -> Moments {
     of_table(MomentsTable::new(columns()), slots, rows, batch)
+}
+
+fn binned(rows: &[Row], slots: usize, batch: usize) -> BinnedMoments {
+    let column = Columns::new(["y".to_owned()], 1).unwrap();
+    of_table(BinnedTable::new(column, 0.1).unwrap(), slots, rows, batch)
+}
+
+fn stratified(rows: &[Row], slots: usize, batch: usize) -> StratifiedMoments {
+    of_table(StratifiedTable::new(columns()), slots, rows, batch)
 }
 
 fn buckets(rows: &[Row], slots: usize, batch: usize) -> Buckets {
@@ -257,6 +269,20 @@ fn counts(rows: &[Row]) -> Counts {
 }
 
 proptest! {
+    #[test]
+    fn of_binned_moments((rows, count, pairs) in tables(), slots in 1usize..4, batch in 1usize..20) {
+        check(&rows, count, &pairs, |rows| binned(rows, slots, batch))?;
+        let alone = binned(&rows, 1, 1000).encode();
+        same(&binned(&rows, slots, batch).encode(), &alone, "a table of several slots")?;
+    }
+
+    #[test]
+    fn of_stratified_moments((rows, count, pairs) in tables(), slots in 1usize..4, batch in 1usize..20) {
+        check(&rows, count, &pairs, |rows| stratified(rows, slots, batch))?;
+        let alone = stratified(&rows, 1, 1000).encode();
+        same(&stratified(&rows, slots, batch).encode(), &alone, "a table of several slots")?;
+    }
+
     #[test]
     fn of_moments((rows, count, pairs) in tables(), slots in 1usize..4, batch in 1usize..20) {
         check(&rows, count, &pairs, |rows| moments(rows, slots, batch))?;

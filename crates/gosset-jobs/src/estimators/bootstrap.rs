@@ -106,7 +106,9 @@ impl Estimator for Bootstrap {
         let (method, buckets) = match self.kept {
             Kept::Replicates(Resampling { law, buckets, .. }) => (law.name(), buckets),
             Kept::Buckets(buckets) => ("buckets", Some(buckets)),
-            Kept::Moments | Kept::Histogram(_) => ("", None),
+            Kept::Moments | Kept::StratifiedMoments | Kept::BinnedMoments | Kept::Histogram(_) => {
+                ("", None)
+            }
         };
         json!([method, buckets, replicates, seed, interval.name()])
     }

@@ -4,14 +4,18 @@
 mod adjusted;
 mod bootstrap;
 mod means;
+mod post_stratify;
 mod quantile;
 mod rank;
+mod winsorized;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use gosset_stats::Effect;
-use gosset_stats::summary::{AnySummary, Buckets, Histogram, Moments, Replicates};
+use gosset_stats::summary::{
+    AnySummary, BinnedMoments, Buckets, Histogram, Moments, Replicates, StratifiedMoments,
+};
 use serde_json::Value;
 
 use crate::file::EstimatorsSection;
@@ -22,8 +26,10 @@ use crate::{JobError, Result, internal};
 use adjusted::{Cuped, Lin, Mlrate};
 use bootstrap::Bootstrap;
 use means::Ttest;
+use post_stratify::PostStratify;
 use quantile::Quantile;
 use rank::Rank;
+use winsorized::Winsorized;
 
 /// How the effects of an experiment are estimated, with its options.
 pub(crate) trait Estimator: Debug + Send + Sync {
@@ -43,6 +49,16 @@ pub(crate) trait Estimator: Debug + Send + Sync {
         None
     }
 
+    /// Whether it has all that an experiment needs which names it.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The column of the assignments that units are stratified by, where it takes strata.
+    fn strata(&self) -> Option<&str> {
+        None
+    }
+
     /// What it compares of a metric, or why it cannot.
     fn takes(&self, metric: &Metric) -> Result<Kept, String>;
 
@@ -59,11 +75,13 @@ pub(crate) trait Estimator: Debug + Send + Sync {
 type Make = fn(&EstimatorsSection, &dyn Fn(Option<u32>) -> u64) -> Result<Arc<dyn Estimator>>;
 
 /// The names that job files know.
-const ESTIMATORS: [(&str, Make); 8] = [
+const ESTIMATORS: [(&str, Make); 10] = [
     ("ttest", |_, _| Ok(Arc::new(Ttest))),
     ("cuped", |_, _| Ok(Arc::new(Cuped))),
     ("lin", |all, _| Ok(Arc::new(Lin::new(&all.lin)))),
     ("mlrate", |_, _| Ok(Arc::new(Mlrate))),
+    ("post_stratify", |all, _| Ok(Arc::new(PostStratify::new(&all.post_stratify)))),
+    ("winsorized", |_, _| Ok(Arc::new(Winsorized))),
     ("bootstrap", |all, seed| {
         let made = Bootstrap::new(&all.bootstrap, seed(all.bootstrap.seed));
         Ok(Arc::new(made.map_err(|error| error.about("[estimators.bootstrap]"))?))
@@ -91,7 +109,9 @@ pub(crate) fn estimator(
             hint.unwrap_or_default()
         )));
     };
-    make(options, seed)
+    let made = make(options, seed)?;
+    made.check()?;
+    Ok(made)
 }
 
 /// Checks the options of all estimators, also of those that no experiment names.
@@ -126,7 +146,14 @@ macro_rules! sides {
         }
     };
 }
-sides!(moments: Moments, buckets: Buckets, replicates: Replicates, histograms: Histogram);
+sides!(
+    moments: Moments,
+    stratified: StratifiedMoments,
+    binned: BinnedMoments,
+    buckets: Buckets,
+    replicates: Replicates,
+    histograms: Histogram
+);
 
 /// Whether a metric is the ratio of two sums.
 fn is_ratio(metric: &Metric) -> bool {

@@ -2,7 +2,6 @@
 
 /// Keys of job files that this version does not have. They are refused like any unknown key, with another reason.
 const LATER: &[&str] = &[
-    "cap",
     "cluster",
     "expected_by",
     "exposure",

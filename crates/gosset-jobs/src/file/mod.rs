@@ -211,6 +211,9 @@ pub struct MetricSection {
     /// What is known of a unit before its assignment.
     #[serde(default)]
     pub covariate: Option<CovariateSection>,
+    /// Where `winsorized` caps the values of units.
+    #[serde(default)]
+    pub cap: Option<CapSection>,
     /// Confidence level of intervals.
     #[serde(default)]
     pub confidence: Option<f64>,
@@ -238,6 +241,18 @@ pub struct CovariateSection {
     /// The column of its denominator.
     #[serde(default)]
     pub denominator: Option<String>,
+}
+
+/// `cap = { upper = ... }`: quantiles of the values of units of both arms that are compared.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapSection {
+    /// Values above this quantile count as it: from 0.5 to 1.
+    #[serde(default)]
+    pub upper: Option<f64>,
+    /// Values below this quantile count as it: from 0 to 0.5.
+    #[serde(default)]
+    pub lower: Option<f64>,
 }
 
 /// A name or a list of names.
@@ -272,6 +287,9 @@ pub struct EstimatorsSection {
     /// Options of `lin`.
     #[serde(default)]
     pub lin: LinSection,
+    /// Options of `post_stratify`.
+    #[serde(default)]
+    pub post_stratify: PostStratifySection,
 }
 
 /// `[estimators.bootstrap]`
@@ -405,6 +423,33 @@ pub enum LinVcov {
     Classical,
 }
 
+/// `[estimators.post_stratify]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostStratifySection {
+    /// The column of the assignments that units are stratified by.
+    #[serde(default)]
+    pub strata: Option<String>,
+    /// What is done with strata that have fewer than two units in an arm, `collapse` unless given.
+    #[serde(default)]
+    pub empty: Option<EmptyCells>,
+    /// Whether the units are a sample of those that the effect is of, so that the shares of the strata vary as well.
+    #[serde(default)]
+    pub superpopulation: bool,
+}
+
+/// `empty`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EmptyCells {
+    /// They are taken together as one stratum.
+    Collapse,
+    /// They are left out.
+    Drop,
+    /// They stop the run.
+    Error,
+}
+
 /// `[audits]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -464,7 +509,7 @@ pub struct ExperimentSection {
     /// What the effects are of.
     #[serde(default = "overall")]
     pub periods: Vec<String>,
-    /// `ttest`, `cuped`, `lin`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
+    /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `winsorized`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
     #[serde(default = "ttest")]
     pub estimators: Vec<String>,
     /// The weights of the arms in the assignment; equal for the arms that are found unless given.

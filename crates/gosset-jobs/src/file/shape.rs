@@ -11,6 +11,7 @@ const TABLES: &[&str] = &[
     "segments.*",
     "metrics.*",
     "metrics.*.covariate",
+    "metrics.*.cap",
     "estimators.*",
     "audits.*",
     "experiments.*",

@@ -9,7 +9,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::compare::histogram_quantile;
 use gosset_stats::summary::{
-    AnySummary, Buckets, Gram, Histogram, Moments, RegressorKind, Replicates,
+    AnySummary, BinnedMoments, Buckets, Gram, Histogram, Moments, RegressorKind, Replicates,
+    StratifiedMoments,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ pub(super) static DESCRIBE_SUMMARY: Function = Function {
     section: Section::Summaries,
     summary: "What a stored summary holds, as JSON.",
     description: "\
-Kind, number of rows, columns and, for `moments`, means and variances; for `buckets`, the number of buckets, of units where it is known, and the totals; for `replicates`, how units are resampled, and the totals; for `histogram`, the bins and the median; for `gram`, the regressors with the levels of factors, and how many distinct rows are kept; for `srm`'s counts, the arms.
+Kind, number of rows, columns and, for `moments`, means and variances, which `stratified_moments` has by stratum; for `buckets`, the number of buckets, of units where it is known, and the totals; for `replicates`, how units are resampled, and the totals; for `histogram`, the bins and the median; for `binned_moments`, the bins; for `gram`, the regressors with the levels of factors, and how many distinct rows are kept; for `srm`'s counts, the arms.
 
 | input | result |
 | --- | --- |
@@ -73,7 +74,9 @@ fn describe(summary: &AnySummary) -> String {
         AnySummary::Buckets(buckets) => describe_buckets(buckets),
         AnySummary::Replicates(replicates) => describe_replicates(replicates),
         AnySummary::Histogram(histogram) => describe_histogram(histogram),
+        AnySummary::BinnedMoments(moments) => describe_binned(moments),
         AnySummary::Gram(gram) => describe_gram(gram),
+        AnySummary::StratifiedMoments(moments) => describe_stratified(moments),
         AnySummary::Counts(counts) => {
             json!({"n_dropped": counts.dropped(), "arms": counts.arms()})
         }
@@ -97,6 +100,19 @@ fn describe_moments(moments: &Moments) -> Value {
         })
         .collect();
     json!({"n": moments.n(), "n_dropped": moments.dropped(), "columns": columns})
+}
+
+fn describe_stratified(moments: &StratifiedMoments) -> Value {
+    let stratum = |(label, of): (&Option<String>, &Moments)| {
+        let mut json = describe_moments(of);
+        json["stratum"] = label.clone().into();
+        if let Some(json) = json.as_object_mut() {
+            json.remove("n_dropped");
+        }
+        json
+    };
+    let strata: Vec<Value> = moments.strata().iter().map(stratum).collect();
+    json!({"n": moments.n(), "n_dropped": moments.dropped(), "strata": strata})
 }
 
 fn describe_buckets(buckets: &Buckets) -> Value {
@@ -157,6 +173,20 @@ fn describe_histogram(histogram: &Histogram) -> Value {
         "method": resampling.map(|r| r.law.name()),
         "seed": resampling.map(|r| r.seed),
         "column": histogram.columns().names()[0],
+    })
+}
+
+fn describe_binned(moments: &BinnedMoments) -> Value {
+    let bins = moments.bins();
+    json!({
+        "rows": moments.rows(),
+        "n_dropped": moments.dropped(),
+        "not_finite": moments.not_finite(),
+        "bins": bins.len(),
+        "relative_error": moments.relative_error(),
+        "min": number(bins.first().map(|bin| bin.min)),
+        "max": number(bins.last().map(|bin| bin.max)),
+        "column": moments.columns().names()[0],
     })
 }
 

@@ -14,20 +14,19 @@ use crate::function::{AggregateParts, Example, Function, Implementation, Section
 use crate::options::{ARMS, INFERENCE, MISSING, OptionSpec, OptionValues, Options};
 use crate::two_arm::{Comparison, StoredComparison, of_summaries, states};
 
-const VCOV: &[OptionSpec] = &[
-    OptionSpec {
-        name: "vcov",
-        values: OptionValues::OneOf(&["by_arm", "classical", "HC0", "HC1", "HC2", "HC3"]),
-        default: "'by_arm'",
-        doc: "variance from each arm's own regression, or from the residual variance of both in common; or consistent under any heteroskedasticity, from the distinct rows",
-    },
-    OptionSpec {
-        name: "superpopulation",
-        values: OptionValues::Flag,
-        default: "false",
-        doc: "whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well",
-    },
-];
+const VCOV: &[OptionSpec] = &[OptionSpec {
+    name: "vcov",
+    values: OptionValues::OneOf(&["by_arm", "classical", "HC0", "HC1", "HC2", "HC3"]),
+    default: "'by_arm'",
+    doc: "variance from each arm's own regression, or from the residual variance of both in common; or consistent under any heteroskedasticity, from the distinct rows",
+}];
+
+pub(super) const SUPERPOPULATION: &[OptionSpec] = &[OptionSpec {
+    name: "superpopulation",
+    values: OptionValues::Flag,
+    default: "false",
+    doc: "whether the units are a sample of those that the effect is of, so that the mean of the covariates, or the shares of the strata, vary as well",
+}];
 
 pub(super) static LIN: Function = Function {
     name: "lin",
@@ -58,7 +57,7 @@ Missing covariates are treated as in `cuped`.
 | an arm with too few rows for its covariates | NULL where not defined, with a `note` |",
     returns: "an effect",
     arguments: &[Y, X, ARM],
-    options: &[INFERENCE, ARMS, MISSING, VCOV, MAX_ROWS],
+    options: &[INFERENCE, ARMS, MISSING, VCOV, SUPERPOPULATION, MAX_ROWS],
     example: Example {
         sql: "\
 SELECT e['estimate'] AS estimate, e['std_error'] AS std_error, e['df'] AS df
@@ -85,7 +84,7 @@ pub(super) static LIN_EFFECT: Function = Function {
 The effect that `lin` gives for the same rows, to the bit, from two summaries of `moments(y, x, ...)`; with HC0 to HC3 from two of `gram(y, {x: x})`, whose missing covariates are left out.",
     returns: "an effect",
     arguments: &[TREATMENT, CONTROL],
-    options: &[INFERENCE, VCOV],
+    options: &[INFERENCE, VCOV, SUPERPOPULATION],
     example: Example {
         sql: "\
 WITH arms AS (

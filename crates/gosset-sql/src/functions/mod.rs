@@ -1,5 +1,6 @@
 //! The registry: one file per function, one line here.
 
+mod binned_moments;
 mod bootstrap;
 mod bootstrap_cuped;
 mod bootstrap_effects;
@@ -20,13 +21,16 @@ mod moments;
 mod ols;
 mod ols_fit;
 mod permutation_test;
+mod post_stratify;
 mod proportion_test;
 mod quantile;
 mod quantile_effects;
 mod ratio_test;
 mod replicates;
 mod srm;
+mod stratified_moments;
 mod ttest;
+mod winsorized;
 
 use crate::function::Function;
 
@@ -39,6 +43,8 @@ pub static FUNCTIONS: &[&Function] = &[
     &cuped::CUPED,
     &cuped_ratio::CUPED_RATIO,
     &lin::LIN,
+    &post_stratify::POST_STRATIFY,
+    &winsorized::WINSORIZED,
     &mlrate::MLRATE,
     &bootstrap::BOOTSTRAP_MEAN,
     &bootstrap::BOOTSTRAP_RATIO,
@@ -56,9 +62,11 @@ pub static FUNCTIONS: &[&Function] = &[
     &ols_fit::CONDITIONAL_EFFECTS,
     &srm::SRM,
     &moments::MOMENTS,
+    &stratified_moments::STRATIFIED_MOMENTS,
     &buckets::BUCKETS,
     &replicates::REPLICATES,
     &histogram::HISTOGRAM,
+    &binned_moments::BINNED_MOMENTS,
     &gram::GRAM,
     &gram::GRAM_CLUSTERED,
     &histogram::HISTOGRAM_QUANTILE,
@@ -71,6 +79,8 @@ pub static FUNCTIONS: &[&Function] = &[
     &cuped::CUPED_EFFECT,
     &cuped_ratio::CUPED_RATIO_EFFECT,
     &lin::LIN_EFFECT,
+    &post_stratify::POST_STRATIFY_EFFECT,
+    &winsorized::WINSORIZED_EFFECT,
     &mlrate::MLRATE_EFFECT,
     &bootstrap::BOOTSTRAP_EFFECT,
     &bootstrap_cuped::BOOTSTRAP_CUPED_EFFECT,
@@ -112,6 +122,11 @@ mod arguments {
         name: "arm",
         kind: ArgumentKind::Arm,
         doc: "true for treatment and false for control, or the arm column itself with the options `treatment` and `control`; rows where it is NULL are left out and counted",
+    };
+    pub(super) const STRATUM: Argument = Argument {
+        name: "stratum",
+        kind: ArgumentKind::Stratum,
+        doc: "the stratum: a string, an integer or a boolean, known before the assignment",
     };
     pub(super) const UNIT: Argument = Argument {
         name: "unit",

@@ -12,6 +12,12 @@ pub(super) const OUTCOMES: Argument = Argument {
     doc: "the outcome, or several as a struct `{num: revenue, den: sessions}` whose names are kept; rows where one is NULL are left out and counted",
 };
 
+pub(super) const COVARIATES: Argument = Argument {
+    name: "x",
+    kind: ArgumentKind::Columns,
+    doc: "covariates: numbers, structs whose names are kept, or arrays",
+};
+
 pub(super) static MOMENTS: Function = Function {
     name: "moments",
     section: Section::Summaries,
@@ -31,14 +37,7 @@ squares; use `buckets` for that.
 | NaN or ±∞ | kept, and NaN in what is made of it |
 | no rows | the empty summary; NULL where there is an array, whose length no row tells |",
     returns: "a summary, LARGEBINARY",
-    arguments: &[
-        OUTCOMES,
-        Argument {
-            name: "x",
-            kind: ArgumentKind::Columns,
-            doc: "covariates: numbers, structs whose names are kept, or arrays",
-        },
-    ],
+    arguments: &[OUTCOMES, COVARIATES],
     options: &[MISSING],
     example: Example {
         sql: "\

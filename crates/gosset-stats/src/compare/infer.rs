@@ -4,7 +4,7 @@
 use crate::compare::effect::{Alternative, Effect, Inference};
 use crate::compare::relative;
 use crate::dist::{t_isf, t_sf, t_two_sided};
-use crate::summary::{Buckets, Columns, Histogram, Moments, Replicates};
+use crate::summary::{Buckets, Columns, Histogram, Moments, Replicates, StratifiedMoments};
 use crate::{Error, Result};
 
 /// A difference, treatment − control, with all that is known of its distribution.
@@ -108,6 +108,13 @@ pub(super) struct Seen<'a> {
 
 impl<'a> From<&'a Moments> for Seen<'a> {
     fn from(arm: &'a Moments) -> Self {
+        let (units, rows) = (Some(arm.n()), arm.n());
+        Self { columns: arm.columns(), units, rows, dropped: arm.dropped() }
+    }
+}
+
+impl<'a> From<&'a StratifiedMoments> for Seen<'a> {
+    fn from(arm: &'a StratifiedMoments) -> Self {
         let (units, rows) = (Some(arm.n()), arm.n());
         Self { columns: arm.columns(), units, rows, dropped: arm.dropped() }
     }

@@ -19,6 +19,7 @@ mod lin;
 mod lin_robust;
 mod metric;
 mod permutation;
+mod post_stratify;
 mod proportion;
 mod quantile;
 mod rank;
@@ -28,6 +29,7 @@ mod resample;
 mod simultaneous;
 mod srm;
 mod ttest;
+mod winsorized;
 
 pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_cuped};
 pub use clustered::{ClusteredStdError, clustered_ttest};
@@ -38,6 +40,7 @@ pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinOptions, LinVcov, lin, mlrate};
 pub use lin_robust::lin_robust;
 pub use permutation::permutation_test;
+pub use post_stratify::{EmptyCells, PostStratifyOptions, post_stratify};
 pub use proportion::{ProportionMethod, proportion_test};
 pub use quantile::{
     QuantileInterval, QuantileOptions, bootstrap_quantile, histogram_quantile, quantile_effects,
@@ -47,6 +50,7 @@ pub use ratio::ratio_test;
 pub use simultaneous::{Banded, bootstrap_effects, bootstrap_replicates_effects};
 pub use srm::{ArmCount, SampleRatio, srm};
 pub use ttest::{Variance, ttest};
+pub use winsorized::{Caps, winsorized};
 
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "numbers that are equal to the bit")]

@@ -118,7 +118,13 @@ mod tests {
         table.resize(1);
         let ids: Vec<u128> = (0..y.len() as i128).map(|i| units::integer(first + i)).collect();
         let slots = vec![0; y.len()];
-        table.update(Rows { slots: &slots, columns: &[y], missing: &[None], units: &ids });
+        table.update(Rows {
+            slots: &slots,
+            columns: &[y],
+            missing: &[None],
+            units: &ids,
+            ..Rows::default()
+        });
         table.get(0)
     }
 

@@ -562,7 +562,13 @@ mod tests {
         let columns = Columns::new(["y".to_owned()], 1).expect("a valid column");
         let mut table = HistogramTable::new(columns, options).expect("valid options");
         table.resize(1);
-        let rows = Rows { slots: &vec![0; y.len()], columns: &[y], missing: &[None], units: ids };
+        let rows = Rows {
+            slots: &vec![0; y.len()],
+            columns: &[y],
+            missing: &[None],
+            units: ids,
+            ..Rows::default()
+        };
         table.update(rows);
         table.get(0)
     }

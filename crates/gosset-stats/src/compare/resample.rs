@@ -160,7 +160,13 @@ mod tests {
         let hashes: Vec<u128> = (0..units).map(units::integer).collect();
         let values: Vec<f64> = (0..units).map(|i| i as f64).collect();
         let slots = vec![0; hashes.len()];
-        let rows = Rows { slots: &slots, columns: &[&values], missing: &[None], units: &hashes };
+        let rows = Rows {
+            slots: &slots,
+            columns: &[&values],
+            missing: &[None],
+            units: &hashes,
+            ..Rows::default()
+        };
         table.update(rows);
         table.get(0)
     }

@@ -181,6 +181,7 @@ mod tests {
             columns: &[&a, &b, &c],
             missing: &[None, None, None],
             units: &ids,
+            ..Rows::default()
         });
         table.get(0)
     }

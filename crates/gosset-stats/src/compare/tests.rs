@@ -58,6 +58,7 @@ impl Shape {
             columns: &[&y[..], &x[..]][..width],
             missing: &vec![None; width],
             units: &units,
+            ..Rows::default()
         });
     }
 }
@@ -716,8 +717,13 @@ fn crossed_factors_are_both_resampled() {
         let mut table =
             ReplicatesTable::new(Shape::Mean.columns(), resampling).expect("valid resampling");
         table.resize(1);
-        let rows =
-            Rows { slots: &vec![0; y.len()], columns: &[&y], missing: &[None], units: &pairs };
+        let rows = Rows {
+            slots: &vec![0; y.len()],
+            columns: &[&y],
+            missing: &[None],
+            units: &pairs,
+            ..Rows::default()
+        };
         table.update(rows);
         // Owen and Eckles (2012), equation (12) for two factors: sums of squares of residuals of users, titles, cells.
         let mean = y.iter().sum::<f64>() / y.len() as f64;

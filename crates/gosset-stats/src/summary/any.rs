@@ -1,7 +1,8 @@
 //! A summary whose kind is known only when its bytes are read.
 
 use super::{
-    Buckets, Counts, Gram, Histogram, Kind, Moments, Replicates, Summary, Totals, kind_of,
+    BinnedMoments, Buckets, Counts, Gram, Histogram, Kind, Moments, Replicates, StratifiedMoments,
+    Summary, Totals, kind_of,
 };
 use crate::{Error, Result};
 
@@ -23,6 +24,10 @@ pub enum AnySummary {
     Histogram(Histogram),
     /// See [`Gram`].
     Gram(Gram),
+    /// See [`StratifiedMoments`].
+    StratifiedMoments(StratifiedMoments),
+    /// See [`BinnedMoments`].
+    BinnedMoments(BinnedMoments),
 }
 
 impl AnySummary {
@@ -39,6 +44,8 @@ impl AnySummary {
             Kind::Replicates => Self::Replicates(Replicates::decode(bytes)?),
             Kind::Histogram => Self::Histogram(Histogram::decode(bytes)?),
             Kind::Gram => Self::Gram(Gram::decode(bytes)?),
+            Kind::StratifiedMoments => Self::StratifiedMoments(StratifiedMoments::decode(bytes)?),
+            Kind::BinnedMoments => Self::BinnedMoments(BinnedMoments::decode(bytes)?),
         })
     }
 
@@ -52,6 +59,8 @@ impl AnySummary {
             Self::Replicates(s) => s.encode(),
             Self::Histogram(s) => s.encode(),
             Self::Gram(s) => s.encode(),
+            Self::StratifiedMoments(s) => s.encode(),
+            Self::BinnedMoments(s) => s.encode(),
         }
     }
 
@@ -65,6 +74,8 @@ impl AnySummary {
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
             Self::Gram(_) => Kind::Gram,
+            Self::StratifiedMoments(_) => Kind::StratifiedMoments,
+            Self::BinnedMoments(_) => Kind::BinnedMoments,
         }
     }
 
@@ -81,6 +92,8 @@ impl AnySummary {
             (Self::Replicates(a), Self::Replicates(b)) => a.merge(b),
             (Self::Histogram(a), Self::Histogram(b)) => a.merge(b),
             (Self::Gram(a), Self::Gram(b)) => a.merge(b),
+            (Self::StratifiedMoments(a), Self::StratifiedMoments(b)) => a.merge(b),
+            (Self::BinnedMoments(a), Self::BinnedMoments(b)) => a.merge(b),
             (a, b) => Err(Error::Mismatch(format!(
                 "summaries of different kinds do not merge: expected '{}', found '{}'",
                 a.kind().name(),
@@ -99,6 +112,8 @@ impl AnySummary {
             Self::Replicates(s) => s.heap_size(),
             Self::Histogram(s) => s.heap_size(),
             Self::Gram(s) => s.heap_size(),
+            Self::StratifiedMoments(s) => s.heap_size(),
+            Self::BinnedMoments(s) => s.heap_size(),
         }
     }
 }

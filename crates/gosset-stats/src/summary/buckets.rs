@@ -510,7 +510,13 @@ mod tests {
         for (ids, y) in unit_ids.chunks(batch).zip(y.chunks(batch)) {
             let hashes: Vec<u128> = ids.iter().map(|&u| units::integer(u)).collect();
             let slots = vec![1; ids.len()];
-            table.update(Rows { slots: &slots, columns: &[y], missing: &[None], units: &hashes });
+            table.update(Rows {
+                slots: &slots,
+                columns: &[y],
+                missing: &[None],
+                units: &hashes,
+                ..Rows::default()
+            });
         }
         table.get(1)
     }
@@ -546,6 +552,7 @@ mod tests {
                 columns: &[&y],
                 missing: &[None],
                 units: &hashes,
+                ..Rows::default()
             });
         };
         feed(&mut table, 0);

@@ -113,6 +113,8 @@ impl<'a> Reader<'a> {
             5 => Kind::Replicates,
             6 => Kind::Histogram,
             7 => Kind::Gram,
+            8 => Kind::StratifiedMoments,
+            9 => Kind::BinnedMoments,
             other => {
                 return Err(Error::Mismatch(format!(
                     "summary kind {other} is not known to this version"

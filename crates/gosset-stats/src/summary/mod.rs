@@ -3,6 +3,7 @@
 //! The byte form starts with a header (magic, kind, layout version) and is canonical: equal summaries have equal bytes.
 
 mod any;
+pub mod binned;
 pub mod buckets;
 mod codec;
 pub mod counts;
@@ -10,9 +11,11 @@ pub mod gram;
 pub mod histogram;
 pub mod moments;
 pub mod replicates;
+pub mod stratified;
 mod totals;
 
 pub use any::AnySummary;
+pub use binned::{BinnedMoments, BinnedTable};
 pub use buckets::{BucketTable, Buckets};
 pub use codec::{Reader, Writer};
 pub use counts::Counts;
@@ -20,6 +23,7 @@ pub use gram::{Gram, GramColumns, GramRows, GramTable, Regressor, RegressorKind}
 pub use histogram::{Bin, Histogram, HistogramOptions, HistogramTable};
 pub use moments::{Columns, Moments, MomentsTable};
 pub use replicates::{Law, ReplicateTotals, Replicates, ReplicatesTable, Resampling};
+pub use stratified::{Strata, StratifiedMoments, StratifiedTable};
 pub use totals::Totals;
 
 use crate::{Error, Result};
@@ -42,6 +46,10 @@ pub enum Kind {
     Histogram = 6,
     /// [`Gram`].
     Gram = 7,
+    /// [`StratifiedMoments`].
+    StratifiedMoments = 8,
+    /// [`BinnedMoments`].
+    BinnedMoments = 9,
 }
 
 impl Kind {
@@ -55,6 +63,8 @@ impl Kind {
             Self::Replicates => "replicates",
             Self::Histogram => "histogram",
             Self::Gram => "gram",
+            Self::StratifiedMoments => "stratified_moments",
+            Self::BinnedMoments => "binned_moments",
         }
     }
 }
@@ -125,7 +135,7 @@ pub fn kind_of(bytes: &[u8]) -> Result<Kind> {
 }
 
 /// Rows on their way into a table of summaries: columns without NULL (rows with a NULL outcome were left out before).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Rows<'a> {
     /// The slot of each row.
     pub slots: &'a [u32],
@@ -135,6 +145,8 @@ pub struct Rows<'a> {
     pub missing: &'a [Option<&'a [bool]>],
     /// The hash of each row's unit, for summaries that are keyed by unit.
     pub units: &'a [u128],
+    /// The stratum of each row, for summaries by stratum.
+    pub strata: Strata<'a>,
 }
 
 /// Many summaries of one kind, one per slot, fed a batch at a time.

@@ -139,8 +139,19 @@ impl Moments {
         table.resize(1);
         let slots = vec![0; values.first().map_or(0, |v| v.len())];
         let missing = vec![None; values.len()];
-        table.update(Rows { slots: &slots, columns: values, missing: &missing, units: &[] });
+        table.update(Rows {
+            slots: &slots,
+            columns: values,
+            missing: &missing,
+            units: &[],
+            ..Rows::default()
+        });
         Ok(table.get(0))
+    }
+
+    /// The summary with these sums, whose covariates are nowhere missing.
+    pub(super) fn of_sums(columns: Columns, dropped: u64, sums: Sums) -> Self {
+        Self { indicated: vec![false; columns.covariates()], columns, dropped, sums }
     }
 
     /// Its outcomes and covariates.
@@ -268,13 +279,25 @@ impl Summary for Moments {
 
     fn write(&self, out: &mut Writer) {
         self.columns.write(out);
+        self.write_content(out);
+    }
+
+    fn read(bytes: &mut Reader<'_>) -> Result<Self> {
+        let columns = Columns::read(bytes)?;
+        Self::read_content(columns, bytes)
+    }
+}
+
+impl Moments {
+    /// The byte form without the columns.
+    pub(super) fn write_content(&self, out: &mut Writer) {
         self.indicated.iter().for_each(|&b| out.u8(b.into()));
         out.varint(self.dropped);
         out.sums(&self.sums);
     }
 
-    fn read(bytes: &mut Reader<'_>) -> Result<Self> {
-        let columns = Columns::read(bytes)?;
+    /// Reads what [`write_content`](Self::write_content) wrote.
+    pub(super) fn read_content(columns: Columns, bytes: &mut Reader<'_>) -> Result<Self> {
         let indicated =
             (0..columns.covariates()).map(|_| bytes.flag()).collect::<Result<Vec<_>>>()?;
         let dropped = bytes.rows()?;
@@ -304,6 +327,12 @@ impl MomentsTable {
     /// Counts a row that was left out of a slot.
     pub fn add_dropped(&mut self, slot: usize, rows: u64) {
         self.dropped[slot] += rows;
+    }
+
+    /// Empties a slot.
+    pub(super) fn clear(&mut self, slot: u32) {
+        self.table.clear(slot);
+        self.dropped[slot as usize] = 0;
     }
 
     /// Gives covariates that turn out to be missing somewhere an indicator column.
@@ -476,6 +505,7 @@ mod tests {
             columns: &[&y, &x],
             missing: &[None, Some(&missing)],
             units: &[],
+            ..Rows::default()
         });
         let mut merged = Moments::new(columns.clone());
         for r in 0..3 {
@@ -487,6 +517,7 @@ mod tests {
                 columns: &[&y[r..=r], &x[r..=r]],
                 missing: &[None, mask],
                 units: &[],
+                ..Rows::default()
             });
             let bytes = part.get(0).encode();
             merged.merge(&Moments::decode(&bytes).expect("own bytes")).expect("same columns");
@@ -509,6 +540,7 @@ mod tests {
                 columns: &[y, &x],
                 missing: &[None, missing],
                 units: &[],
+                ..Rows::default()
             });
             table.get(0)
         };

@@ -7,7 +7,7 @@ use crate::summary::{Reader, Writer};
 use crate::{Error, Result};
 
 /// The most distinct values that have a bin each.
-pub(super) const MAX_EXACT: usize = 2048;
+pub(in crate::summary) const MAX_EXACT: usize = 2048;
 
 /// Bits of a double below its sign and exponent.
 const MANTISSA_BITS: u32 = 52;
@@ -26,7 +26,7 @@ pub struct Bin {
 
 /// Multiplies and folds: keys of neighbouring values differ in few bits.
 #[derive(Debug, Default, Clone)]
-pub(super) struct KeyHasher(u64);
+pub(in crate::summary) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {
@@ -49,7 +49,7 @@ impl Hasher for KeyHasher {
 /// exponent and the first `precision` bits of the mantissa. Which of the two it is depends on the set of values alone,
 /// never on their order or split.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Grid {
+pub(in crate::summary) struct Grid {
     precision: u32,
     coarse: bool,
     index: HashMap<i64, u32, BuildHasherDefault<KeyHasher>>,
@@ -57,30 +57,30 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub(super) fn new(precision: u32) -> Self {
+    pub(in crate::summary) fn new(precision: u32) -> Self {
         Self { precision, ..Self::default() }
     }
 
-    pub(super) fn is_coarse(&self) -> bool {
+    pub(in crate::summary) fn is_coarse(&self) -> bool {
         self.coarse
     }
 
-    pub(super) fn bins(&self) -> &[Bin] {
+    pub(in crate::summary) fn bins(&self) -> &[Bin] {
         &self.bins
     }
 
-    pub(super) fn rows(&self) -> u64 {
+    pub(in crate::summary) fn rows(&self) -> u64 {
         self.bins.iter().map(|bin| bin.rows).sum()
     }
 
     /// The places of the bins in ascending order of their values.
-    pub(super) fn sorted(&self) -> Vec<u32> {
+    pub(in crate::summary) fn sorted(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.bins.len() as u32).collect();
         order.sort_unstable_by_key(|&i| self.bins[i as usize].key);
         order
     }
 
-    pub(super) fn heap_size(&self) -> usize {
+    pub(in crate::summary) fn heap_size(&self) -> usize {
         self.bins.capacity() * size_of::<Bin>()
             + self.index.capacity() * (size_of::<(i64, u32)>() + 1)
     }
@@ -91,7 +91,12 @@ impl Grid {
 
     /// Counts rows of a finite value; their bin. Where that makes too many bins they are coarse afterwards, and `moved`
     /// is told the new place of each.
-    pub(super) fn add(&mut self, x: f64, rows: u64, moved: impl FnMut(&[u32], usize)) -> u32 {
+    pub(in crate::summary) fn add(
+        &mut self,
+        x: f64,
+        rows: u64,
+        moved: impl FnMut(&[u32], usize),
+    ) -> u32 {
         // Negative zero is zero.
         let x = x + 0.0;
         self.add_bin(Bin { key: key_of(x) >> self.shift(), rows, min: x, max: x }, moved)
@@ -118,7 +123,7 @@ impl Grid {
     }
 
     /// Makes the bins coarse; the new place of each.
-    pub(super) fn coarsen(&mut self, mut moved: impl FnMut(&[u32], usize)) -> Vec<u32> {
+    pub(in crate::summary) fn coarsen(&mut self, mut moved: impl FnMut(&[u32], usize)) -> Vec<u32> {
         self.coarse = true;
         self.index.clear();
         let bins = std::mem::take(&mut self.bins);
@@ -130,7 +135,11 @@ impl Grid {
     }
 
     /// Adds the bins of another grid: the place of each of them. `moved` as in [`add`](Self::add).
-    pub(super) fn merge(&mut self, other: &Self, mut moved: impl FnMut(&[u32], usize)) -> Vec<u32> {
+    pub(in crate::summary) fn merge(
+        &mut self,
+        other: &Self,
+        mut moved: impl FnMut(&[u32], usize),
+    ) -> Vec<u32> {
         if other.coarse && !self.coarse {
             self.coarsen(&mut moved);
         }
@@ -150,7 +159,7 @@ impl Grid {
         places
     }
 
-    pub(super) fn write(&self, out: &mut Writer) {
+    pub(in crate::summary) fn write(&self, out: &mut Writer) {
         out.u8(self.coarse.into());
         out.varint(self.bins.len() as u64);
         for place in self.sorted() {
@@ -163,7 +172,7 @@ impl Grid {
         }
     }
 
-    pub(super) fn read(bytes: &mut Reader<'_>, precision: u32) -> Result<Self> {
+    pub(in crate::summary) fn read(bytes: &mut Reader<'_>, precision: u32) -> Result<Self> {
         let damaged = |what: &str| Error::Damaged(format!("the bins {what}"));
         let coarse = match bytes.u8()? {
             0 => false,
@@ -202,7 +211,7 @@ impl Bin {
         self.key.cmp(&other.key)
     }
 
-    fn join(&mut self, other: &Self) {
+    pub(crate) fn join(&mut self, other: &Self) {
         self.rows += other.rows;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);

@@ -1,7 +1,7 @@
 //! The distribution of a column: how many rows have which value, with the weights of bootstrap replicates where units
 //! are given.
 
-mod grid;
+pub(super) mod grid;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -46,7 +46,7 @@ impl Default for HistogramOptions {
 
 impl HistogramOptions {
     /// Bits of the mantissa that tell bins apart: a bin is at most `2^-bits` of its values wide.
-    fn precision(&self) -> Result<u32> {
+    pub(super) fn precision(&self) -> Result<u32> {
         if self.relative_error == 0.0 {
             return Ok(EXACT);
         }
@@ -57,6 +57,14 @@ impl HistogramOptions {
             )));
         }
         Ok((2..=14).find(|&bits| 0.5f64.powi(bits as i32 + 1) <= self.relative_error).unwrap_or(14))
+    }
+
+    /// Reads a precision that was written as one byte.
+    pub(super) fn read_precision(bytes: &mut Reader<'_>) -> Result<u32> {
+        match u32::from(bytes.u8()?) {
+            precision if (2..=14).contains(&precision) || precision == EXACT => Ok(precision),
+            _ => Err(Error::Damaged("the bins have no known precision".into())),
+        }
     }
 }
 
@@ -317,8 +325,19 @@ impl Histogram {
 }
 
 /// The relative error of bins that are told apart by so many bits.
-fn error_of(precision: u32) -> f64 {
+pub(super) fn error_of(precision: u32) -> f64 {
     if precision == EXACT { 0.0 } else { 0.5f64.powi(precision as i32 + 1) }
+}
+
+pub(super) fn check_precision(mine: u32, theirs: u32) -> Result<()> {
+    if mine == theirs {
+        return Ok(());
+    }
+    Err(Error::Mismatch(format!(
+        "bins of different relative errors do not merge: expected {}, found {}",
+        error_of(mine),
+        error_of(theirs)
+    )))
 }
 
 fn check_same(
@@ -326,13 +345,7 @@ fn check_same(
     theirs: (&Columns, u32, Option<Resampling>),
 ) -> Result<()> {
     mine.0.check_same(theirs.0)?;
-    if mine.1 != theirs.1 {
-        return Err(Error::Mismatch(format!(
-            "histograms of different relative errors do not merge: expected {}, found {}",
-            error_of(mine.1),
-            error_of(theirs.1)
-        )));
-    }
+    check_precision(mine.1, theirs.1)?;
     if mine.2 == theirs.2 {
         return Ok(());
     }
@@ -400,7 +413,7 @@ impl Summary for Histogram {
     fn read(bytes: &mut Reader<'_>) -> Result<Self> {
         let damaged = |what: &str| Error::Damaged(format!("the histogram {what}"));
         let columns = Columns::read(bytes)?;
-        let precision = u32::from(bytes.u8()?);
+        let precision = HistogramOptions::read_precision(bytes)?;
         let resampling = match bytes.u8()? {
             0 => None,
             number => {
@@ -410,9 +423,6 @@ impl Summary for Histogram {
                 Some(Resampling { law, replicates, seed, ..Resampling::default() })
             }
         };
-        if !(2..=14).contains(&precision) && precision != EXACT {
-            return Err(damaged("has no known precision"));
-        }
         // Half of the width of a bin may be a little below the least error that can be asked for.
         let relative_error = if precision == EXACT { 0.0 } else { error_of(precision).max(1e-4) };
         let options = HistogramOptions { relative_error, resampling };

@@ -25,6 +25,7 @@ fn summary(ids: &[i128], y: &[f64], options: &HistogramOptions, batch: usize) ->
             columns: &[&y[range]],
             missing: &[None],
             units: &hashes,
+            ..Rows::default()
         });
     }
     table.get(0)

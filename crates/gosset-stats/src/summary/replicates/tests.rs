@@ -21,7 +21,13 @@ fn summary(unit_ids: &[i128], y: &[f64], d: &[f64], batch: usize) -> Replicates 
         let slots = vec![1; hashes.len()];
         let columns = [&y[range.clone()], &d[range]];
         let missing = [None, None];
-        table.update(Rows { slots: &slots, columns: &columns, missing: &missing, units: &hashes });
+        table.update(Rows {
+            slots: &slots,
+            columns: &columns,
+            missing: &missing,
+            units: &hashes,
+            ..Rows::default()
+        });
     }
     table.get(1)
 }
@@ -105,6 +111,7 @@ fn slots_have_rows_of_their_own_and_sizes_follow_them() {
         columns: &[&y, &d],
         missing: &[None, None],
         units: &hashes,
+        ..Rows::default()
     });
     assert!(table.size() > empty + 64 * 1024);
     let only = |slot: u32| {

@@ -1,0 +1,66 @@
+//! `post_stratify`: differences of means by stratum, adjusted by the covariates of the metric if it has any.
+
+use gosset_stats::Effect;
+use gosset_stats::compare::{self, EmptyCells, PostStratifyOptions};
+use serde_json::{Value, json};
+
+use super::{Estimator, Measured, Sides, of_values};
+use crate::file::{self, PostStratifySection};
+use crate::job::Metric;
+use crate::kept::Kept;
+use crate::{JobError, Result};
+
+#[derive(Debug)]
+pub(super) struct PostStratify {
+    strata: Option<String>,
+    options: PostStratifyOptions,
+}
+
+impl PostStratify {
+    pub(super) fn new(section: &PostStratifySection) -> Self {
+        let empty = match section.empty {
+            Some(file::EmptyCells::Drop) => EmptyCells::Drop,
+            Some(file::EmptyCells::Error) => EmptyCells::Error,
+            Some(file::EmptyCells::Collapse) | None => EmptyCells::Collapse,
+        };
+        let options = PostStratifyOptions { empty, superpopulation: section.superpopulation };
+        Self { strata: section.strata.clone(), options }
+    }
+}
+
+impl Estimator for PostStratify {
+    fn name(&self) -> &'static str {
+        "post_stratify"
+    }
+
+    fn functions(&self) -> &'static [&'static str] {
+        &["post_stratify"]
+    }
+
+    fn options(&self) -> Value {
+        json!([self.strata, format!("{:?}", self.options)])
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.strata {
+            Some(_) => Ok(()),
+            None => Err(JobError::File(
+                "the estimator 'post_stratify' needs [estimators.post_stratify] with 'strata', a column of the assignments".into(),
+            )),
+        }
+    }
+
+    fn strata(&self) -> Option<&str> {
+        self.strata.as_deref()
+    }
+
+    fn takes(&self, metric: &Metric) -> Result<Kept, String> {
+        of_values(self.name(), metric, Kept::StratifiedMoments)
+    }
+
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+        let (t, c) = sides.stratified()?;
+        let effect = compare::post_stratify(t, c, &of.metric.inference, &self.options)?;
+        Ok(vec![("post_stratify".into(), effect)])
+    }
+}

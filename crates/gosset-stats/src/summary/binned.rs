@@ -20,7 +20,7 @@ pub struct BinnedMoments {
     precision: u32,
     dropped: u64,
     not_finite: u64,
-    bins: Bins,
+    bins: Box<Bins>,
 }
 
 /// Bins with their sums.
@@ -102,7 +102,7 @@ impl BinnedMoments {
     }
 
     fn of_precision(columns: Columns, precision: u32) -> Self {
-        Self { columns, precision, dropped: 0, not_finite: 0, bins: Bins::new(precision) }
+        Self { columns, precision, dropped: 0, not_finite: 0, bins: Box::new(Bins::new(precision)) }
     }
 
     /// Its column.
@@ -137,7 +137,7 @@ impl BinnedMoments {
 
     /// Bytes held on the heap, about.
     pub fn heap_size(&self) -> usize {
-        self.bins.size()
+        size_of::<Bins>() + self.bins.size()
     }
 
     /// The same two summaries with bins of one width.
@@ -149,7 +149,7 @@ impl BinnedMoments {
         let (mut t, mut c) = (t.clone(), c.clone());
         if t.bins.grid.is_coarse() != c.bins.grid.is_coarse() {
             let fine = if t.bins.grid.is_coarse() { &mut c.bins } else { &mut t.bins };
-            let Bins { grid, sums } = fine;
+            let Bins { grid, sums } = fine.as_mut();
             grid.coarsen(|moved, bins| move_sums(sums, moved, bins));
         }
         Ok((t, c))
@@ -228,7 +228,7 @@ impl Summary for BinnedMoments {
         let mut summary = Self::of_precision(columns, precision);
         summary.dropped = bytes.rows()?;
         summary.not_finite = bytes.rows()?;
-        let Bins { grid, sums } = &mut summary.bins;
+        let Bins { grid, sums } = summary.bins.as_mut();
         *grid = Grid::read(bytes, precision)?;
         sums.resize(grid.bins().len());
         for (place, bin) in grid.bins().iter().enumerate() {
@@ -269,7 +269,7 @@ impl BinnedTable {
 
     /// Changes the bins of a slot.
     fn change(&mut self, slot: usize, change: impl FnOnce(&mut Bins)) {
-        let bins = &mut self.slots[slot].bins;
+        let bins = self.slots[slot].bins.as_mut();
         let before = bins.size();
         change(bins);
         self.held = self.held + bins.size() - before;

@@ -57,7 +57,7 @@ impl GramTable {
     /// A table without slots.
     ///
     /// # Errors
-    /// [`Error::Invalid`] as [`check_max_rows`].
+    /// [`Error::Invalid`](crate::Error::Invalid) as [`check_max_rows`].
     pub fn new(columns: GramColumns, max_rows: u32) -> Result<Self> {
         check_max_rows(max_rows)?;
         let factors = columns.factors();
@@ -94,7 +94,7 @@ impl GramTable {
     /// Adds rows to their slots.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for more cells than are kept.
+    /// [`Error::Invalid`](crate::Error::Invalid) for more cells than are kept.
     pub fn update(&mut self, rows: GramRows<'_>) -> Result<()> {
         let values = self.scaled(rows);
         // Not `all`, which stops at the first and is not made of vectors.
@@ -241,7 +241,7 @@ impl GramTable {
     /// Adds a summary to a slot.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for other columns or parameters, [`Error::Invalid`] for more cells than are kept.
+    /// [`Error::Mismatch`](crate::Error::Mismatch) for other columns or parameters, [`Error::Invalid`](crate::Error::Invalid) for more cells than are kept.
     pub fn merge(&mut self, slot: usize, gram: &Gram) -> Result<()> {
         check_same((&self.columns, self.max_rows), (&gram.columns, gram.max_rows))?;
         self.slots[slot].dropped += gram.dropped;

@@ -100,31 +100,13 @@ impl Effect {
     pub(super) fn remark_adjustment(&mut self, adjusted: &Adjusted) {
         self.set_variance_reduction(&adjusted.clustered.difference(), &adjusted.unadjusted);
         let names = adjusted.columns.names();
-        let listed = |columns: &[usize]| {
-            columns.iter().map(|&i| format!("'{}'", names[i])).collect::<Vec<_>>().join(", ")
-        };
-        let missing: Vec<usize> = adjusted.missing.iter().map(|(column, _)| *column).collect();
-        if !missing.is_empty() {
-            let rows: Vec<String> =
-                adjusted.missing.iter().map(|(_, rows)| rows.to_string()).collect();
-            self.remark(format!(
-                "missing covariates are 0 with an indicator: {} in {} rows",
-                listed(&missing),
-                rows.join(", ")
-            ));
-        }
+        let missing = adjusted.missing.iter();
+        self.remark_missing(missing.map(|&(column, rows)| (names[column].clone(), rows)));
         // The indicator of a covariate that is missing nowhere says nothing.
-        let idle = |i: &usize| names[*i].ends_with(INDICATOR) && !missing.contains(i);
-        let left_out: Vec<usize> = adjusted.left_out.iter().copied().filter(|i| !idle(i)).collect();
-        if !left_out.is_empty() {
-            self.remark(format!(
-                "left out, constant or dependent on the covariates before: {}",
-                listed(&left_out)
-            ));
-        }
-        if adjusted.kept.is_empty() {
-            self.remark("not adjusted: no covariate is left");
-        }
+        let is_missing = |i: usize| adjusted.missing.iter().any(|(column, _)| *column == i);
+        let idle = |i: usize| names[i].ends_with(INDICATOR) && !is_missing(i);
+        let left_out = adjusted.left_out.iter().filter(|&&i| !idle(i)).map(|&i| names[i].clone());
+        self.remark_left_out(left_out, adjusted.kept.is_empty());
     }
 }
 

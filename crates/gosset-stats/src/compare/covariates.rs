@@ -66,29 +66,36 @@ impl Effect {
 
     /// Says which covariates were missing in rows and which were left out.
     pub(super) fn remark_covariates(&mut self, t: &Moments, c: &Moments, kept: &Kept) {
-        let names = |columns: &[usize]| {
-            let name = |i: usize| t.name(i).trim_end_matches(NUMERATOR).to_owned();
-            columns.iter().map(|&i| format!("'{}'", name(i))).collect::<Vec<_>>().join(", ")
-        };
-        let indicators: Vec<usize> = (t.columns().len()..t.width()).collect();
-        if !indicators.is_empty() {
-            let rows: Vec<String> = indicators
-                .iter()
-                .map(|&i| (t.sum(i).to_f64() + c.sum(i).to_f64()).to_string())
-                .collect();
+        let indicators = t.columns().len()..t.width();
+        let rows = |i: usize| t.sum(i).to_f64() + c.sum(i).to_f64();
+        self.remark_missing(indicators.map(|i| (t.name(i), rows(i))));
+        let name = |&i: &usize| t.name(i).trim_end_matches(NUMERATOR).to_owned();
+        self.remark_left_out(kept.left_out.iter().map(name), kept.columns.is_empty());
+    }
+
+    /// Says which covariates were missing, by their indicators and in how many rows.
+    pub(super) fn remark_missing(&mut self, missing: impl Iterator<Item = (String, f64)>) {
+        let (names, rows): (Vec<String>, Vec<String>) =
+            missing.map(|(name, rows)| (format!("'{name}'"), rows.to_string())).unzip();
+        if !names.is_empty() {
             self.remark(format!(
                 "missing covariates are 0 with an indicator: {} in {} rows",
-                names(&indicators),
+                names.join(", "),
                 rows.join(", ")
             ));
         }
-        if !kept.left_out.is_empty() {
-            let columns = names(&kept.left_out);
+    }
+
+    /// Says which covariates were left out, and if none is left.
+    pub(super) fn remark_left_out(&mut self, names: impl Iterator<Item = String>, none_left: bool) {
+        let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
+        if !names.is_empty() {
             self.remark(format!(
-                "left out, constant or dependent on the covariates before: {columns}"
+                "left out, constant or dependent on the covariates before: {}",
+                names.join(", ")
             ));
         }
-        if kept.columns.is_empty() {
+        if none_left {
             self.remark("not adjusted: no covariate is left");
         }
     }

@@ -127,12 +127,7 @@ pub fn lin(
         }
     };
     if options.superpopulation {
-        let spread = Spread::new(
-            (t.n(), c.n()),
-            &kept.columns,
-            |i| mean_difference(&t, &c, &[(i, 1.0)]),
-            |i, j| comoment(&t, i, j) + comoment(&c, i, j),
-        );
+        let spread = Spread::new((&t, &c), &kept.columns);
         spread.add_to(&mut difference, &fit_t.coefficients, &fit_c.coefficients);
     }
     effect.infer(inference, &difference);
@@ -173,15 +168,12 @@ pub fn mlrate(t: &Moments, c: &Moments, inference: &Inference) -> Result<Effect>
 pub(super) struct Spread(Vec<Vec<f64>>);
 
 impl Spread {
-    /// From the units of the arms, how far apart the means of the columns are, and the sums of products within the arms.
-    pub(super) fn new(
-        (n_t, n_c): (u64, u64),
-        columns: &[usize],
-        apart: impl Fn(usize) -> f64,
-        within: impl Fn(usize, usize) -> f64,
-    ) -> Self {
-        let (n_t, n_c) = (n_t as f64, n_c as f64);
+    /// Of some columns of both arms.
+    pub(super) fn new((t, c): (&Moments, &Moments), columns: &[usize]) -> Self {
+        let (n_t, n_c) = (t.n() as f64, c.n() as f64);
         let n = n_t + n_c;
+        let apart = |i: usize| mean_difference(t, c, &[(i, 1.0)]);
+        let within = |i: usize, j: usize| comoment(t, i, j) + comoment(c, i, j);
         let covariance = |i: usize, j: usize| {
             let between = n_t * n_c / n * apart(i) * apart(j);
             (within(i, j) + between) / (n - 1.0) / n

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::dyadic::Dyadic;
 use super::effect::{Effect, Inference};
 use super::infer::Difference;
 use super::lin::Spread;
-use super::ratio::Ratio;
-use crate::exact::{ExactSum, Sums};
+use super::ttest::welch;
 use crate::linear::{INTERCEPT, LinearOptions, Vcov, contrast, ols};
-use crate::summary::moments::{INDICATOR, product_index};
+use crate::summary::moments::INDICATOR;
 use crate::summary::{Gram, RegressorKind};
 use crate::{Error, Result};
 
@@ -45,14 +43,15 @@ pub fn lin_robust(
     superpopulation: bool,
 ) -> Result<Effect> {
     let suffix = if superpopulation { " superpopulation" } else { "" };
-    let mut effect = Effect::new(inference, &format!("lin {}{suffix}", vcov.name()))?;
+    let method = format!("lin {}{suffix}", vcov.name());
     check(t, c, vcov)?;
+    // Outcome and covariates, in this order.
+    let (of_t, of_c) = (t.moments_of_numbers(), c.moments_of_numbers());
+    let mut effect = Effect::of_arms(&of_t, &of_c, inference, &method)?;
+    // Rows that are not finite are in no moments.
     (effect.n_treatment, effect.n_control) = (Some(t.n()), Some(c.n()));
     (effect.rows_treatment, effect.rows_control) = (t.n(), c.n());
-    effect.n_dropped = t.dropped() + c.dropped();
-    let (of_t, of_c) = (Totals::of(t), Totals::of(c));
-    let k = t.columns().regressors().len();
-    if !effect.set_ratios(&of_t.mean(k), &of_c.mean(k)) {
+    if !effect.set_means(&of_t, &of_c) {
         return Ok(effect);
     }
     if t.not_finite() + c.not_finite() > 0 {
@@ -63,10 +62,17 @@ pub fn lin_robust(
     let mut options = LinearOptions {
         vcov: Some(used),
         confidence: inference.confidence,
-        exclude: effect.remark_missing(t, (&of_t, &of_c)),
         ..LinearOptions::default()
     };
-    let idle = options.exclude.clone();
+    let names: Vec<String> = t.columns().regressors().iter().map(|r| r.name.clone()).collect();
+    let rows = |i: usize| of_t.sum(1 + i).to_f64() + of_c.sum(1 + i).to_f64();
+    let indicators = || names.iter().enumerate().filter(|(_, name)| name.ends_with(INDICATOR));
+    let missing = indicators().filter(|(i, _)| rows(*i) > 0.0);
+    effect.remark_missing(missing.map(|(i, name)| (name.clone(), rows(i))));
+    // The indicator of a covariate that is missing nowhere says nothing.
+    let idle = indicators().filter(|(i, _)| rows(*i) <= 0.0).map(|(_, name)| name.clone());
+    let idle: Vec<String> = idle.collect();
+    options.exclude.clone_from(&idle);
     let fits = loop {
         let fits = [ols(t, &options)?, ols(c, &options)?];
         let dropped = fits.iter().flat_map(|fit| &fit.coefficients);
@@ -77,19 +83,19 @@ pub fn lin_robust(
         }
         options.exclude.extend(dropped);
     };
-    let names = t.columns().regressors().iter().map(|regressor| regressor.name.clone());
-    let kept: Vec<(usize, String)> =
-        names.enumerate().filter(|(_, name)| !options.exclude.contains(name)).collect();
-    effect.remark_left_out(t, &kept, &idle);
+    let is_kept = |name: &String| !options.exclude.contains(name);
+    let kept: Vec<usize> = (1..=names.len()).filter(|&i| is_kept(&names[i - 1])).collect();
+    let left_out = names.iter().filter(|name| !is_kept(name) && !idle.contains(name));
+    effect.remark_left_out(left_out.cloned(), kept.is_empty());
 
     let total = t.n() as f64 + c.n() as f64;
     let mean = |i: usize| {
-        let mut sum = of_t.column(i).clone();
-        sum.merge(of_c.column(i));
+        let mut sum = of_t.sum(i).clone();
+        sum.merge(of_c.sum(i));
         sum.to_f64() / total
     };
     let mut at_mean: BTreeMap<String, f64> =
-        kept.iter().map(|(i, name)| (name.clone(), mean(*i))).collect();
+        kept.iter().map(|&i| (names[i - 1].clone(), mean(i))).collect();
     at_mean.insert(INTERCEPT.to_owned(), 1.0);
     let [at_t, at_c] = [contrast(t, &options, &at_mean)?, contrast(c, &options, &at_mean)?];
     let (Some(m_t), Some(m_c)) = (at_t.estimate.estimate, at_c.estimate.estimate) else {
@@ -113,19 +119,10 @@ pub fn lin_robust(
             let slopes = fit.coefficients.into_iter().filter(|c| c.term != INTERCEPT);
             slopes.filter_map(|c| c.estimate.estimate).collect::<Vec<f64>>()
         });
-        let columns: Vec<usize> = kept.iter().map(|(i, _)| *i).collect();
-        let spread = Spread::new(
-            (t.n(), c.n()),
-            &columns,
-            |i| of_t.mean(i).minus(&of_c.mean(i)),
-            |i, j| of_t.comoment(i, j) + of_c.comoment(i, j),
-        );
-        spread.add_to(&mut difference, &betas[0], &betas[1]);
+        Spread::new((&of_t, &of_c), &kept).add_to(&mut difference, &betas[0], &betas[1]);
     }
     effect.infer(inference, &difference);
-    let plain = |arm: &Totals| arm.comoment(k, k) / (arm.n() as f64 - 1.0) / arm.n() as f64;
-    let plain = Difference::independent(m_t - m_c, m_c, plain(&of_t), plain(&of_c), df);
-    effect.set_variance_reduction(&difference, &plain);
+    effect.set_variance_reduction(&difference, &welch(&of_t, &of_c, m_t - m_c));
     Ok(effect)
 }
 
@@ -152,87 +149,6 @@ fn check(t: &Gram, c: &Gram, vcov: Vcov) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// The sums of the columns of an arm: covariates, then the outcome.
-struct Totals {
-    sums: Option<Sums>,
-    width: usize,
-    nothing: ExactSum,
-}
-
-impl Totals {
-    fn of(arm: &Gram) -> Self {
-        let width = arm.columns().regressors().len() + 1;
-        Self { sums: arm.by_factors().into_values().next(), width, nothing: ExactSum::new() }
-    }
-
-    fn n(&self) -> u64 {
-        self.sums.as_ref().map_or(0, |sums| sums.n)
-    }
-
-    fn column(&self, i: usize) -> &ExactSum {
-        self.sums.as_ref().map_or(&self.nothing, |sums| &sums.sums[i])
-    }
-
-    fn mean(&self, i: usize) -> Ratio {
-        Ratio::of(self.column(i), &ExactSum::from_integer(self.n().into()))
-    }
-
-    /// The sum of products around the means, rounded once.
-    fn comoment(&self, i: usize, j: usize) -> f64 {
-        let Some(sums) = &self.sums else { return 0.0 };
-        let n = Dyadic::count(sums.n);
-        let products = &sums.sums[product_index(self.width, i, j)];
-        let parts = [&sums.sums[i], &sums.sums[j], products].map(Dyadic::of);
-        let [Some(a), Some(b), Some(ab)] = parts else { return f64::NAN };
-        n.times(&ab).minus(&a.times(&b)).over(&n)
-    }
-}
-
-impl Effect {
-    /// Says which covariates were missing, and gives the indicators of those that were not.
-    fn remark_missing(&mut self, arm: &Gram, (of_t, of_c): (&Totals, &Totals)) -> Vec<String> {
-        let (mut missing, mut rows, mut idle) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, regressor) in arm.columns().regressors().iter().enumerate() {
-            if !regressor.name.ends_with(INDICATOR) {
-                continue;
-            }
-            let count = of_t.column(i).to_f64() + of_c.column(i).to_f64();
-            if count > 0.0 {
-                missing.push(format!("'{}'", regressor.name));
-                rows.push(count.to_string());
-            } else {
-                idle.push(regressor.name.clone());
-            }
-        }
-        if !missing.is_empty() {
-            self.remark(format!(
-                "missing covariates are 0 with an indicator: {} in {} rows",
-                missing.join(", "),
-                rows.join(", ")
-            ));
-        }
-        idle
-    }
-
-    fn remark_left_out(&mut self, arm: &Gram, kept: &[(usize, String)], idle: &[String]) {
-        let names = arm.columns().regressors().iter().map(|regressor| &regressor.name);
-        let left_out: Vec<String> = names
-            .filter(|name| !idle.contains(name))
-            .filter(|name| !kept.iter().any(|(_, other)| other == *name))
-            .map(|name| format!("'{name}'"))
-            .collect();
-        if !left_out.is_empty() {
-            self.remark(format!(
-                "left out, constant or dependent on the covariates before: {}",
-                left_out.join(", ")
-            ));
-        }
-        if kept.is_empty() {
-            self.remark("not adjusted: no covariate is left");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -435,7 +435,7 @@ fn indicator_map(columns: usize, old: &[bool], new: &[bool]) -> Vec<Option<usize
 
 /// The sums of columns rearranged: a column that was not there is zero everywhere, and so are its products, but for those
 /// with values that are not finite: 0 times them is NaN, whether the column was there with these rows or joins them now.
-fn project(sums: &Sums, width: usize, map: &[Option<usize>]) -> Sums {
+pub(super) fn project(sums: &Sums, width: usize, map: &[Option<usize>]) -> Sums {
     let zeros_times = |column: usize| {
         let mut product = ExactSum::new();
         if !sums.sums[column].is_finite() {

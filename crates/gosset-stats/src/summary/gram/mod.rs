@@ -13,6 +13,7 @@ pub use columns::{GramColumns, Regressor, RegressorKind};
 pub use table::{GramRows, GramTable};
 
 use super::codec::check_rows;
+use super::moments::{Columns, Moments, project};
 use super::{Kind, Reader, Summary, Writer};
 use crate::exact::{ExactSum, Products, Sums};
 use crate::units::bucket_of;
@@ -201,6 +202,21 @@ impl Gram {
             }
         }
         moments
+    }
+
+    /// The moments of a summary without factors and weights: outcomes first, then the numbers, without rows that are not
+    /// finite.
+    pub(crate) fn moments_of_numbers(&self) -> Moments {
+        let outcomes = self.columns.outcomes();
+        let numbers = self.columns.width() - outcomes.len();
+        let names = outcomes.iter().chain(self.columns.regressors().iter().map(|r| &r.name));
+        let columns = Columns::new(names.cloned(), outcomes.len()).expect("names of their own");
+        let places: Vec<Option<usize>> =
+            (numbers..self.columns.width()).chain(0..numbers).map(Some).collect();
+        let sums = self.by_factors().into_values().next();
+        let sums = sums.unwrap_or_else(|| Sums::new(self.columns.width(), Products::All));
+        let sums = project(&sums, self.columns.width(), &places);
+        Moments::of_sums(columns, self.dropped, sums)
     }
 
     fn parts(&self) -> Parts {

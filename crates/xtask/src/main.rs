@@ -49,25 +49,15 @@ const GENERATED: &[(&str, &[&str])] = &[
 
 fn docs(check: bool) -> Result<(), String> {
     for (path, args) in GENERATED {
-        let output = cargo()
-            .args(["run", "--quiet", "--package", "gosset", "--"])
-            .args(*args)
-            .current_dir(root())
-            .stderr(std::process::Stdio::inherit())
-            .output()
-            .map_err(|e| format!("failed to start cargo: {e}"))?;
-        if !output.status.success() {
-            return Err(format!("gosset {} ended with {}", args.join(" "), output.status));
-        }
+        let output = output_of(&["--package", "gosset"], args)?;
         let file = root().join(path);
         if check {
-            if std::fs::read(&file).ok().as_ref() != Some(&output.stdout) {
+            if std::fs::read(&file).ok().as_ref() != Some(&output) {
                 return Err(format!("{path} is not up to date: run `cargo x docs`"));
             }
             println!("{path} is up to date");
         } else {
-            std::fs::write(&file, output.stdout)
-                .map_err(|e| format!("failed to write {path}: {e}"))?;
+            std::fs::write(&file, output).map_err(|e| format!("failed to write {path}: {e}"))?;
             println!("wrote {path}");
         }
     }
@@ -92,16 +82,8 @@ fn golden() -> Result<(), String> {
 
 /// Writes the tables of a simulation into the page of its subject, between two comments.
 fn calibrate(subject: &str, numbers: &[&str]) -> Result<(), String> {
-    let output = cargo()
-        .args(["run", "--workspace", "--quiet", "--example", "calibrate", "--", subject])
-        .args(numbers)
-        .current_dir(root())
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|e| format!("failed to start cargo: {e}"))?;
-    if !output.status.success() {
-        return Err(format!("the simulation ended with {}", output.status));
-    }
+    let args: Vec<&str> = [subject].into_iter().chain(numbers.iter().copied()).collect();
+    let output = output_of(&["--workspace", "--example", "calibrate"], &args)?;
     let name = format!("sql/{subject}.md");
     let file = root().join(&name);
     let shown = |e: std::io::Error| format!("{}: {e}", file.display());
@@ -110,7 +92,7 @@ fn calibrate(subject: &str, numbers: &[&str]) -> Result<(), String> {
     let start = page.find(&before).ok_or_else(|| format!("{name} has no place for the table"))?;
     let start = start + before.len();
     let end = page.find(after).ok_or_else(|| format!("{name} has no end of the table"))?;
-    let table = String::from_utf8_lossy(&output.stdout);
+    let table = String::from_utf8_lossy(&output);
     let page = format!("{}\n{table}\n{}", &page[..start], &page[end..]);
     std::fs::write(&file, page).map_err(shown)
 }
@@ -125,6 +107,25 @@ fn peers(rows: &str) -> Result<(), String> {
     }
     let gosset = target().join("release/gosset");
     run(Command::new(&python).arg(folder.join("run.py")).arg(gosset).arg(file))
+}
+
+/// What one of the workspace's programs prints.
+fn output_of(program: &[&str], args: &[&str]) -> Result<Vec<u8>, String> {
+    let output = cargo()
+        .args(["run", "--quiet"])
+        .args(program)
+        .arg("--")
+        .args(args)
+        .current_dir(root())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|e| format!("failed to start cargo: {e}"))?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => {
+            Err(format!("{} {} ended with {}", program.join(" "), args.join(" "), output.status))
+        }
+    }
 }
 
 /// Cargo, without what it tells this program of its package: build scripts that look at it would run again, and DataFusion

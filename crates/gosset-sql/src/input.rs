@@ -141,14 +141,11 @@ pub(crate) fn check_columns(function: &Function, bound: &Bound) -> Result<()> {
 }
 
 fn coerce_columns(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
+    let ratios = matches!(kind, ArgumentKind::Metrics | ArgumentKind::RatioCovariates);
     match found {
         t if is_number(t) => Some(DataType::Float64),
-        DataType::Struct(fields) if fields.iter().all(|f| is_number(f.data_type())) => {
-            Some(found.clone())
-        }
         DataType::Struct(fields)
-            if matches!(kind, ArgumentKind::Metrics | ArgumentKind::RatioCovariates)
-                && fields.iter().all(is_metric) =>
+            if fields.iter().all(|f| is_number(f.data_type()) || (ratios && is_metric(f))) =>
         {
             Some(found.clone())
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,13 +12,13 @@ use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, exec_err, internal_datafusion_err, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
-use gosset_stats::Effect;
 use gosset_stats::compare::Banded;
 use gosset_stats::summary::{
     BinnedMoments, BinnedTable, BucketTable, Buckets, Columns, Gram, GramColumns, GramTable,
     Histogram, HistogramTable, Moments, MomentsTable, Reader, Regressor, RegressorKind, Replicates,
     ReplicatesTable, StratifiedMoments, StratifiedTable, Summary, Table, Writer,
 };
+use gosset_stats::{Effect, Inference};
 
 use crate::aggregate::States;
 use crate::call::Call;
@@ -47,6 +48,38 @@ pub(crate) trait Comparison: Debug + Send + Sync + 'static {
         call: &Call,
     ) -> gosset_stats::Result<<Self::Summary as SqlSummary>::Table> {
         Self::Summary::table(columns, call)
+    }
+}
+
+/// A comparison that asks for no more than how to infer.
+pub(crate) trait Plain: Debug + Send + Sync + 'static {
+    /// What it compares two of.
+    type Summary: SqlSummary;
+
+    /// The effect of treatment against control.
+    const COMPARE: fn(&Self::Summary, &Self::Summary, &Inference) -> gosset_stats::Result<Effect>;
+}
+
+/// A plain comparison with its options.
+#[derive(Debug)]
+pub(crate) struct Inferred<P> {
+    inference: Inference,
+    comparison: PhantomData<P>,
+}
+
+impl<P: Plain> Comparison for Inferred<P> {
+    type Summary = P::Summary;
+
+    fn new(options: &Options) -> Self {
+        Self { inference: options.inference(), comparison: PhantomData }
+    }
+
+    fn compare(
+        &self,
+        treatment: &P::Summary,
+        control: &P::Summary,
+    ) -> gosset_stats::Result<Effect> {
+        (P::COMPARE)(treatment, control, &self.inference)
     }
 }
 

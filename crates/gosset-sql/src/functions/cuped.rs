@@ -6,8 +6,8 @@ use gosset_stats::{Effect, Inference, Result};
 
 use super::arguments::{ARM, CONTROL, TREATMENT, X, Y};
 use crate::function::{Example, Function, Section};
-use crate::options::{ARMS, INFERENCE, MISSING, Options};
-use crate::two_arm::{Comparison, of_summaries, two_arm};
+use crate::options::{ARMS, INFERENCE, MISSING};
+use crate::two_arm::{Inferred, Plain, of_summaries, two_arm};
 
 pub(super) static CUPED: Function = Function {
     name: "cuped",
@@ -52,7 +52,7 @@ FROM (
         "Deng, A., Xu, Y., Kohavi, R., Walker, T. (2013). Improving the sensitivity of online controlled experiments by utilizing pre-experiment data. WSDM 2013, 123–132. doi:10.1145/2433396.2433413",
     ],
     value_version: 1,
-    implementation: two_arm::<Cuped>(),
+    implementation: two_arm::<Inferred<Cuped>>(),
 };
 
 pub(super) static CUPED_EFFECT: Function = Function {
@@ -74,22 +74,13 @@ FROM (SELECT cuped_effect(t.s, c.s) AS e FROM arms t CROSS JOIN arms c WHERE t.a
     },
     references: &[],
     value_version: 1,
-    implementation: of_summaries::<Cuped>(),
+    implementation: of_summaries::<Inferred<Cuped>>(),
 };
 
 #[derive(Debug)]
-struct Cuped {
-    inference: Inference,
-}
+struct Cuped;
 
-impl Comparison for Cuped {
+impl Plain for Cuped {
     type Summary = Moments;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference() }
-    }
-
-    fn compare(&self, treatment: &Moments, control: &Moments) -> Result<Effect> {
-        cuped(treatment, control, &self.inference)
-    }
+    const COMPARE: fn(&Moments, &Moments, &Inference) -> Result<Effect> = cuped;
 }

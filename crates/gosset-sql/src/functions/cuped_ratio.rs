@@ -6,8 +6,8 @@ use gosset_stats::{Effect, Inference, Result};
 
 use super::arguments::{ARM, CONTROL, DEN, NUM, TREATMENT, X};
 use crate::function::{Argument, ArgumentKind, Example, Function, Section};
-use crate::options::{ARMS, INFERENCE, MISSING, Options};
-use crate::two_arm::{Comparison, of_summaries, two_arm};
+use crate::options::{ARMS, INFERENCE, MISSING};
+use crate::two_arm::{Inferred, Plain, of_summaries, two_arm};
 
 pub(super) static CUPED_RATIO: Function = Function {
     name: "cuped_ratio",
@@ -51,7 +51,7 @@ FROM (
         "Deng, A., Knoblich, U., Lu, J. (2018). Applying the delta method in metric analytics. KDD 2018, 233–242. doi:10.1145/3219819.3219919",
     ],
     value_version: 1,
-    implementation: two_arm::<CupedRatio>(),
+    implementation: two_arm::<Inferred<CupedRatio>>(),
 };
 
 const DOC: &str = "one covariate, several as a struct `{age: age, before: {num: clicks_before, den: views_before}}` where a struct of two is a ratio, or an array; measured before the assignment";
@@ -75,22 +75,13 @@ FROM (SELECT cuped_ratio_effect(t.s, c.s) AS e FROM arms t CROSS JOIN arms c WHE
     },
     references: &[],
     value_version: 1,
-    implementation: of_summaries::<CupedRatio>(),
+    implementation: of_summaries::<Inferred<CupedRatio>>(),
 };
 
 #[derive(Debug)]
-struct CupedRatio {
-    inference: Inference,
-}
+struct CupedRatio;
 
-impl Comparison for CupedRatio {
+impl Plain for CupedRatio {
     type Summary = Moments;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference() }
-    }
-
-    fn compare(&self, treatment: &Moments, control: &Moments) -> Result<Effect> {
-        cuped_ratio(treatment, control, &self.inference)
-    }
+    const COMPARE: fn(&Moments, &Moments, &Inference) -> Result<Effect> = cuped_ratio;
 }

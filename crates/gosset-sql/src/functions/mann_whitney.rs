@@ -7,8 +7,8 @@ use gosset_stats::{Effect, Inference, Result};
 use super::arguments::{ARM, CONTROL, TREATMENT, Y};
 use super::histogram::RELATIVE_ERROR;
 use crate::function::{Example, Function, Section};
-use crate::options::{ARMS, INFERENCE, Options};
-use crate::two_arm::{Comparison, of_summaries, two_arm};
+use crate::options::{ARMS, INFERENCE};
+use crate::two_arm::{Inferred, Plain, of_summaries, two_arm};
 
 const MANN_WHITNEY_REFERENCES: &[&str] = &[
     "Mann, H. B., Whitney, D. R. (1947). On a test of whether one of two random variables is stochastically larger than the other. Annals of Mathematical Statistics 18(1), 50–60. doi:10.1214/aoms/1177730491",
@@ -53,7 +53,7 @@ FROM (
     },
     references: MANN_WHITNEY_REFERENCES,
     value_version: 1,
-    implementation: two_arm::<MannWhitney>(),
+    implementation: two_arm::<Inferred<MannWhitney>>(),
 };
 
 pub(super) static MANN_WHITNEY_EFFECT: Function = Function {
@@ -75,7 +75,7 @@ FROM (SELECT mann_whitney_effect(t.s, c.s) AS e FROM arms t CROSS JOIN arms c WH
     },
     references: MANN_WHITNEY_REFERENCES,
     value_version: 1,
-    implementation: of_summaries::<MannWhitney>(),
+    implementation: of_summaries::<Inferred<MannWhitney>>(),
 };
 
 pub(super) static KS_TEST: Function = Function {
@@ -110,7 +110,7 @@ FROM (
     },
     references: KS_REFERENCES,
     value_version: 1,
-    implementation: two_arm::<KolmogorovSmirnov>(),
+    implementation: two_arm::<Inferred<KolmogorovSmirnov>>(),
 };
 
 pub(super) static KS_EFFECT: Function = Function {
@@ -132,39 +132,21 @@ FROM (SELECT ks_effect(t.s, c.s) AS e FROM arms t CROSS JOIN arms c WHERE t.arm 
     },
     references: KS_REFERENCES,
     value_version: 1,
-    implementation: of_summaries::<KolmogorovSmirnov>(),
+    implementation: of_summaries::<Inferred<KolmogorovSmirnov>>(),
 };
 
 #[derive(Debug)]
-struct MannWhitney {
-    inference: Inference,
-}
+struct MannWhitney;
 
-impl Comparison for MannWhitney {
+impl Plain for MannWhitney {
     type Summary = Histogram;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference() }
-    }
-
-    fn compare(&self, treatment: &Histogram, control: &Histogram) -> Result<Effect> {
-        mann_whitney(treatment, control, &self.inference)
-    }
+    const COMPARE: fn(&Histogram, &Histogram, &Inference) -> Result<Effect> = mann_whitney;
 }
 
 #[derive(Debug)]
-struct KolmogorovSmirnov {
-    inference: Inference,
-}
+struct KolmogorovSmirnov;
 
-impl Comparison for KolmogorovSmirnov {
+impl Plain for KolmogorovSmirnov {
     type Summary = Histogram;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference() }
-    }
-
-    fn compare(&self, treatment: &Histogram, control: &Histogram) -> Result<Effect> {
-        ks_test(treatment, control, &self.inference)
-    }
+    const COMPARE: fn(&Histogram, &Histogram, &Inference) -> Result<Effect> = ks_test;
 }

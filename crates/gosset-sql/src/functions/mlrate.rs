@@ -6,8 +6,8 @@ use gosset_stats::{Effect, Inference, Result};
 
 use super::arguments::{ARM, CONTROL, TREATMENT, Y};
 use crate::function::{Argument, ArgumentKind, Example, Function, Section};
-use crate::options::{ARMS, INFERENCE, MISSING, Options};
-use crate::two_arm::{Comparison, of_summaries, two_arm};
+use crate::options::{ARMS, INFERENCE, MISSING};
+use crate::two_arm::{Inferred, Plain, of_summaries, two_arm};
 
 const PREDICTION: Argument = Argument {
     name: "prediction",
@@ -59,7 +59,7 @@ FROM (
     },
     references: REFERENCES,
     value_version: 1,
-    implementation: two_arm::<Mlrate>(),
+    implementation: two_arm::<Inferred<Mlrate>>(),
 };
 
 pub(super) static MLRATE_EFFECT: Function = Function {
@@ -81,22 +81,13 @@ FROM (SELECT mlrate_effect(t.s, c.s) AS e FROM arms t CROSS JOIN arms c WHERE t.
     },
     references: &[],
     value_version: 1,
-    implementation: of_summaries::<Mlrate>(),
+    implementation: of_summaries::<Inferred<Mlrate>>(),
 };
 
 #[derive(Debug)]
-struct Mlrate {
-    inference: Inference,
-}
+struct Mlrate;
 
-impl Comparison for Mlrate {
+impl Plain for Mlrate {
     type Summary = Moments;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference() }
-    }
-
-    fn compare(&self, treatment: &Moments, control: &Moments) -> Result<Effect> {
-        mlrate(treatment, control, &self.inference)
-    }
+    const COMPARE: fn(&Moments, &Moments, &Inference) -> Result<Effect> = mlrate;
 }

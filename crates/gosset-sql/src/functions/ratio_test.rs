@@ -6,8 +6,8 @@ use gosset_stats::{Effect, Inference, Result};
 
 use super::arguments::{ARM, CONTROL, DEN, NUM, TREATMENT};
 use crate::function::{Example, Function, Section};
-use crate::options::{ARMS, INFERENCE, Options};
-use crate::two_arm::{Comparison, of_summaries, two_arm};
+use crate::options::{ARMS, INFERENCE};
+use crate::two_arm::{Inferred, Plain, of_summaries, two_arm};
 
 pub(super) static RATIO_TEST: Function = Function {
     name: "ratio_test",
@@ -47,7 +47,7 @@ FROM (
         "Deng, A., Knoblich, U., Lu, J. (2018). Applying the delta method in metric analytics. KDD 2018, 233–242. doi:10.1145/3219819.3219919",
     ],
     value_version: 1,
-    implementation: two_arm::<Ratio>(),
+    implementation: two_arm::<Inferred<Ratio>>(),
 };
 
 pub(super) static RATIO_EFFECT: Function = Function {
@@ -69,22 +69,13 @@ FROM (SELECT ratio_effect(t.s, c.s) AS e FROM arms t CROSS JOIN arms c WHERE t.a
     },
     references: &[],
     value_version: 1,
-    implementation: of_summaries::<Ratio>(),
+    implementation: of_summaries::<Inferred<Ratio>>(),
 };
 
 #[derive(Debug)]
-struct Ratio {
-    inference: Inference,
-}
+struct Ratio;
 
-impl Comparison for Ratio {
+impl Plain for Ratio {
     type Summary = Moments;
-
-    fn new(options: &Options) -> Self {
-        Self { inference: options.inference() }
-    }
-
-    fn compare(&self, treatment: &Moments, control: &Moments) -> Result<Effect> {
-        ratio_test(treatment, control, &self.inference)
-    }
+    const COMPARE: fn(&Moments, &Moments, &Inference) -> Result<Effect> = ratio_test;
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Float64Array, Float64Builder, Int64Array, ListArray, ListBuilder,
-    NullBufferBuilder, StringViewArray, StructArray,
+    ArrayRef, Float64Array, Float64Builder, Int64Array, ListArray, ListBuilder, NullBufferBuilder,
+    StringViewArray, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Summary;
@@ -16,7 +15,8 @@ use gosset_stats::summary::Gram;
 
 use crate::call::Call;
 use crate::effect::{list_type, lists};
-use crate::input::{binary_values, failed};
+use crate::input::failed;
+use crate::scalar::{by_row, summaries};
 
 /// What the options of a call ask of a linear model.
 pub(crate) fn options_of(call: &Call) -> LinearOptions {
@@ -39,20 +39,12 @@ pub(crate) fn of_stored(
     rows: usize,
     results: impl Fn(Vec<Option<Gram>>) -> Result<ArrayRef>,
 ) -> Result<ColumnarValue> {
-    let scalar = matches!(values[0], ColumnarValue::Scalar(_));
-    let array = values[0].to_array(if scalar { 1 } else { rows })?;
-    let bytes = binary_values(&array).ok_or_else(|| {
-        internal_datafusion_err!("summaries were not coerced: {}", array.data_type())
-    })?;
-    let grams = bytes
-        .into_iter()
-        .map(|bytes| bytes.map(Gram::decode).transpose().map_err(|e| failed(call.function, e)))
-        .collect::<Result<Vec<_>>>()?;
-    let results = results(grams)?;
-    Ok(if scalar {
-        ColumnarValue::Scalar(ScalarValue::try_from_array(&results, 0)?)
-    } else {
-        ColumnarValue::Array(results)
+    by_row(&values[..1], rows, |arrays| {
+        let grams = summaries(&arrays[0])?
+            .into_iter()
+            .map(|bytes| bytes.map(Gram::decode).transpose().map_err(|e| failed(call.function, e)))
+            .collect::<Result<Vec<_>>>()?;
+        results(grams)
     })
 }
 

@@ -1,6 +1,8 @@
 //! Scalar functions of stored summaries.
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
@@ -75,4 +77,27 @@ impl ScalarUDFImpl for Scalar {
     fn documentation(&self) -> Option<&Documentation> {
         Some(crate::docs::documentation(self.function))
     }
+}
+
+/// Calls `f` with the arrays of some arguments: of one row, of which the result is a scalar, where all of them are scalars.
+pub(crate) fn by_row(
+    values: &[ColumnarValue],
+    rows: usize,
+    f: impl FnOnce(&[ArrayRef]) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
+    let scalar = values.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+    let rows = if scalar { 1 } else { rows };
+    let arrays = values.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
+    let results = f(&arrays)?;
+    Ok(match scalar {
+        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&results, 0)?),
+        false => ColumnarValue::Array(results),
+    })
+}
+
+/// The bytes of stored summaries.
+pub(crate) fn summaries(array: &ArrayRef) -> Result<Vec<Option<&[u8]>>> {
+    input::binary_values(array).ok_or_else(|| {
+        internal_datafusion_err!("summaries were not coerced: {}", array.data_type())
+    })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_empty_array, new_null_array};
 use arrow::compute::concat;
 use arrow::datatypes::DataType;
-use datafusion::common::{ScalarValue, exec_err, internal_datafusion_err, internal_err};
+use datafusion::common::{exec_err, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::compare::Banded;
@@ -24,8 +24,9 @@ use crate::aggregate::States;
 use crate::call::Call;
 use crate::effect::{effect_type, effects_to_struct};
 use crate::function::{AggregateParts, ArgumentKind, Function, Implementation, ScalarParts};
-use crate::input::{Keyed, LEFT_OUT, Labels, Prepared, Values, binary_values, failed, slots_of};
+use crate::input::{Keyed, LEFT_OUT, Labels, Prepared, Values, failed, slots_of};
 use crate::options::Options;
+use crate::scalar::{by_row, summaries};
 
 /// A comparison with its options: the one-call aggregate and the `*_effect` function are both made of it.
 pub(crate) trait Comparison: Debug + Send + Sync + 'static {
@@ -714,18 +715,8 @@ fn for_each_pair(
     rows: usize,
     f: impl FnOnce(&[Option<(&[u8], &[u8])>]) -> Result<ArrayRef>,
 ) -> Result<ColumnarValue> {
-    let arrays = ColumnarValue::values_to_arrays(&values[..2])?;
-    let scalar = values[..2].iter().all(|v| matches!(v, ColumnarValue::Scalar(_)));
-    let bytes = |array| {
-        binary_values(array).ok_or_else(|| {
-            internal_datafusion_err!("summaries were not coerced: {}", array.data_type())
-        })
-    };
-    let pairs = bytes(&arrays[0])?.into_iter().zip(bytes(&arrays[1])?);
-    let pairs: Vec<_> = pairs.take(if scalar { 1 } else { rows }).map(|(t, c)| t.zip(c)).collect();
-    let results = f(&pairs)?;
-    Ok(match scalar {
-        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&results, 0)?),
-        false => ColumnarValue::Array(results),
+    by_row(&values[..2], rows, |arrays| {
+        let pairs = summaries(&arrays[0])?.into_iter().zip(summaries(&arrays[1])?);
+        f(&pairs.map(|(t, c)| t.zip(c)).collect::<Vec<_>>())
     })
 }

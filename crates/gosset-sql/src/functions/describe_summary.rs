@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringViewBuilder};
+use arrow::array::StringViewBuilder;
 use arrow::datatypes::DataType;
-use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::compare::histogram_quantile;
@@ -18,7 +17,8 @@ use crate::call::Call;
 use crate::function::{
     Argument, ArgumentKind, Example, Function, Implementation, ScalarParts, Section,
 };
-use crate::input::{binary_values, failed};
+use crate::input::failed;
+use crate::scalar::{by_row, summaries};
 
 pub(super) static DESCRIBE_SUMMARY: Function = Function {
     name: "describe_summary",
@@ -49,22 +49,14 @@ FROM (VALUES (1.0), (2.0), (3.0), (4.0)) AS t (x)",
 };
 
 fn invoke(call: &Call, values: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
-    let scalar = matches!(values[0], ColumnarValue::Scalar(_));
-    let array = values[0].to_array(if scalar { 1 } else { rows })?;
-    let summaries = binary_values(&array).ok_or_else(|| {
-        internal_datafusion_err!("summaries were not coerced: {}", array.data_type())
-    })?;
-    let mut builder = StringViewBuilder::new();
-    for bytes in summaries {
-        let summary =
-            bytes.map(AnySummary::decode).transpose().map_err(|e| failed(call.function, e))?;
-        builder.append_option(summary.as_ref().map(describe));
-    }
-    let described: ArrayRef = Arc::new(builder.finish());
-    Ok(if scalar {
-        ColumnarValue::Scalar(ScalarValue::try_from_array(&described, 0)?)
-    } else {
-        ColumnarValue::Array(described)
+    by_row(&values[..1], rows, |arrays| {
+        let mut builder = StringViewBuilder::new();
+        for bytes in summaries(&arrays[0])? {
+            let summary =
+                bytes.map(AnySummary::decode).transpose().map_err(|e| failed(call.function, e))?;
+            builder.append_option(summary.as_ref().map(describe));
+        }
+        Ok(Arc::new(builder.finish()))
     })
 }
 

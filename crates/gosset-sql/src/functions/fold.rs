@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{ScalarValue, exec_err};
+use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::units::fold_of;
@@ -15,6 +15,7 @@ use crate::function::{
     Argument, ArgumentKind, Example, Function, Implementation, ScalarParts, Section,
 };
 use crate::input::hash_units;
+use crate::scalar::by_row;
 
 pub(super) static FOLD: Function = Function {
     name: "fold",
@@ -53,16 +54,18 @@ but one and predict that one, for each of them; then adjust with `mlrate`. All r
 const MAX_FOLDS: i64 = 1_000_000;
 
 fn invoke(_: &Call, values: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
-    let scalar = values.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
-    let rows = if scalar { 1 } else { rows };
-    let unit = values[0].to_array(rows)?;
-    let k = values[1].to_array(rows)?;
-    let seed = match values.get(2) {
-        Some(seed) => seed.to_array(rows)?,
+    by_row(values, rows, folds)
+}
+
+fn folds(arguments: &[ArrayRef]) -> Result<ArrayRef> {
+    let (unit, k) = (&arguments[0], &arguments[1]);
+    let rows = unit.len();
+    let seed = match arguments.get(2) {
+        Some(seed) => Arc::clone(seed),
         None => Arc::new(Int64Array::from_value(0, rows)),
     };
     let (k, seed) = (k.as_primitive::<Int64Type>(), seed.as_primitive::<Int64Type>());
-    let hashes = hash_units(&unit, &vec![0; rows])?;
+    let hashes = hash_units(unit, &vec![0; rows])?;
     let nulls = unit.logical_nulls();
     let fold = |r: usize| {
         let null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(r));
@@ -76,10 +79,5 @@ fn invoke(_: &Call, values: &[ColumnarValue], rows: usize) -> Result<ColumnarVal
         Ok(Some(i64::from(fold_of(hashes[r], folds as u32, seed.value(r) as u64))))
     };
     let folds: Int64Array = (0..rows).map(fold).collect::<Result<Vec<_>>>()?.into();
-    let folds: ArrayRef = Arc::new(folds);
-    Ok(if scalar {
-        ColumnarValue::Scalar(ScalarValue::try_from_array(&folds, 0)?)
-    } else {
-        ColumnarValue::Array(folds)
-    })
+    Ok(Arc::new(folds))
 }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array};
+use arrow::array::Float64Array;
 use arrow::datatypes::DataType;
-use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use gosset_stats::Summary;
@@ -17,8 +16,9 @@ use crate::call::Call;
 use crate::function::{
     Argument, ArgumentKind, Example, Function, Implementation, ScalarParts, Section,
 };
-use crate::input::{binary_values, failed};
+use crate::input::failed;
 use crate::options::{OptionSpec, OptionValues};
+use crate::scalar::{by_row, summaries};
 use crate::summarize::summary_of_columns;
 
 pub(super) const RELATIVE_ERROR: &[OptionSpec] = &[OptionSpec {
@@ -100,23 +100,15 @@ FROM (VALUES (1.0), (2.0), (3.0), (10.0)) AS t (x)",
 
 fn invoke(call: &Call, values: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
     let q = call.options.number("q").unwrap_or(f64::NAN);
-    let scalar = matches!(values[0], ColumnarValue::Scalar(_));
-    let array = values[0].to_array(if scalar { 1 } else { rows })?;
-    let summaries = binary_values(&array).ok_or_else(|| {
-        internal_datafusion_err!("summaries were not coerced: {}", array.data_type())
-    })?;
     let quantile = |bytes: Option<&[u8]>| match bytes {
         None => Ok(None),
         Some(bytes) => Histogram::decode(bytes)
             .and_then(|histogram| histogram_quantile(&histogram, q))
             .map_err(|e| failed(call.function, e)),
     };
-    let quantiles: Float64Array =
-        summaries.into_iter().map(quantile).collect::<Result<Vec<Option<f64>>>>()?.into();
-    let quantiles: ArrayRef = Arc::new(quantiles);
-    Ok(if scalar {
-        ColumnarValue::Scalar(ScalarValue::try_from_array(&quantiles, 0)?)
-    } else {
-        ColumnarValue::Array(quantiles)
+    by_row(&values[..1], rows, |arrays| {
+        let quantiles = summaries(&arrays[0])?.into_iter().map(quantile);
+        let quantiles: Float64Array = quantiles.collect::<Result<Vec<Option<f64>>>>()?.into();
+        Ok(Arc::new(quantiles))
     })
 }

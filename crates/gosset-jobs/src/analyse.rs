@@ -23,9 +23,9 @@ impl Runner {
     /// The first thing that is wrong.
     pub async fn validate(&self) -> Result<()> {
         for experiment in &self.job().experiments {
-            self.checked(experiment)
-                .await
-                .map_err(|error| error.about(&format!("experiment '{}'", experiment.name)))?;
+            let checked = async { self.checked(experiment, &self.units(experiment).await?).await };
+            let told = |error: JobError| error.about(&format!("experiment '{}'", experiment.name));
+            checked.await.map_err(told)?;
         }
         Ok(())
     }
@@ -36,17 +36,16 @@ impl Runner {
     /// As [`validate`](Self::validate).
     pub async fn sql(&self, experiment: &str) -> Result<String> {
         let experiment = self.experiment(experiment)?;
-        let plan = self.checked(experiment).await?;
+        let plan = self.checked(experiment, &self.units(experiment).await?).await?;
         let statement = datafusion::sql::unparser::plan_to_sql(&plan)?;
         Ok(format!("{statement:#}"))
     }
 
     /// The plan of an experiment in one wave. Types are checked when it is made physical; metrics of other types would
     /// fail in the middle of a run.
-    async fn checked(&self, experiment: &Experiment) -> Result<LogicalPlan> {
-        let units = self.units(experiment).await?;
+    async fn checked(&self, experiment: &Experiment, units: &Units) -> Result<LogicalPlan> {
         let wave = waves::whole(experiment);
-        let query = Query::first(self.engine(), experiment, &units, &wave)?;
+        let query = Query::first(self.engine(), experiment, units, &wave)?;
         query.frame().clone().create_physical_plan().await?;
         Ok(query.frame().logical_plan().clone())
     }
@@ -93,7 +92,8 @@ impl Runner {
         experiment: &Experiment,
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<(Vec<Audit>, Vec<EffectRow>)> {
-        self.checked(experiment).await?;
+        let mut units = self.units(experiment).await?;
+        self.checked(experiment, &units).await?;
         let waves = self.divided(experiment).await?;
         let computing = |wave| {
             tell(Event::Computing {
@@ -106,7 +106,6 @@ impl Runner {
             return Err(internal("an experiment has no wave"));
         };
         computing(1);
-        let mut units = self.units(experiment).await?;
         if !further.is_empty() {
             let stored = units.stored(self.engine()).await;
             units = stored.map_err(|error| self.while_reading(experiment, error))?;

@@ -9,6 +9,7 @@ use crate::audit::Audit;
 use crate::estimators::{Measured, Sides, not_taken};
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
+use crate::period::Period;
 use crate::summaries::{Cell, Cells, Counted, Slice};
 use crate::waves::Wave;
 use crate::{Result, internal};
@@ -22,6 +23,8 @@ pub struct EffectRow {
     pub segment: Option<String>,
     /// The value of the segment; none where units have none.
     pub segment_value: Option<String>,
+    /// What the effect is of.
+    pub period: Period,
     /// The treatment.
     pub arm: String,
     /// The function that gives the same effect in SQL, or `quantile` and which one.
@@ -72,7 +75,7 @@ impl Effects {
         for place in places(experiment, counted, cells) {
             let metric = &experiment.metrics[place.metric];
             let estimator = &experiment.estimators[place.estimator];
-            if let Err(why) = estimator.takes(metric) {
+            if let Err(why) = experiment.takes(&**estimator, metric) {
                 let rows = estimator.rows().into_iter();
                 let rows = rows.map(|row| (row.clone(), not_taken(metric, &row, why.clone())));
                 effects.insert(experiment, place, None, rows.collect());
@@ -92,7 +95,7 @@ impl Effects {
         for place in places(experiment, counted, cells) {
             let metric = &experiment.metrics[place.metric];
             let estimator = &experiment.estimators[place.estimator];
-            let Ok(kept) = estimator.takes(metric) else { continue };
+            let Ok(kept) = experiment.takes(&**estimator, metric) else { continue };
             let wanted = Part { metric: place.metric, kept };
             let Some(part) = wave.parts.iter().position(|part| *part == wanted) else { continue };
             let arms = (place.arm.as_str(), experiment.control.as_str());
@@ -122,6 +125,7 @@ impl Effects {
             metric: experiment.metrics[at.metric].name.clone(),
             segment: segment.clone(),
             segment_value: segment_value.clone(),
+            period: Period::Overall,
             arm: at.arm.clone(),
             estimator,
             effect,
@@ -131,8 +135,8 @@ impl Effects {
         self.0.insert(at, rows);
     }
 
-    /// All of them. Audits that failed and do not block are told in each effect's note.
-    pub(crate) fn rows(self, audits: &[Audit]) -> Vec<EffectRow> {
+    /// All of them, as effects of some periods. Audits that failed and do not block are told in each effect's note.
+    pub(crate) fn rows(self, audits: &[Audit], periods: &[Period]) -> Vec<EffectRow> {
         let failed = audits.iter().filter(|audit| audit.failed);
         let warning: Vec<String> =
             failed.map(|audit| format!("failed audit: {}", audit.shown())).collect();
@@ -146,7 +150,11 @@ impl Effects {
                 });
             }
         }
-        rows
+        let of = |period: &Period| {
+            let period = *period;
+            rows.iter().cloned().map(move |row| EffectRow { period, ..row })
+        };
+        periods.iter().flat_map(of).collect()
     }
 }
 

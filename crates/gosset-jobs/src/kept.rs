@@ -1,10 +1,12 @@
 //! What is kept of a metric's units for the estimators: a summary for each arm and slice, shared by all that take it.
 
+use arrow::datatypes::DataType;
 use datafusion::execution::FunctionRegistry;
-use datafusion::functions::core::expr_fn::named_struct;
-use datafusion::logical_expr::{Expr, ident, lit};
+use datafusion::functions::core::expr_fn::{coalesce, named_struct};
+use datafusion::logical_expr::{Expr, cast, ident, lit};
 use gosset_engine::Engine;
 use gosset_sql::size;
+use gosset_stats::summary::moments::INDICATOR;
 use gosset_stats::summary::{
     AnySummary, BinnedMoments, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates,
     Resampling, StratifiedMoments,
@@ -25,6 +27,8 @@ pub(crate) enum Kept {
     BinnedMoments,
     /// Totals of the outcomes by so many buckets of units.
     Buckets(u32),
+    /// The same with covariates, to which the totals of further days are added.
+    Totals(u32),
     /// Weighted sums of the outcomes for every replicate.
     Replicates(Resampling),
     /// The distribution of the value over units, with weights of units for every replicate where asked for.
@@ -46,7 +50,7 @@ impl Kept {
             Self::Moments => Kind::Moments,
             Self::StratifiedMoments => Kind::StratifiedMoments,
             Self::BinnedMoments => Kind::BinnedMoments,
-            Self::Buckets(_) => Kind::Buckets,
+            Self::Buckets(_) | Self::Totals(_) => Kind::Buckets,
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
         }
@@ -82,6 +86,14 @@ impl Kept {
             }
             Self::Buckets(buckets) => {
                 vec![unit(), outcomes, named_struct(vec![lit("buckets"), lit(i64::from(*buckets))])]
+            }
+            Self::Totals(buckets) => {
+                let known = metric.covariates.iter().enumerate();
+                let known: Vec<Expr> =
+                    known.flat_map(|(k, known)| in_totals(&known.label, position, k)).collect();
+                let known = (!known.is_empty()).then(|| named_struct(known));
+                let options = named_struct(vec![lit("buckets"), lit(i64::from(*buckets))]);
+                [unit(), outcomes].into_iter().chain(known).chain([options]).collect()
             }
             Self::Replicates(resampling) => vec![unit(), outcomes, options(resampling)],
             Self::BinnedMoments | Self::Histogram(None) => vec![value()],
@@ -130,6 +142,9 @@ impl Kept {
             }
             Self::BinnedMoments => size::binned_moments(units),
             Self::Buckets(buckets) => size::buckets(*buckets, outcomes, units),
+            Self::Totals(buckets) => {
+                size::buckets(*buckets, outcomes + 2 * metric.covariates.len(), units)
+            }
             Self::Replicates(resampling) => size::replicates(resampling, outcomes, units),
             Self::Histogram(resampling) => size::histogram(resampling.as_ref(), units),
         }
@@ -142,7 +157,7 @@ impl Kept {
             | Self::StratifiedMoments
             | Self::BinnedMoments
             | Self::Histogram(None) => None,
-            Self::Buckets(_) => Some("'buckets' of [estimators.bootstrap]"),
+            Self::Buckets(_) | Self::Totals(_) => Some("'buckets' of [estimators.bootstrap]"),
             Self::Replicates(_) => {
                 Some("'replicates' of [estimators.bootstrap] or take its method = \"buckets\"")
             }
@@ -151,6 +166,18 @@ impl Kept {
             }
         }
     }
+}
+
+/// A covariate and whether it is missing: a unit without one counts all the same.
+fn in_totals(label: &str, metric: usize, covariate: usize) -> [Expr; 4] {
+    let column = || ident(units::covariate(metric, covariate));
+    let missing = cast(column().is_null(), DataType::Float64);
+    [
+        lit(label),
+        coalesce(vec![column(), lit(0.0_f64)]),
+        lit(format!("{label}{INDICATOR}")),
+        missing,
+    ]
 }
 
 /// The options of a function that weights units.

@@ -2,9 +2,10 @@
 
 use gosset_stats::Effect;
 use gosset_stats::compare::{self, LinOptions, LinVcov};
+use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 use serde_json::{Value, json};
 
-use super::{Estimator, Measured, Sides, is_ratio, of_values};
+use super::{Estimator, Measured, Sides, is_ratio, of_totals, of_values};
 use crate::Result;
 use crate::file::{self, LinSection};
 use crate::job::Metric;
@@ -36,6 +37,11 @@ fn with_covariates(name: &str, metric: &Metric) -> Result<Kept, String> {
     }
 }
 
+/// Whether `cuped` takes totals of buckets: ratios are linearised by units.
+fn by_totals(metric: &Metric) -> bool {
+    metric.totals && !is_ratio(metric)
+}
+
 impl Estimator for Cuped {
     fn name(&self) -> &'static str {
         "cuped"
@@ -46,10 +52,16 @@ impl Estimator for Cuped {
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
-        with_covariates(self.name(), metric)
+        let kept = with_covariates(self.name(), metric)?;
+        Ok(if by_totals(metric) { Kept::Totals(DEFAULT_BUCKETS) } else { kept })
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+        if by_totals(of.metric) {
+            let (t, c) = sides.buckets()?;
+            let effect = of_totals(compare::clustered_cuped(t, c, &of.metric.inference)?, (t, c));
+            return Ok(vec![("cuped".into(), effect)]);
+        }
         let (t, c) = sides.moments()?;
         let compare = if is_ratio(of.metric) { compare::cuped_ratio } else { compare::cuped };
         Ok(vec![("cuped".into(), compare(t, c, &of.metric.inference)?)])

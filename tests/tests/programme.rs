@@ -1,14 +1,16 @@
 //! The programme of twenty experiments over forty nights, beside what Python made of the same rows.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use gosset_engine::{Engine, EngineOptions};
-use gosset_tests::place::Place;
+use gosset_tests::place::{Place, Run};
 use gosset_tests::programme::{FIRST, Programme, mix};
 use gosset_tests::table::{Row, Table};
 use jiff::civil::Date;
@@ -177,16 +179,82 @@ fn what_differs_is_found() {
     }
 }
 
-#[test]
-#[ignore = "the periods 'day', 'cumulative' and 'days(n)' are not there yet"]
-fn night_by_night_is_what_python_computes() {
-    let place = Place::new();
-    let programme = Programme::new(&place);
+/// 65: the audit of one experiment blocks it while it runs.
+#[track_caller]
+fn went_well(run: &Run) {
+    assert!([0, 65].contains(&run.status), "{run:?}");
+}
+
+/// All nights, one by one.
+fn night_by_night(place: &Place) {
+    let programme = Programme::new(place);
     for night in Programme::days() {
         programme.write_night(night);
-        // 65: the audit of one experiment blocks it while it runs.
-        let run = place.gosset(&["run", "job.toml", "--date", &night.to_string()]);
-        assert!([0, 65].contains(&run.status), "{night}: {run:?}");
+        went_well(&place.gosset(&["run", "job.toml", "--date", &night.to_string()]));
     }
+}
+
+#[test]
+fn night_by_night_is_what_python_computes_and_what_all_raw_rows_give() {
+    let place = Place::new();
+    night_by_night(&place);
     compare(&place.effects(), &expected());
+    let last = Programme::days().last().unwrap().to_string();
+    let again = place.gosset(&["run", "job.toml", "--date", &last]);
+    went_well(&again);
+    assert!(!again.stderr.contains("published "), "nothing is left to do: {again:?}");
+    place.gosset(&["run", "job.toml", "--date", &last, "--verify"]).ended(0).told("the same bits");
+}
+
+/// One backfill at the end, one experiment after another or several at once, publishes the same bits as the nights did.
+#[test]
+fn a_backfill_is_the_same_bits_as_the_nights() {
+    let nights = Place::new();
+    night_by_night(&nights);
+    let bits = |place: &Place| {
+        let mut bits = place.effects().bits();
+        bits.sort();
+        bits
+    };
+    let expected = bits(&nights);
+    let last = Programme::days().last().unwrap().to_string();
+    for jobs in ["1", "3"] {
+        let place = Place::new();
+        let programme = Programme::new(&place);
+        Programme::days().for_each(|night| programme.write_night(night));
+        went_well(&place.gosset(&["backfill", "job.toml", "--to", &last, "--jobs", jobs]));
+        assert!(bits(&place) == expected, "{jobs} at once");
+    }
+}
+
+/// Killed 25 times at any moment, a backfill ends with the same bits, and readers saw nothing in between that is not.
+#[test]
+fn a_backfill_survives_being_killed() {
+    let whole = Place::new();
+    let programme = Programme::new(&whole);
+    Programme::days().for_each(|night| programme.write_night(night));
+    let last = Programme::days().last().unwrap().to_string();
+    let arguments = ["backfill", "job.toml", "--to", &last, "--jobs", "2"];
+    went_well(&whole.gosset(&arguments));
+    let expected: BTreeSet<String> = whole.effects().bits().into_iter().collect();
+
+    let place = Place::new();
+    let programme = Programme::new(&place);
+    Programme::days().for_each(|night| programme.write_night(night));
+    for kill in 0..25_u64 {
+        let mut child = place.program(&arguments).spawn().unwrap();
+        // From before the first byte is read to after the first results are published.
+        sleep(Duration::from_millis(mix(kill) % 3000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if place.path("results/effects/_delta_log").exists() {
+            let seen = place.effects().bits();
+            assert!(seen.iter().all(|row| expected.contains(row)), "after kill {kill}");
+        }
+    }
+    went_well(&place.gosset(&arguments));
+    let found = place.effects().bits();
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().all(|row| expected.contains(row)));
+    place.gosset(&arguments).told("nothing to do");
 }

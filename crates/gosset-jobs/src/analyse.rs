@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::DataFrame;
 use gosset_engine::EngineError;
 use jiff::civil::Date;
 
@@ -26,15 +27,27 @@ use crate::{JobError, Result, checks, internal};
 pub(crate) type DaysOfSources<'a> = BTreeMap<String, UnitDays<'a>>;
 
 /// A date of an experiment, and what is known already.
+#[derive(Clone)]
 pub(crate) struct Dated<'a> {
     pub(crate) experiment: &'a Experiment,
     pub(crate) date: Option<Date>,
     pub(crate) days: &'a DaysOfSources<'a>,
+    /// The rows of the assignments, where units are of days.
+    pub(crate) assignments: Option<&'a DataFrame>,
+    /// How its work is divided.
+    pub(crate) waves: &'a Divided,
     pub(crate) late: Late,
     /// The totals of the date, if they are stored as they would be made.
     pub(crate) stored: Option<Stored>,
     /// The totals of the day before.
     pub(crate) before: Option<Stored>,
+}
+
+/// The waves of summaries of units, of which there is one at least, and those of totals.
+#[derive(Debug)]
+pub(crate) struct Divided {
+    units: Vec<Wave>,
+    totals: Vec<Wave>,
 }
 
 /// What a date of an experiment comes to.
@@ -43,6 +56,8 @@ pub(crate) struct Analysed {
     pub(crate) audits: Vec<Audit>,
     pub(crate) effects: Vec<EffectRow>,
     pub(crate) summaries: Vec<SummaryRow>,
+    /// Metrics that could not be measured, and why.
+    pub(crate) failed: Vec<(String, JobError)>,
 }
 
 /// Outcomes of some days, and the periods that they are of on a date.
@@ -132,8 +147,8 @@ impl Runner {
             let looked = looked.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
             looked.check().await.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
         }
-        let rows =
-            units::rows_of_assignments(self.job(), self.engine(), experiment, experiment.end);
+        let date = experiment.end;
+        let rows = units::rows_of_assignments(self.job(), self.engine(), experiment, date, None);
         rows.await?.frame.create_physical_plan().await?;
         Ok(())
     }
@@ -158,33 +173,35 @@ impl Runner {
     /// If they cannot be read.
     pub async fn waves(&self, experiment: &str, date: Option<Date>) -> Result<Waves> {
         let experiment = self.experiment(experiment)?;
-        let (mut waves, totals) = self.divided(experiment, date).await?;
+        let Divided { units: mut waves, totals } = self.divided(experiment, date, None).await?;
         waves.extend(totals);
         waves.retain(|wave| !wave.parts.is_empty());
         Ok(Waves::of(&waves))
     }
 
-    /// The waves of summaries of units, of which there is one at least, and those of totals.
-    async fn divided(
+    /// Divides the work of an experiment up to a date.
+    pub(crate) async fn divided(
         &self,
         experiment: &Experiment,
         date: Option<Date>,
-    ) -> Result<(Vec<Wave>, Vec<Wave>)> {
+        rows: Option<&DataFrame>,
+    ) -> Result<Divided> {
         let (of_units, of_days) = experiment.divided_parts();
         if of_days.is_empty() && of_units.iter().all(|part| part.kept == Kept::Moments) {
-            return Ok((vec![waves::whole(of_units)], Vec::new()));
+            return Ok(Divided { units: vec![waves::whole(of_units)], totals: Vec::new() });
         }
-        let rows = units::rows_of_assignments(self.job(), self.engine(), experiment, date).await?;
+        let rows =
+            units::rows_of_assignments(self.job(), self.engine(), experiment, date, rows).await?;
         let nothing = Wave::default();
         let groups = Query::groups(experiment, &rows, &nothing)?.collect_groups().await;
         let groups = groups.map_err(|error| self.while_reading(experiment, error))?;
         let divided = |parts| waves::waves(experiment, parts, &groups, self.limits());
         let mut totals = divided(of_days);
         totals.retain(|wave| !wave.parts.is_empty());
-        Ok((divided(of_units), totals))
+        Ok(Divided { units: divided(of_units), totals })
     }
 
-    fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         let context = self.engine().context();
         let memory = match context.runtime_env().memory_pool.memory_limit() {
             MemoryLimit::Finite(bytes) => Some(bytes),
@@ -194,22 +211,58 @@ impl Runner {
         Limits { memory, partitions }
     }
 
-    /// The audits of a date of an experiment, and its effects unless an audit blocks them. No more than the summaries of one
-    /// wave are held at once.
+    /// As [`analysed_whole`](Self::analysed_whole), without metrics that fail over the data, if others do not.
     pub(crate) async fn analysed(
         &self,
         of: Dated<'_>,
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<Analysed> {
+        let known = |experiment: &Experiment| {
+            let failed = experiment.failed.iter();
+            failed.map(|(metric, error)| (metric.name.clone(), error.clone())).collect::<Vec<_>>()
+        };
+        let error = match self.analysed_whole(&of, tell).await {
+            Err(error @ (JobError::Data(_) | JobError::File(_))) => error,
+            done => return done.map(|all| Analysed { failed: known(of.experiment), ..all }),
+        };
+        let names = || of.experiment.metrics.iter().map(|metric| metric.name.clone());
+        let mut failed = BTreeMap::new();
+        for name in names() {
+            let others = names().filter(|other| *other != name).map(|other| (other, error.clone()));
+            let alone =
+                Experiment { failed: Vec::new(), ..of.experiment.without(&others.collect()) };
+            let waves = self.divided(&alone, of.date, of.assignments).await?;
+            let dated = Dated { experiment: &alone, waves: &waves, ..of.clone() };
+            if let Err(error) = self.analysed_whole(&dated, tell).await {
+                failed.insert(name, error);
+            }
+        }
+        if failed.is_empty() || failed.len() == of.experiment.metrics.len() {
+            return Err(error);
+        }
+        let rest = of.experiment.without(&failed);
+        let waves = self.divided(&rest, of.date, of.assignments).await?;
+        let dated = Dated { experiment: &rest, waves: &waves, ..of };
+        let all = self.analysed_whole(&dated, tell).await?;
+        Ok(Analysed { failed: known(&rest), ..all })
+    }
+
+    /// The audits of a date of an experiment, and its effects unless an audit blocks them. No more than the summaries of one
+    /// wave are held at once.
+    async fn analysed_whole(
+        &self,
+        of: &Dated<'_>,
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<Analysed> {
         let experiment = of.experiment;
-        let (waves, totals) = self.divided(experiment, of.date).await?;
+        let Divided { units: waves, totals } = of.waves;
         let mut analysed = Analysed::default();
         let windows = experiment.windows(of.date);
         let mut of_date = Vec::new();
         if windows.iter().any(|window| !matches!(window.of, Period::Days(_))) {
             for (wave, number) in totals.iter().zip(waves.len() + 1..) {
-                self.computing(&of, number, waves.len() + totals.len(), tell);
-                let made = self.totals_of_date(&of, wave).await;
+                self.computing(of, number, waves.len() + totals.len(), tell);
+                let made = self.totals_of_date(of, wave).await;
                 of_date.push(made.map_err(|error| self.told(experiment, wave, error))?);
             }
         }
@@ -224,13 +277,13 @@ impl Runner {
         }
         for (number, window) in windows.iter().enumerate() {
             let made = match window.of {
-                Period::Days(_) => self.totals_of_period(&of, window.of, &totals).await?,
+                Period::Days(_) => self.totals_of_period(of, window.of, totals).await?,
                 Period::Day => of_date.iter().map(|made| made.day.clone()).collect(),
                 _ => of_date.iter().map(|made| made.cumulative.clone()).collect(),
             };
             let totals = totals.iter().zip(made).collect();
             let place = (number == 0, waves.as_slice());
-            if !self.analysed_window(&of, window, place, totals, &mut analysed, tell).await? {
+            if !self.analysed_window(of, window, place, totals, &mut analysed, tell).await? {
                 analysed.effects.clear();
                 break;
             }
@@ -255,19 +308,22 @@ impl Runner {
     ) -> Result<bool> {
         let experiment = of.experiment;
         let needs = |metric| waves.iter().any(|w| w.parts.iter().any(|p| p.metric == metric));
-        let of_days = OfDays {
+        let of_days = of.assignments.map(|assignments| OfDays {
+            assignments,
             days: of.days,
             late: of.late,
             period: window.of,
             values: (0..experiment.metrics.len()).map(needs).collect(),
             before: waves.iter().any(|wave| !wave.parts.is_empty()),
-        };
-        let view = match experiment.is_of_days() {
-            true => View { date: of.date, outcomes: Outcomes::Days(&of_days), only: None },
-            false => View::of_rows(experiment),
+        });
+        let view = match &of_days {
+            Some(of_days) => View { date: of.date, outcomes: Outcomes::Days(of_days), only: None },
+            None => View::of_rows(experiment),
         };
         let mut units = self.units(experiment, &view).await?;
-        self.checked(experiment, &units).await?;
+        if of_days.is_none() {
+            self.checked(experiment, &units).await?;
+        }
         let all = waves.len() + totals.len();
         let computing = |wave| self.computing(of, wave, all, tell);
         let [first, further @ ..] = waves else {
@@ -298,7 +354,8 @@ impl Runner {
         if blocked {
             return Ok(false);
         }
-        let effects = Effects::not_taken(experiment, &counted, &cells);
+        let mut effects = Effects::not_taken(experiment, &counted, &cells);
+        effects.add_failed(experiment, &counted);
         let known = Arc::new((experiment.clone(), counted));
         let mut effects = with_those_of(effects, &known, first, cells).await?;
         for (wave, cells) in totals {
@@ -327,7 +384,7 @@ impl Runner {
             return Ok(OfDate { cumulative, day });
         }
         let before = of_wave(&of.before, Period::Cumulative);
-        let of_days = of_totals(of, Period::Cumulative);
+        let of_days = of_totals(of, Period::Cumulative)?;
         self.maker(of, &of_days, wave)?.of_date(before).await
     }
 
@@ -339,7 +396,7 @@ impl Runner {
         totals: &[Wave],
     ) -> Result<Vec<Cells>> {
         let mut made = Vec::new();
-        let of_days = of_totals(of, period);
+        let of_days = of_totals(of, period)?;
         for wave in totals {
             let of_wave = self.maker(of, &of_days, wave)?.of_period().await;
             made.push(of_wave.map_err(|error| self.told(of.experiment, wave, error))?);
@@ -370,9 +427,10 @@ impl Runner {
 }
 
 /// The days that totals are made of.
-fn of_totals<'a>(of: &Dated<'a>, period: Period) -> OfDays<'a> {
+fn of_totals<'a>(of: &Dated<'a>, period: Period) -> Result<OfDays<'a>> {
+    let assignments = of.assignments.ok_or_else(|| internal("totals have no assignments"))?;
     let values = vec![false; of.experiment.metrics.len()];
-    OfDays { days: of.days, late: of.late, period, values, before: true }
+    Ok(OfDays { assignments, days: of.days, late: of.late, period, values, before: true })
 }
 
 /// Adds what is known of totals to what is counted of units.

@@ -7,8 +7,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, cast, ident, lit};
+use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
-use gosset_engine::Engine;
 use gosset_stats::units;
 use jiff::civil::Date;
 
@@ -20,7 +20,10 @@ use crate::{Result, internal};
 
 /// A hash of the rows of each day, by experiment; those without a time are of every day.
 #[derive(Debug, Default)]
-pub(crate) struct Assigned(BTreeMap<String, BTreeMap<Option<Date>, u64>>);
+pub(crate) struct Assigned {
+    hashes: BTreeMap<String, BTreeMap<Option<Date>, u64>>,
+    rows: u64,
+}
 
 // The columns that are hashed, before those of attributes.
 const EXPERIMENT: &str = "experiment";
@@ -33,16 +36,15 @@ impl Assigned {
     /// Reads the assignments of some experiments.
     pub(crate) async fn read(
         job: &Job,
-        engine: &Engine,
+        rows: &DataFrame,
         experiments: &[&Experiment],
     ) -> Result<Self> {
         let told = |error: crate::JobError| error.about("[assignments]");
-        Self::hashed(job, engine, experiments).await.map_err(told)
+        Self::hashed(job, rows.clone(), experiments).await.map_err(told)
     }
 
-    async fn hashed(job: &Job, engine: &Engine, experiments: &[&Experiment]) -> Result<Self> {
+    async fn hashed(job: &Job, frame: DataFrame, experiments: &[&Experiment]) -> Result<Self> {
         let assignments = &job.assignments;
-        let frame = engine.read(&assignments.url).await?;
         let schema = frame.schema().clone();
         let text = |name: &str| -> Result<Expr> {
             type_of(&schema, name)?;
@@ -111,6 +113,7 @@ impl Assigned {
             _ => plain,
         };
         let units = unit_hashes(&plain)?;
+        self.rows += units.len() as u64;
         let of = column(EXPERIMENT, &DataType::Utf8)?;
         let of = of.as_string::<i32>();
         let days = column(DAY, &DataType::Date32)?;
@@ -131,16 +134,22 @@ impl Assigned {
                     continue;
                 }
                 let hash = own.iter().fold(common, |hash, &i| mix(hash, known[i][row]));
-                let all = self.0.entry((*name).to_owned()).or_default().entry(day).or_default();
+                let all =
+                    self.hashes.entry((*name).to_owned()).or_default().entry(day).or_default();
                 *all = all.wrapping_add(hash);
             }
         }
         Ok(())
     }
 
+    /// How many rows they are.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// A hash of the rows of an experiment up to the end of a day.
     pub(crate) fn until(&self, experiment: &str, until: Date) -> u64 {
-        let days = self.0.get(experiment).into_iter().flatten();
+        let days = self.hashes.get(experiment).into_iter().flatten();
         let known = days.filter(|(day, _)| day.is_none_or(|day| day <= until));
         known.fold(0, |all, (_, hash)| all.wrapping_add(*hash))
     }

@@ -152,6 +152,9 @@ impl Descriptor {
             });
             metrics.insert(metric.name.clone(), canonical(&value));
         }
+        for (metric, error) in &experiment.failed {
+            metrics.insert(metric.name.clone(), canonical(&json!(["failed", error.to_string()])));
+        }
         let names = estimators.iter().flat_map(|estimator| estimator.functions());
         let functions = names
             .filter_map(|name| {

@@ -84,6 +84,34 @@ impl Effects {
         effects
     }
 
+    /// Adds rows of metrics that could not be measured, which say why.
+    pub(crate) fn add_failed(&mut self, experiment: &Experiment, counted: &Counted) {
+        let arms = counted.analysed.keys().filter(|arm| **arm != experiment.control);
+        for arm in arms {
+            for (k, (metric, error)) in experiment.failed.iter().enumerate() {
+                for (estimator, made) in experiment.estimators.iter().enumerate() {
+                    let place = Place {
+                        metric: experiment.metrics.len() + k,
+                        slice: Slice::All,
+                        arm: arm.clone(),
+                        estimator,
+                    };
+                    let row = |name: String| EffectRow {
+                        metric: metric.name.clone(),
+                        segment: None,
+                        segment_value: None,
+                        period: Period::Overall,
+                        arm: arm.clone(),
+                        effect: not_taken(metric, &name, error.to_string()),
+                        estimator: name,
+                        seed: None,
+                    };
+                    self.0.insert(place, made.rows().into_iter().map(row).collect());
+                }
+            }
+        }
+    }
+
     /// Adds what the summaries of a wave say.
     pub(crate) fn add(
         &mut self,

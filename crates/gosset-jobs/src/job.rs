@@ -83,6 +83,8 @@ pub struct Experiment {
     pub end: Option<Date>,
     /// In the order of the file.
     pub metrics: Vec<Metric>,
+    /// Metrics that cannot be measured, and why: they fail alone.
+    pub(crate) failed: Vec<(Metric, JobError)>,
     /// Names and columns, in the order of the file.
     pub segments: Vec<(String, String)>,
     /// In the order of the file.
@@ -179,6 +181,11 @@ impl Job {
     /// # Errors
     /// [`JobError::File`] with what is wrong.
     pub fn new(file: JobFile) -> Result<Self> {
+        if let Some(pattern) = file.include.first() {
+            return wrong(format!(
+                "include '{pattern}': it is relative to the job file, which is not known"
+            ));
+        }
         check_names("the job", [&file.job.name])?;
         check_names("a source", file.sources.keys())?;
         check_names("a segment", file.segments.keys())?;
@@ -283,6 +290,19 @@ impl Experiment {
         }
     }
 
+    /// The experiment without metrics that cannot be measured.
+    pub(crate) fn without(&self, failed: &BTreeMap<String, JobError>) -> Self {
+        let mut rest = self.clone();
+        let (bad, good): (Vec<Metric>, Vec<Metric>) =
+            rest.metrics.drain(..).partition(|metric| failed.contains_key(&metric.name));
+        rest.metrics = good;
+        rest.failed.extend(bad.into_iter().map(|metric| {
+            let error = failed[&metric.name].clone();
+            (metric, error)
+        }));
+        rest
+    }
+
     /// What an estimator compares of a metric, or why it cannot.
     pub(crate) fn takes(&self, estimator: &dyn Estimator, metric: &Metric) -> Result<Kept, String> {
         match self.expected.get(1) {
@@ -350,6 +370,12 @@ fn check_source(source: &Source) -> Result<()> {
     if source.section.grain == Grain::Row && source.section.unit.is_none() {
         return wrong(format!(
             "source '{}': the key 'unit' is missing (or grain = \"unit\" where each row is a unit)",
+            source.name
+        ));
+    }
+    if source.section.max_lateness_days.is_some() && source.section.partition.is_none() {
+        return wrong(format!(
+            "source '{}': 'max_lateness_days' needs 'partition', the folders that say when rows arrive",
             source.name
         ));
     }
@@ -436,6 +462,7 @@ fn experiment(
         start,
         end,
         metrics,
+        failed: Vec::new(),
         segments,
         estimators: estimators.collect::<Result<_>>()?,
         periods,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use datafusion::prelude::DataFrame;
 use jiff::civil::Date;
 
 use crate::analyse::DaysOfSources;
@@ -10,6 +11,7 @@ use crate::days::{Days, DuePart, UnitDays};
 use crate::job::{Experiment, Job};
 use crate::period::days_before;
 use crate::run::Runner;
+use crate::waves::Limits;
 use crate::{JobError, Result};
 
 /// Everything that a plan is made of besides what is published.
@@ -18,9 +20,18 @@ pub(crate) struct Looked<'a> {
     /// Sources that cannot be looked at, and why.
     pub(crate) failed: BTreeMap<String, JobError>,
     pub(crate) assigned: Result<Assigned>,
+    /// The rows of the assignments, listed once.
+    pub(crate) assignments: Option<DataFrame>,
     /// Sources with parts that are due and not read.
     pub(crate) unread: BTreeSet<String>,
 }
+
+/// Bytes that are held at most of a source or the assignments.
+const HELD_AT_MOST: usize = 256 << 20;
+/// The share of the memory limit that they may take: a sixteenth.
+const SHARE: usize = 16;
+/// Bytes of a row of the assignments, about.
+const BYTES_OF_A_ROW: u64 = 256;
 
 impl Job {
     /// The days that the rows of a source are of which some experiment takes, up to a day; none where no experiment is of
@@ -47,6 +58,7 @@ impl Runner {
             days: DaysOfSources::new(),
             failed: BTreeMap::new(),
             assigned: Ok(Assigned::default()),
+            assignments: None,
             unread: BTreeSet::new(),
         };
         for (name, source) in &self.job().sources {
@@ -63,13 +75,16 @@ impl Runner {
             }
         }
         if !looked.days.is_empty() {
-            let experiments: Vec<&Experiment> = self
-                .job()
-                .experiments
-                .iter()
-                .filter(|experiment| experiment.is_of_days())
-                .collect();
-            looked.assigned = Assigned::read(self.job(), self.engine(), &experiments).await;
+            let of_days =
+                self.job().experiments.iter().filter(|experiment| experiment.is_of_days());
+            match self.engine().read(&self.job().assignments.url).await {
+                Ok(rows) => {
+                    let experiments: Vec<&Experiment> = of_days.collect();
+                    looked.assigned = Assigned::read(self.job(), &rows, &experiments).await;
+                    looked.assignments = Some(rows);
+                }
+                Err(error) => looked.assigned = Err(error.into()),
+            }
         }
         looked
     }
@@ -107,5 +122,31 @@ impl Looked<'_> {
         }
         self.failed.extend(failed);
         Ok(())
+    }
+
+    /// Holds what many queries are about in memory, where it is small.
+    pub(crate) async fn hold(&mut self, job: &Job, until: Date, limits: Limits) -> Result<()> {
+        let bytes = limits.memory.map_or(HELD_AT_MOST, |memory| HELD_AT_MOST.min(memory / SHARE));
+        for (name, days) in &mut self.days {
+            if let Some(range) = job.days_of(name, until) {
+                days.hold(range, bytes).await?;
+            }
+        }
+        if let (Some(rows), Ok(assigned)) = (&self.assignments, &self.assigned)
+            && assigned.rows().saturating_mul(BYTES_OF_A_ROW) <= bytes as u64
+        {
+            self.assignments = Some(rows.clone().cache().await?);
+        }
+        Ok(())
+    }
+
+    /// An experiment without the metrics that cannot be measured.
+    pub(crate) fn measurable(&self, experiment: &Experiment) -> Experiment {
+        let failed = experiment.metrics.iter().filter_map(|metric| {
+            let error = self.days.get(&metric.source)?.failed().get(&metric.name)?;
+            Some((metric.name.clone(), error.clone()))
+        });
+        let failed = if experiment.is_of_days() { failed.collect() } else { BTreeMap::new() };
+        experiment.without(&failed)
     }
 }

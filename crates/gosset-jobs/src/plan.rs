@@ -33,6 +33,9 @@ pub struct Results {
     pub rows: u64,
     /// The audits that kept the effects from being published.
     pub blocked: Vec<String>,
+    /// Metrics that could not be measured, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, String>,
 }
 
 /// Results with the commit that published them.
@@ -173,6 +176,10 @@ pub struct Asked {
     pub experiment: Option<String>,
     /// Whether rows that came later than their source allows are counted.
     pub backfill: bool,
+    /// How many experiments are computed at once; one unless given.
+    pub jobs: usize,
+    /// Whether dates are computed of all their days, not of the date before and their own.
+    pub afresh: bool,
 }
 
 impl Asked {
@@ -217,6 +224,7 @@ impl Runner {
         let mut fingerprints = Fingerprints::default();
         let mut work = Vec::new();
         for experiment in self.job().experiments.iter().filter(|e| asked.is_of(e)) {
+            let experiment = &looked.measurable(experiment);
             let dates = match experiment.dates(until) {
                 Ok(dates) => dates,
                 Err(day) => {
@@ -233,6 +241,12 @@ impl Runner {
                 let mut dated = Work::new(experiment, date);
                 let late = asked.late();
                 let published = &published;
+                if let (true, Some((_, error))) =
+                    (experiment.metrics.is_empty(), experiment.failed.first())
+                {
+                    work.push(Work { state: State::Failed(error.clone()), ..dated });
+                    continue;
+                }
                 match self.desired(experiment, date, looked, late, &mut fingerprints).await {
                     Err(error) => dated.state = State::Failed(error),
                     Ok(desired) => {

@@ -1,32 +1,50 @@
-//! Running a job: computing what is missing, and publishing it in one commit for each table.
+//! Running a job: reading what is new, computing what is missing, and publishing it.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
-use datafusion::logical_expr::Expr;
-use gosset_engine::delta::{DeltaStore, DeltaTableHandle, any_of};
-use gosset_engine::{Engine, EngineError, EngineOptions, location, shown};
+use futures::StreamExt;
+use gosset_engine::delta::DeltaStore;
+use gosset_engine::{Engine, EngineOptions, location, shown};
 use jiff::civil::Date;
+use tokio::sync::mpsc::Sender;
 
-use crate::analyse::{Analysed, Dated};
-use crate::audit::Audit;
-use crate::descriptor::{Descriptor, Fingerprints};
-use crate::job::{Experiment, Job, Metric};
+use crate::analyse::Divided;
+use crate::job::{Experiment, Job};
 use crate::looked::Looked;
-use crate::plan::{Asked, Plan, Published, Results, State, Work, key, metadata};
+use crate::plan::{Asked, Published, State, Work};
+use crate::publish::Computed;
 use crate::stored::Stored;
-use crate::tables::{
-    AUDITS, EFFECTS, PARTITION, SUMMARIES, audits_batch, audits_schema, effects_batch,
-    effects_schema, rows_of, summaries_batch, summaries_schema,
-};
+use crate::tables::SUMMARIES;
 use crate::{JobError, Result, internal};
+
+/// How long results are held before they are published: what a run that dies loses.
+const HELD_AT_MOST: Duration = Duration::from_secs(10);
+
+/// Bytes of results that are held before they are published.
+const BYTES_AT_ONCE: usize = 64 << 20;
+
+/// What there is before dates are computed.
+pub(crate) struct Known<'a> {
+    pub(crate) looked: &'a Looked<'a>,
+    /// What is published of totals.
+    pub(crate) totals: &'a Published,
+    /// Whether nothing of it is used.
+    pub(crate) afresh: bool,
+}
+
+/// What became of a date.
+enum Made {
+    Computed(Box<Computed>),
+    Other(Place, State),
+}
 
 /// Runs one job.
 pub struct Runner {
-    job: Job,
-    engine: Engine,
-    store: DeltaStore,
+    pub(crate) job: Job,
+    pub(crate) engine: Engine,
+    pub(crate) store: DeltaStore,
 }
 
 /// What a run tells while it works.
@@ -104,36 +122,41 @@ pub struct Outcome {
     pub warnings: Vec<(Place, String)>,
     /// Results that could not be computed, and why. Later dates of the experiment wait for it.
     pub failed: Vec<(Place, JobError)>,
+    /// Metrics that could not be measured, and why. The others of the experiment are published.
+    pub failed_metrics: Vec<(Place, String, JobError)>,
 }
 
-/// The tables, as of the versions that a run starts from.
-struct Tables {
-    summaries: DeltaTableHandle,
-    audits: DeltaTableHandle,
-    effects: DeltaTableHandle,
-}
+impl Outcome {
+    /// Adds what is known of a date that is not computed.
+    fn add(&mut self, place: Place, state: State) {
+        if let State::UpToDate(published) = &state {
+            for (metric, why) in &published.results.failed {
+                let error = JobError::Data(why.clone());
+                self.failed_metrics.push((place.clone(), metric.clone(), error));
+            }
+        }
+        match state {
+            State::UpToDate(published) if published.results.blocked.is_empty() => {
+                self.up_to_date.push(place);
+            }
+            State::UpToDate(published) => self.blocked.push((place, published.results.blocked)),
+            State::NotDue(day) => self.not_due.push((place.experiment, day)),
+            State::Failed(error) => self.failed.push((place, error)),
+            State::Missing | State::Stale(_) => {}
+        }
+    }
 
-/// The results of an experiment, computed and not published.
-struct Computed {
-    place: Place,
-    results: Results,
-    /// Those of the summaries, if there are any: what they are made of is less.
-    totals: Option<(Results, RecordBatch)>,
-    audits: RecordBatch,
-    effects: RecordBatch,
-    rows: Expr,
-    warnings: Vec<Audit>,
-}
-
-impl Computed {
-    fn bytes(&self) -> usize {
-        let totals = self.totals.as_ref().map_or(0, |(_, rows)| rows.get_array_memory_size());
-        totals + self.audits.get_array_memory_size() + self.effects.get_array_memory_size()
+    /// In the order of places, whatever the order in which they were computed.
+    fn sort(&mut self) {
+        self.published.sort();
+        self.up_to_date.sort();
+        self.not_due.sort();
+        self.blocked.sort();
+        self.warnings.sort();
+        self.failed_metrics.sort_by(|(a, m, _), (b, n, _)| (a, m).cmp(&(b, n)));
+        self.failed.sort_by(|(a, _), (b, _)| a.cmp(b));
     }
 }
-
-/// Bytes of results that are held before they are published.
-const BYTES_AT_ONCE: usize = 64 << 20;
 
 impl Runner {
     /// Prepares to run a job with the given limits.
@@ -161,6 +184,13 @@ impl Runner {
     /// Where its results are.
     pub fn store(&self) -> &DeltaStore {
         &self.store
+    }
+
+    async fn divided_for(&self, works: &[Work], known: &Known<'_>) -> Result<Divided> {
+        let last = works.last().ok_or_else(|| internal("an experiment has no date"))?;
+        let experiment = self.experiment(&last.experiment)?;
+        let rows = known.looked.assignments.as_ref().filter(|_| experiment.is_of_days());
+        self.divided(experiment, last.analysis_date, rows).await
     }
 
     /// Checks the name of an experiment.
@@ -195,202 +225,87 @@ impl Runner {
         }
         let plan = self.planned(&looked, Vec::new(), asked).await?;
         tell(Event::Planned { due: plan.due().count(), all: plan.work.len() });
+        if plan.due().next().is_some() {
+            looked.hold(self.job(), asked.until, self.limits()).await?;
+        }
         let totals = self.newest(SUMMARIES, asked.until).await?;
-        let mut computed = Vec::new();
-        let of_experiment = |a: &Work, b: &Work| a.experiment == b.experiment;
-        for works in plan.work.chunk_by(of_experiment) {
-            let mut before: Option<(Date, Stored)> = None;
-            for work in works {
-                let place = Place { experiment: work.experiment.clone(), date: work.analysis_date };
-                match &work.state {
-                    State::UpToDate(published) if published.results.blocked.is_empty() => {
-                        outcome.up_to_date.push(place);
-                    }
-                    State::UpToDate(published) => {
-                        outcome.blocked.push((place, published.results.blocked.clone()));
-                    }
-                    State::NotDue(day) => outcome.not_due.push((work.experiment.clone(), *day)),
-                    State::Failed(error) => {
-                        outcome.failed.push((place, error.clone()));
-                        break;
-                    }
-                    State::Missing | State::Stale(_) => {
-                        let made = self.compute(work, &looked, &totals, before.take(), tell).await;
-                        tell(Event::Computed { experiment: work.experiment.clone() });
-                        match made {
-                            Ok((results, stored)) => {
-                                before = work.analysis_date.map(|date| (date, stored));
-                                computed.push(results);
-                            }
-                            Err(error) => {
-                                outcome.failed.push((place, error));
-                                break;
-                            }
-                        }
-                        if computed.iter().map(Computed::bytes).sum::<usize>() > BYTES_AT_ONCE {
-                            let made = std::mem::take(&mut computed);
-                            self.published_now(
-                                &mut tables,
-                                made,
-                                asked,
-                                &run_id,
-                                &mut outcome,
-                                tell,
-                            )
-                            .await?;
-                        }
-                    }
+        let known = Known { looked: &looked, totals: &totals, afresh: asked.afresh };
+        let (send, mut made) = tokio::sync::mpsc::channel(1);
+        let works = plan.work.chunk_by(|a, b| a.experiment == b.experiment);
+        let jobs = asked.jobs.max(1);
+        let computing = async {
+            let works = futures::stream::iter(works);
+            works.for_each_concurrent(jobs, |works| self.dates(works, &known, &send, tell)).await;
+            drop(send);
+            Ok(())
+        };
+        let publishing = async {
+            let (mut held, mut since) = (Vec::new(), Instant::now());
+            while let Some(made) = made.recv().await {
+                match made {
+                    Made::Computed(results) => held.push(*results),
+                    Made::Other(place, state) => outcome.add(place, state),
+                }
+                let bytes: usize = held.iter().map(Computed::bytes).sum();
+                if bytes > BYTES_AT_ONCE || (!held.is_empty() && since.elapsed() > HELD_AT_MOST) {
+                    let held = std::mem::take(&mut held);
+                    self.publish_results(&mut tables, held, asked, &run_id, &mut outcome, tell)
+                        .await?;
+                    since = Instant::now();
                 }
             }
-        }
-        if !computed.is_empty() {
-            self.published_now(&mut tables, computed, asked, &run_id, &mut outcome, tell).await?;
-        }
+            if !held.is_empty() {
+                self.publish_results(&mut tables, held, asked, &run_id, &mut outcome, tell).await?;
+            }
+            Ok::<_, JobError>(())
+        };
+        tokio::try_join!(computing, publishing)?;
+        outcome.sort();
         Ok(outcome)
     }
 
-    /// Publishes results, and tells what became of them.
-    async fn published_now(
+    /// Works through the dates of an experiment, each with the totals of the one before.
+    async fn dates(
         &self,
-        tables: &mut Option<Tables>,
-        computed: Vec<Computed>,
-        asked: &Asked,
-        run_id: &str,
-        outcome: &mut Outcome,
+        works: &[Work],
+        known: &Known<'_>,
+        to: &Sender<Made>,
         tell: &(dyn Fn(Event) + Sync),
-    ) -> Result<()> {
-        let version = self.publish(tables, &computed, asked, run_id, tell).await?;
-        outcome.version = version.or(outcome.version);
-        for Computed { place, results, warnings, .. } in computed {
-            let told = warnings.iter().map(|audit| (place.clone(), audit.shown()));
-            outcome.warnings.extend(told);
-            if version.is_none() && results.blocked.is_empty() {
-                // Another run was faster.
-                outcome.up_to_date.push(place);
-            } else if results.blocked.is_empty() {
-                outcome.published.push((place, results.rows as usize));
-            } else {
-                outcome.blocked.push((place, results.blocked));
-            }
-        }
-        Ok(())
-    }
-
-    /// The tables, for writing. They are created when there is something to publish.
-    async fn tables(&self) -> Result<Tables> {
-        Ok(Tables {
-            effects: self.store.table(EFFECTS, effects_schema(), &PARTITION).await?,
-            audits: self.store.table(AUDITS, audits_schema(), &PARTITION).await?,
-            summaries: self.store.table(SUMMARIES, summaries_schema(), &PARTITION).await?,
-        })
-    }
-
-    async fn tables_if_any(&self) -> Result<Option<Tables>> {
-        let effects = self.store.existing(EFFECTS).await?;
-        let audits = self.store.existing(AUDITS).await?;
-        match effects.is_some() && audits.is_some() {
-            true => Ok(Some(self.tables().await?)),
-            false => Ok(None),
-        }
-    }
-
-    async fn compute(
-        &self,
-        work: &Work,
-        looked: &Looked<'_>,
-        totals: &Published,
-        before: Option<(Date, Stored)>,
-        tell: &(dyn Fn(Event) + Sync),
-    ) -> Result<(Computed, Stored)> {
-        let experiment = self.experiment(&work.experiment)?;
-        let date = work.analysis_date;
-        let of_totals = work.desired.of_totals(experiment);
-        let mut fingerprints = Fingerprints::default();
-        let dated = Dated {
-            experiment,
-            date,
-            days: &looked.days,
-            late: work.late,
-            stored: self.stored(experiment, date, &of_totals, totals).await?,
-            before: match (date.filter(|_| experiment.is_daily()), before) {
-                (Some(date), Some((of, stored))) if date.yesterday().is_ok_and(|day| day == of) => {
-                    Some(stored)
-                }
-                (Some(date), _) => match date.yesterday() {
-                    Ok(yesterday) if experiment.start.is_some_and(|start| start <= yesterday) => {
-                        let desired = self.desired(
-                            experiment,
-                            Some(yesterday),
-                            looked,
-                            work.late,
-                            &mut fingerprints,
-                        );
-                        let desired = desired.await?.of_totals(experiment);
-                        self.stored(experiment, Some(yesterday), &desired, totals).await?
+    ) {
+        let mut before: Option<(Date, Stored)> = None;
+        let mut waves: Option<Divided> = None;
+        for work in works {
+            let place = Place { experiment: work.experiment.clone(), date: work.analysis_date };
+            let mut failed = matches!(work.state, State::Failed(_));
+            let made = if work.is_due() {
+                let made = async {
+                    let waves = match &mut waves {
+                        Some(waves) => waves,
+                        // Of the last date, whose states are the largest.
+                        none => none.insert(self.divided_for(works, known).await?),
+                    };
+                    self.compute(work, known, waves, before.take(), tell).await
+                };
+                let made = made.await;
+                tell(Event::Computed { experiment: work.experiment.clone() });
+                match made {
+                    Ok((results, stored)) => {
+                        before = work.analysis_date.map(|date| (date, stored));
+                        Made::Computed(Box::new(results))
                     }
-                    _ => None,
-                },
-                _ => None,
-            },
-        };
-        let Analysed { audits, effects, summaries } = self.analysed(dated, tell).await?;
-        let blocked: Vec<String> = audits.iter().filter(|a| a.blocks()).map(Audit::shown).collect();
-        if !experiment.is_of_days() {
-            let mut now = Fingerprints::default();
-            let inputs =
-                Descriptor::read_inputs(&self.job, experiment, &self.engine, &mut now).await?;
-            if inputs != work.desired.inputs {
-                return Err(JobError::Changed("an input changed while it was read".into()));
+                    Err(error) => {
+                        failed = true;
+                        Made::Other(place, State::Failed(error))
+                    }
+                }
+            } else {
+                Made::Other(place, work.state.clone())
+            };
+            // Who listens no more has failed, and tells why. Later dates wait for one that failed.
+            if to.send(made).await.is_err() || failed {
+                return;
             }
         }
-        let place = (experiment, date);
-        let results = Results {
-            job: self.job.name.clone(),
-            experiment: experiment.name.clone(),
-            analysis_date: date.map(|date| date.to_string()),
-            descriptor: work.desired.clone(),
-            rows: effects.len() as u64,
-            blocked,
-        };
-        let totals = match summaries.is_empty() {
-            true => None,
-            false => {
-                let rows = summaries.len() as u64;
-                let of =
-                    Results { descriptor: of_totals, rows, blocked: Vec::new(), ..results.clone() };
-                Some((of, summaries_batch(&self.job, place, &summaries)?))
-            }
-        };
-        let computed = Computed {
-            place: Place { experiment: experiment.name.clone(), date },
-            results,
-            totals,
-            audits: audits_batch(&self.job, place, &audits)?,
-            effects: effects_batch(&self.job, place, &effects)?,
-            rows: rows_of(&self.job.name, &experiment.name, date),
-            warnings: audits.into_iter().filter(|a| a.failed && !a.blocking).collect(),
-        };
-        Ok((computed, Stored::of(summaries)))
-    }
-
-    /// The stored totals of a date, of those metrics whose totals would be made the same now.
-    async fn stored(
-        &self,
-        experiment: &Experiment,
-        date: Option<Date>,
-        desired: &Descriptor,
-        published: &Published,
-    ) -> Result<Option<Stored>> {
-        let Some(found) = published.get(&key(&experiment.name, date)) else { return Ok(None) };
-        let holds = |metric: &&Metric| found.results.descriptor.holds(desired, metric);
-        let metrics: Vec<&str> =
-            experiment.metrics.iter().filter(holds).map(|metric| metric.name.as_str()).collect();
-        if metrics.is_empty() {
-            return Ok(None);
-        }
-        let Some(table) = self.store.existing(SUMMARIES).await? else { return Ok(None) };
-        let rows = table.read(Some(rows_of(&self.job.name, &experiment.name, date))).await?;
-        Ok(Some(Stored::read(&rows)?.of_metrics(&metrics)))
     }
 
     /// Rows that cannot be read are told with the inputs that they are in.
@@ -406,92 +321,5 @@ impl Runner {
             .filter_map(|url| Some(format!("'{}'", shown(&location(url).ok()?))))
             .collect();
         error.about(&format!("reading {}", shown.join(" and ")))
-    }
-
-    /// One commit of `summaries`, one of `audits`, then one of `effects`: a reader trusts results once their effects are
-    /// there.
-    async fn publish(
-        &self,
-        tables: &mut Option<Tables>,
-        computed: &[Computed],
-        asked: &Asked,
-        run_id: &str,
-        tell: &(dyn Fn(Event) + Sync),
-    ) -> Result<Option<u64>> {
-        let results: Vec<Results> = computed.iter().map(|c| c.results.clone()).collect();
-        let metadata_of_results = metadata(&results)?;
-        let rows = || any_of(computed.iter().map(|c| c.rows.clone()));
-        if tables.is_none() {
-            let made = self.tables().await?;
-            if made.audits.version() > 0 || made.effects.version() > 0 {
-                let meanwhile = "another run published in this store meanwhile";
-                let lost: Result<Tables, _> = Err(EngineError::Conflict(meanwhile.into()));
-                if self.conflict(lost, &results, asked).await?.is_none() {
-                    return Ok(None);
-                }
-            }
-            *tables = Some(made);
-        }
-        let Some(Tables { summaries, audits, effects }) = tables else {
-            return Err(internal("there are no tables"));
-        };
-        let totals: Vec<&(Results, RecordBatch)> =
-            computed.iter().filter_map(|computed| computed.totals.as_ref()).collect();
-        let of_totals: Vec<Results> = totals.iter().map(|(of, _)| of.clone()).collect();
-        if !totals.is_empty() && !self.holds(summaries, &of_totals).await? {
-            tell(Event::Publishing { table: SUMMARIES });
-            let with_totals = computed.iter().filter(|c| c.totals.is_some());
-            let rows = any_of(with_totals.map(|c| c.rows.clone()));
-            let batches = totals.iter().map(|(_, batch)| batch.clone()).collect();
-            let done = summaries.replace(batches, rows, &metadata(&of_totals)?, run_id).await;
-            let Some(done) = self.conflict(done, &results, asked).await? else { return Ok(None) };
-            let (version, rows) = (done.version, done.rows);
-            tracing::info!(table = SUMMARIES, version, rows, run_id, "published");
-        }
-        // Who saw the audits of the same run, not its effects yet, has no audits to add.
-        if !self.holds(audits, &results).await? {
-            tell(Event::Publishing { table: AUDITS });
-            let batches = computed.iter().map(|c| c.audits.clone()).collect();
-            let done = audits.replace(batches, rows(), &metadata_of_results, run_id).await;
-            let Some(done) = self.conflict(done, &results, asked).await? else { return Ok(None) };
-            let (version, rows) = (done.version, done.rows);
-            tracing::info!(table = AUDITS, version, rows, run_id, "published");
-        }
-        tell(Event::Publishing { table: EFFECTS });
-        let batches = computed.iter().map(|c| c.effects.clone()).collect();
-        let done = effects.replace(batches, rows(), &metadata_of_results, run_id).await;
-        let Some(done) = self.conflict(done, &results, asked).await? else { return Ok(None) };
-        let (version, rows) = (done.version, done.rows);
-        tracing::info!(table = EFFECTS, version, rows, run_id, "published");
-        Ok(Some(version))
-    }
-
-    /// Losing a race to a run that published the same is no failure.
-    async fn conflict<T>(
-        &self,
-        done: Result<T, EngineError>,
-        results: &[Results],
-        asked: &Asked,
-    ) -> Result<Option<T>> {
-        let error = match done {
-            Ok(done) => return Ok(Some(done)),
-            Err(error @ EngineError::Conflict(_)) => error,
-            Err(error) => return Err(error.into()),
-        };
-        // The winner may have published its audits and be about to publish its effects.
-        for wait in [0, 200, 1000, 3000] {
-            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
-            let Plan { work, .. } = self.plan(asked).await?;
-            let published = |r: &Results| {
-                let date = |w: &Work| w.analysis_date.map(|date| date.to_string());
-                let is_of = |w: &&Work| w.experiment == r.experiment && date(w) == r.analysis_date;
-                work.iter().filter(is_of).any(|w| matches!(w.state, State::UpToDate(_)))
-            };
-            if results.iter().all(published) {
-                tracing::info!("another run published the same results");
-                return Ok(None);
-            }
-        }
-        Err(error.into())
     }
 }

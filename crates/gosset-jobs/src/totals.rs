@@ -178,8 +178,14 @@ impl Maker<'_> {
     async fn changed(&self, yesterday: Date) -> Result<Option<Changed>> {
         let of = OfDays { values: vec![false; self.of.values.len()], before: false, ..*self.of };
         let days = (yesterday, self.date);
-        let candidates =
-            units::assigned_since(self.job, self.engine, self.experiment, days).await?;
+        let candidates = units::assigned_since(
+            self.job,
+            self.engine,
+            self.experiment,
+            self.of.assignments,
+            days,
+        )
+        .await?;
         let Some(candidates) = candidates else { return Ok(None) };
         let candidates = candidates.cache().await?;
         let mut sides = Vec::new();

@@ -144,6 +144,8 @@ pub(crate) enum Outcomes<'a> {
 
 /// Outcomes that are made of unit-days.
 pub(crate) struct OfDays<'a> {
+    /// The rows of the assignments, as they were looked at.
+    pub(crate) assignments: &'a DataFrame,
     /// By source.
     pub(crate) days: &'a BTreeMap<String, UnitDays<'a>>,
     pub(crate) late: Late,
@@ -185,12 +187,30 @@ pub(crate) async fn rows_of_assignments(
     engine: &Engine,
     experiment: &Experiment,
     date: Option<Date>,
+    rows: Option<&DataFrame>,
 ) -> Result<Units> {
     let assignments = Assignments { unit: None, ..job.assignments.clone() };
     let job = Job { assignments, experiments: Vec::new(), ..job.clone() };
-    let experiment = Experiment { metrics: Vec::new(), ..experiment.clone() };
+    let experiment = Experiment {
+        metrics: Vec::new(),
+        estimators: Vec::new(),
+        expected: Vec::new(),
+        ..experiment.clone()
+    };
     let view = View { date, ..View::of_rows(&experiment) };
-    units(&job, engine, &experiment, &view).await
+    let mut builder = Builder {
+        job: &job,
+        engine,
+        experiment: &experiment,
+        view: &view,
+        values: BTreeMap::new(),
+    };
+    let rows = match rows {
+        Some(rows) => rows.clone(),
+        None => engine.read(&job.assignments.url).await?,
+    };
+    let frame = builder.assigned_of(rows).await?;
+    builder.finish(frame, Vec::new())
 }
 
 /// Plans the units of an experiment.
@@ -255,15 +275,15 @@ pub(crate) async fn assigned_since(
     job: &Job,
     engine: &Engine,
     experiment: &Experiment,
+    rows: &DataFrame,
     (after, until): (Date, Date),
 ) -> Result<Option<DataFrame>> {
     let assignments = &job.assignments;
     let (Some(time), Some(unit)) = (&assignments.time, &assignments.unit) else { return Ok(None) };
     let view = View::of_rows(experiment);
     let builder = Builder { job, engine, experiment, view: &view, values: BTreeMap::new() };
-    let frame = engine.read(&assignments.url).await?;
-    let schema = frame.schema().clone();
-    let frame = builder.of_experiment(frame, &schema)?;
+    let schema = rows.schema().clone();
+    let frame = builder.of_experiment(rows.clone(), &schema)?;
     let first = after.tomorrow().map_err(|error| internal(error.to_string()))?;
     let time_type = type_of(&schema, time)?;
     let within = within(time, &time_type, &job.timezone, Some(first), Some(until))?;
@@ -281,9 +301,16 @@ impl Builder<'_> {
 
     /// One row for each unit of the assignments, with what its own rows say.
     async fn assigned(&mut self) -> Result<DataFrame> {
+        let rows = match self.view.outcomes {
+            Outcomes::Rows => self.engine.read(&self.job.assignments.url).await?,
+            Outcomes::Days(of) => of.assignments.clone(),
+        };
+        self.assigned_of(rows).await
+    }
+
+    async fn assigned_of(&mut self, frame: DataFrame) -> Result<DataFrame> {
         let assignments = &self.job.assignments;
         let about = |error: JobError| error.about("[assignments]");
-        let frame = self.engine.read(&assignments.url).await?;
         let schema = frame.schema().clone();
         let frame = self.of_experiment(frame, &schema).map_err(about)?;
         let time = assignments.time.as_deref();

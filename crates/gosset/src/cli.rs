@@ -124,6 +124,9 @@ pub(crate) struct RunArgs {
     /// The last day that results are asked for [default: yesterday, in the job's time zone]
     #[arg(long, value_name = "DAY")]
     pub(crate) date: Option<Date>,
+    /// Compute everything that is published again, from all raw rows, and compare; nothing is published
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 /// `gosset backfill`
@@ -140,6 +143,9 @@ pub(crate) struct BackfillArgs {
     /// One experiment alone
     #[arg(long, value_name = "NAME")]
     pub(crate) experiment: Option<String>,
+    /// How many experiments are computed at once, within one memory limit
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: u16,
 }
 
 /// `gosset plan`

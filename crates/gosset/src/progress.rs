@@ -35,6 +35,16 @@ impl Progress {
         Step(bar)
     }
 
+    /// Work of known length, with an estimate of the time that is left.
+    pub(crate) fn steps(&self, what: impl Into<Cow<'static, str>>, length: u64) -> Step {
+        let bar = if self.shown { ProgressBar::new(length) } else { ProgressBar::hidden() };
+        let bar = self.bars.add(bar).with_message(what).with_style(
+            ProgressStyle::with_template("{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} left")
+                .expect("the template is constant"),
+        );
+        Step(bar)
+    }
+
     /// Where log lines go: standard error, above the bars.
     pub(crate) fn log_writer(&self) -> LogWriter {
         LogWriter(self.clone())
@@ -44,6 +54,13 @@ impl Progress {
 /// Work that is going on.
 #[derive(Debug)]
 pub(crate) struct Step(ProgressBar);
+
+impl Step {
+    /// One of its parts is done.
+    pub(crate) fn advance(&self) {
+        self.0.inc(1);
+    }
+}
 
 impl Drop for Step {
     fn drop(&mut self) {

@@ -45,6 +45,9 @@ const JOB: &str = "job";
 const PART: &str = "part";
 const PARTITION: [&str; 3] = [JOB, PART, DAY];
 
+/// Bytes of a value in memory, about.
+const BYTES_OF_A_VALUE: usize = 16;
+
 /// Bytes of unit-days that are held before they are published.
 const BYTES_AT_ONCE: usize = 256 << 20;
 
@@ -63,6 +66,10 @@ pub(crate) struct UnitDays<'a> {
     schema: DFSchemaRef,
     /// The stored columns of the metrics.
     columns: Vec<String>,
+    /// Metrics that cannot be measured, and why.
+    failed: BTreeMap<String, JobError>,
+    /// The unit-days of some days with the parts that they are of, where they are few enough to be held.
+    held: Option<(Days, DataFrame)>,
 }
 
 /// A part that is to be read, or whose unit-days are to be taken away.
@@ -156,10 +163,32 @@ impl<'a> UnitDays<'a> {
             records,
             schema,
             columns: Vec::new(),
+            failed: BTreeMap::new(),
+            held: None,
         };
-        let kept = days.aggregates(&days.schema)?;
-        days.columns = kept.all().iter().map(|aggregate| aggregate.stored_name()).collect();
+        if days.aggregates(&days.schema).is_err() {
+            for metric in days.metrics.clone() {
+                if let Err(error) = days.columns_of(metric) {
+                    days.failed.insert(metric.name.clone(), error);
+                }
+            }
+        }
+        days.measurable()?;
         Ok(days)
+    }
+
+    /// Leaves the metrics that can be measured.
+    fn measurable(&mut self) -> Result<()> {
+        let failed = &self.failed;
+        self.metrics.retain(|metric| !failed.contains_key(&metric.name));
+        let kept = self.aggregates(&self.schema)?;
+        self.columns = kept.all().iter().map(|aggregate| aggregate.stored_name()).collect();
+        Ok(())
+    }
+
+    /// Metrics that cannot be measured, and why.
+    pub(crate) fn failed(&self) -> &BTreeMap<String, JobError> {
+        &self.failed
     }
 
     /// What its unit-days are made of besides the files.
@@ -272,7 +301,8 @@ impl<'a> UnitDays<'a> {
                     let about = |error: JobError| {
                         error.about(&format!("source '{}', {name}", self.source.name))
                     };
-                    let (rows, record) = self.unit_days(part).await.map_err(about)?;
+                    let part = part.clone();
+                    let (rows, record) = self.unit_days_of_most(&part).await.map_err(about)?;
                     bytes += rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
                     batches.extend(rows);
                     records.push(record);
@@ -340,6 +370,29 @@ impl<'a> UnitDays<'a> {
             columns: names,
             schema: schema.fields().iter().map(typed).collect(),
         })
+    }
+
+    /// Makes the unit-days of a part. Metrics that fail over its rows are left out, if others do not.
+    async fn unit_days_of_most(&mut self, part: &Part) -> Result<(Vec<RecordBatch>, PartRecord)> {
+        let error = match self.unit_days(part).await {
+            Err(error @ (JobError::Data(_) | JobError::File(_))) => error,
+            done => return done,
+        };
+        let metrics = self.metrics.clone();
+        let mut failed = BTreeMap::new();
+        for metric in &metrics {
+            self.metrics = vec![*metric];
+            if let Err(error) = self.unit_days(part).await {
+                failed.insert(metric.name.clone(), error);
+            }
+        }
+        self.metrics.clone_from(&metrics);
+        if failed.is_empty() || failed.len() == metrics.len() {
+            return Err(error);
+        }
+        self.failed.extend(failed);
+        self.measurable()?;
+        self.unit_days(part).await
     }
 
     /// Makes the unit-days of a part.
@@ -432,18 +485,45 @@ impl<'a> UnitDays<'a> {
             )));
         };
         let day = |day: Date| lit(ScalarValue::Date32(Some(day_number(day))));
-        let mut rows = ident(JOB)
-            .eq(lit(self.job.name.clone()))
-            .and(ident(DAY).between(day(days.from), day(days.to)));
+        let mut rows = ident(DAY).between(day(days.from), day(days.to));
         if late == Late::LeftOut {
             for (part, of) in self.late_days(days) {
                 let these = ident(PART).eq(lit(part.to_owned())).and(ident(DAY).eq(day(of)));
                 rows = rows.and(Expr::Not(Box::new(these)));
             }
         }
-        let frame = self.engine.context().read_table(table.provider()?)?.filter(rows)?;
+        let held = self
+            .held
+            .as_ref()
+            .filter(|(held, _)| held.contains(days.from) && held.contains(days.to));
+        let frame = match held {
+            Some((_, held)) => held.clone(),
+            None => self.published(table)?,
+        };
+        let frame = frame.filter(rows)?;
         let columns = [UNIT, DAY, ROWS].into_iter().chain(self.columns.iter().map(String::as_str));
         Ok(frame.select(columns.map(ident).collect::<Vec<_>>())?)
+    }
+
+    fn published(&self, table: &DeltaTableHandle) -> Result<DataFrame> {
+        let all = self.engine.context().read_table(table.provider()?)?;
+        Ok(all.filter(ident(JOB).eq(lit(self.job.name.clone())))?)
+    }
+
+    /// Holds the unit-days of some days in memory where they take no more than some bytes: many queries are about them.
+    pub(crate) async fn hold(&mut self, days: Days, bytes: usize) -> Result<()> {
+        let records = self.records.values().flat_map(|record| &record.days);
+        let units = records.filter(|(day, _)| days.contains(**day)).map(|(_, of)| of.units);
+        let width = BYTES_OF_A_VALUE * (self.columns.len() + 4);
+        let needed =
+            usize::try_from(units.sum::<u64>()).unwrap_or(usize::MAX).saturating_mul(width);
+        if let Some(table) = self.table.as_ref().filter(|_| needed <= bytes) {
+            let day = |day: Date| lit(ScalarValue::Date32(Some(day_number(day))));
+            let rows = ident(DAY).between(day(days.from), day(days.to));
+            let held = self.published(table)?.filter(rows)?.cache().await?;
+            self.held = Some((days, held));
+        }
+        Ok(())
     }
 
     /// Whether each unit has one row for a day.

@@ -20,12 +20,16 @@ use crate::{JobError, Result};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobFile {
+    /// Files of shared definitions, as patterns relative to this file's folder.
+    #[serde(default)]
+    pub include: Vec<String>,
     /// What the job is called and where its results go.
     pub job: JobSection,
     /// Limits of the process that runs it.
     #[serde(default)]
     pub engine: EngineSection,
     /// Tables of rows, by name.
+    #[serde(default)]
     pub sources: BTreeMap<String, SourceSection>,
     /// Which unit is in which arm.
     pub assignments: AssignmentsSection,
@@ -33,6 +37,7 @@ pub struct JobFile {
     #[serde(default)]
     pub segments: BTreeMap<String, SegmentSection>,
     /// What is measured, by name.
+    #[serde(default)]
     pub metrics: BTreeMap<String, MetricSection>,
     /// Options of estimators.
     #[serde(default)]
@@ -41,7 +46,22 @@ pub struct JobFile {
     #[serde(default)]
     pub audits: AuditsSection,
     /// The experiments, by name.
+    #[serde(default)]
     pub experiments: BTreeMap<String, ExperimentSection>,
+}
+
+/// A file of definitions that job files include.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IncludedFile {
+    #[serde(default)]
+    sources: BTreeMap<String, SourceSection>,
+    #[serde(default)]
+    segments: BTreeMap<String, SegmentSection>,
+    #[serde(default)]
+    metrics: BTreeMap<String, MetricSection>,
+    #[serde(default)]
+    experiments: BTreeMap<String, ExperimentSection>,
 }
 
 /// `[job]`
@@ -638,6 +658,23 @@ impl JsonSchema for Day {
     }
 }
 
+fn text_of(path: &Path) -> Result<String> {
+    let about =
+        |error| JobError::Engine(EngineError::of(&error).about(&path.display().to_string()));
+    std::fs::read_to_string(path).map_err(about)
+}
+
+/// Adds definitions; the name of one that is there already is an error.
+fn add<T>(to: &mut BTreeMap<String, T>, from: BTreeMap<String, T>) -> Result<(), String> {
+    for (name, section) in from {
+        if to.contains_key(&name) {
+            return Err(name);
+        }
+        to.insert(name, section);
+    }
+    Ok(())
+}
+
 impl JobFile {
     /// Reads a job file.
     ///
@@ -645,9 +682,38 @@ impl JobFile {
     /// [`JobError::File`] with the place and the reason; an engine error if the file cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| JobError::Engine(EngineError::of(&error).about(&shown)))?;
-        Self::parse(&text, &shown)
+        let mut file = Self::parse(&text_of(path)?, &shown)?;
+        for pattern in std::mem::take(&mut file.include) {
+            let about = |error: JobError| error.about(&format!("{shown}: include '{pattern}'"));
+            file.include(path, &pattern).map_err(about)?;
+        }
+        Ok(file)
+    }
+
+    /// Takes the definitions of the files of a pattern.
+    fn include(&mut self, path: &Path, pattern: &str) -> Result<()> {
+        let wrong = |text: String| JobError::File(text);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let below = folder.join(pattern);
+        let files =
+            glob::glob(&below.to_string_lossy()).map_err(|error| wrong(error.to_string()))?;
+        let mut found = false;
+        for file in files {
+            let file = file.map_err(|error| wrong(error.to_string()))?;
+            found = true;
+            let (text, name) = (text_of(&file)?, file.display().to_string());
+            let IncludedFile { sources, segments, metrics, experiments } = toml::from_str(&text)
+                .map_err(|error| wrong(explain::explain(&error, &text, &name)))?;
+            shape::check(&text).map_err(|what| wrong(format!("{name}: {what}")))?;
+            let twice = |what: &str, of: String| {
+                wrong(format!("{name}: the {what} '{of}' is defined twice"))
+            };
+            add(&mut self.sources, sources).map_err(|of| twice("source", of))?;
+            add(&mut self.segments, segments).map_err(|of| twice("segment", of))?;
+            add(&mut self.metrics, metrics).map_err(|of| twice("metric", of))?;
+            add(&mut self.experiments, experiments).map_err(|of| twice("experiment", of))?;
+        }
+        if found { Ok(()) } else { Err(wrong("no file is there".into())) }
     }
 
     /// Reads the text of a job file; `name` is what messages call it.

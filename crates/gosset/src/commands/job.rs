@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use gosset_engine::{EngineError, EngineOptions};
 use gosset_jobs::file::JobFile;
@@ -14,15 +14,21 @@ use crate::App;
 use crate::cli::{BackfillArgs, JobArgs, PlanArgs, RunArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::progress::Step;
 
 /// A job ready to run, with the limits of its file, or of the command line where it says some.
 fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
     let job = Job::read(path)?;
+    let options = options(app, &job);
+    Ok(Runner::new(job, options)?)
+}
+
+fn options(app: &App, job: &Job) -> EngineOptions {
     let mut options = EngineOptions::new();
     if let Some(bytes) = job.memory_limit {
         options = options.with_memory_limit(bytes);
     }
-    Ok(Runner::new(job, app.engine_options(options))?)
+    app.engine_options(options)
 }
 
 /// Relative paths are relative to the working directory: who runs a job file from elsewhere is told so.
@@ -107,6 +113,9 @@ fn failure(work: &Work) -> Option<&JobError> {
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Result<Exit, Failure> {
     let runner = open(app, &args.job)?;
     let asked = Asked::until(until(&runner, args.date)?);
+    if args.verify {
+        return verify(app, &runner, &asked, &args.job).await;
+    }
     let outcome = observed(app, &runner, &asked).await?;
     report(app, &outcome, &runner, &args.job);
     Ok(end(&outcome))
@@ -120,6 +129,8 @@ pub(crate) async fn backfill(app: &App, args: &BackfillArgs) -> Result<Exit, Fai
         from: args.from,
         experiment: args.experiment.clone(),
         backfill: true,
+        jobs: args.jobs.into(),
+        ..Asked::default()
     };
     if let Some(name) = &asked.experiment {
         runner.check_experiment(name)?;
@@ -135,31 +146,80 @@ pub(crate) async fn observed(
     runner: &Runner,
     asked: &Asked,
 ) -> Result<Outcome, Failure> {
-    let step = Mutex::new(None);
-    let outcome = runner
-        .run(asked, &|event| {
-            let mut step = step.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            // The old step ends before the new one is drawn.
-            *step = None;
-            *step = match event {
-                Event::Reading { parts } => {
-                    Some(app.progress.step(format!("reading {parts} parts of sources")))
+    let steps = Steps::new(app);
+    Ok(runner.run(asked, &|event| steps.show(event)).await?)
+}
+
+/// Compares what is published with what raw rows give.
+async fn verify(app: &App, runner: &Runner, asked: &Asked, job: &Path) -> Result<Exit, Failure> {
+    let steps = Steps::new(app);
+    let options = options(app, runner.job());
+    let verified = runner.verify(asked, options, &|event| steps.show(event)).await?;
+    drop(steps);
+    for (places, ()) in spans(verified.same.iter().map(|place| (place, ()))) {
+        app.say(&format!("{places}: the same bits as from all raw rows"));
+    }
+    for (places, n) in spans(verified.differ.iter().map(|(place, n)| (place, *n))) {
+        app.error(&format!("{places}: {n} effects differ from those of all raw rows"));
+    }
+    for (place, error) in &verified.failed {
+        app.error(&format!("{place}: {}", told(error, job)));
+    }
+    Ok(match verified.failed.first() {
+        Some((_, error)) => Exit::from(error),
+        None if verified.differ.is_empty() => Exit::Done,
+        None => Exit::BadData,
+    })
+}
+
+/// What a run does at the moment, on a terminal: the dates that are done, and how long the others will take.
+struct Steps<'a> {
+    app: &'a App,
+    all: Mutex<Option<Step>>,
+    now: Mutex<Option<Step>>,
+}
+
+impl<'a> Steps<'a> {
+    fn new(app: &'a App) -> Self {
+        Self { app, all: Mutex::default(), now: Mutex::default() }
+    }
+
+    fn show(&self, event: Event) {
+        match &event {
+            Event::Planned { due, .. } if *due > 1 => {
+                let all = self.app.progress.steps("computing dates", *due as u64);
+                *self.all.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
+            }
+            Event::Computed { .. } => {
+                if let Some(all) = &*self.all.lock().unwrap_or_else(PoisonError::into_inner) {
+                    all.advance();
                 }
-                Event::Computing { experiment, date, wave, waves } => {
-                    let mut text = format!("computing {}", Place { experiment, date });
-                    if waves > 1 {
-                        text += &format!(", wave {wave} of {waves}");
-                    }
-                    Some(app.progress.step(text))
+            }
+            _ => {}
+        }
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        // The old step ends before the new one is drawn.
+        *now = None;
+        *now = self.step(event);
+    }
+
+    fn step(&self, event: Event) -> Option<Step> {
+        let app = self.app;
+        match event {
+            Event::Reading { parts } => {
+                Some(app.progress.step(format!("reading {parts} parts of sources")))
+            }
+            Event::Computing { experiment, date, wave, waves } => {
+                let mut text = format!("computing {}", Place { experiment, date });
+                if waves > 1 {
+                    text += &format!(", wave {wave} of {waves}");
                 }
-                Event::Publishing { table } => {
-                    Some(app.progress.step(format!("publishing {table}")))
-                }
-                Event::Planned { .. } | Event::Computed { .. } => None,
-            };
-        })
-        .await;
-    Ok(outcome?)
+                Some(app.progress.step(text))
+            }
+            Event::Publishing { table } => Some(app.progress.step(format!("publishing {table}"))),
+            Event::Planned { .. } | Event::Computed { .. } => None,
+        }
+    }
 }
 
 /// Says what a run did.
@@ -184,6 +244,11 @@ pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) 
     let blocked = outcome.blocked.iter().map(|(place, audits)| (place, audits.join("; ")));
     for (places, audits) in spans(blocked) {
         app.error(&format!("{places}: no effects are published, failed audit: {audits}"));
+    }
+    let metrics = outcome.failed_metrics.iter();
+    let metrics = metrics.map(|(place, metric, error)| (place, (metric, error.to_string())));
+    for (places, (metric, error)) in spans(metrics) {
+        app.error(&format!("{places}: metric '{metric}' is not measured: {error}"));
     }
     for (place, error) in &outcome.failed {
         app.error(&format!("{place}: {}", told(error, job)));
@@ -216,8 +281,9 @@ fn spans<'a, T: PartialEq>(all: impl IntoIterator<Item = (&'a Place, T)>) -> Vec
 
 /// The status of a run: that of the first experiment that failed.
 pub(crate) fn end(outcome: &Outcome) -> Exit {
-    match outcome.failed.first() {
-        Some((_, error)) => Exit::from(error),
+    let failed = outcome.failed.first().map(|(_, error)| error);
+    match failed.or(outcome.failed_metrics.first().map(|(.., error)| error)) {
+        Some(error) => Exit::from(error),
         None if outcome.blocked.is_empty() => Exit::Done,
         None => Exit::BadData,
     }

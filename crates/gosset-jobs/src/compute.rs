@@ -1,0 +1,126 @@
+//! Computing a date of an experiment: its results, not published yet.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+
+use crate::analyse::{Analysed, Dated, Divided};
+use crate::audit::Audit;
+use crate::descriptor::{Descriptor, Fingerprints};
+use crate::job::{Experiment, Metric};
+use crate::plan::{Published, Results, Work, key};
+use crate::publish::Computed;
+use crate::run::{Event, Known, Place, Runner};
+use crate::stored::Stored;
+use crate::tables::{SUMMARIES, audits_batch, effects_batch, rows_of, summaries_batch};
+use crate::{JobError, Result};
+
+impl Runner {
+    /// Computes a date of an experiment.
+    pub(crate) async fn compute(
+        &self,
+        work: &Work,
+        known: &Known<'_>,
+        waves: &Divided,
+        before: Option<(Date, Stored)>,
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<(Computed, Stored)> {
+        let Known { looked, totals, afresh } = *known;
+        let experiment = &looked.measurable(self.experiment(&work.experiment)?);
+        let date = work.analysis_date;
+        let of_totals = work.desired.of_totals(experiment);
+        let mut fingerprints = Fingerprints::default();
+        let mut dated = Dated {
+            experiment,
+            date,
+            days: &looked.days,
+            assignments: looked.assignments.as_ref().filter(|_| experiment.is_of_days()),
+            waves,
+            late: work.late,
+            stored: None,
+            before: None,
+        };
+        if !afresh {
+            dated.stored = self.stored(experiment, date, &of_totals, totals).await?;
+            let yesterday = date.filter(|_| experiment.is_daily()).and_then(|d| d.yesterday().ok());
+            let yesterday =
+                yesterday.filter(|day| experiment.start.is_some_and(|start| start <= *day));
+            dated.before = match (yesterday, before) {
+                (Some(yesterday), Some((day, stored))) if day == yesterday => Some(stored),
+                (Some(yesterday), _) => {
+                    let date = Some(yesterday);
+                    let desired =
+                        self.desired(experiment, date, looked, work.late, &mut fingerprints);
+                    let desired = desired.await?.of_totals(experiment);
+                    self.stored(experiment, date, &desired, totals).await?
+                }
+                (None, _) => None,
+            };
+        }
+        let Analysed { audits, effects, summaries, failed } = self.analysed(dated, tell).await?;
+        let blocked: Vec<String> = audits.iter().filter(|a| a.blocks()).map(Audit::shown).collect();
+        if !experiment.is_of_days() {
+            let mut now = Fingerprints::default();
+            let inputs =
+                Descriptor::read_inputs(&self.job, experiment, &self.engine, &mut now).await?;
+            if inputs != work.desired.inputs {
+                return Err(JobError::Changed("an input changed while it was read".into()));
+            }
+        }
+        let place = (experiment, date);
+        let results = Results {
+            job: self.job.name.clone(),
+            experiment: experiment.name.clone(),
+            analysis_date: date.map(|date| date.to_string()),
+            descriptor: work.desired.clone(),
+            rows: effects.len() as u64,
+            blocked,
+            failed: failed.iter().map(|(name, error)| (name.clone(), error.to_string())).collect(),
+        };
+        let totals = match summaries.is_empty() {
+            true => None,
+            false => {
+                let rows = summaries.len() as u64;
+                let of = Results {
+                    descriptor: of_totals,
+                    rows,
+                    blocked: Vec::new(),
+                    failed: BTreeMap::new(),
+                    ..results.clone()
+                };
+                Some((of, summaries_batch(&self.job, place, &summaries)?))
+            }
+        };
+        let computed = Computed {
+            place: Place { experiment: experiment.name.clone(), date },
+            results,
+            failed,
+            totals,
+            audits: audits_batch(&self.job, place, &audits)?,
+            effects: effects_batch(&self.job, place, &effects)?,
+            rows: rows_of(&self.job.name, &experiment.name, date),
+            warnings: audits.into_iter().filter(|a| a.failed && !a.blocking).collect(),
+        };
+        Ok((computed, Stored::of(summaries)))
+    }
+
+    /// The stored totals of a date, of those metrics whose totals would be made the same now.
+    async fn stored(
+        &self,
+        experiment: &Experiment,
+        date: Option<Date>,
+        desired: &Descriptor,
+        published: &Published,
+    ) -> Result<Option<Stored>> {
+        let Some(found) = published.get(&key(&experiment.name, date)) else { return Ok(None) };
+        let holds = |metric: &&Metric| found.results.descriptor.holds(desired, metric);
+        let metrics: Vec<&str> =
+            experiment.metrics.iter().filter(holds).map(|metric| metric.name.as_str()).collect();
+        if metrics.is_empty() {
+            return Ok(None);
+        }
+        let Some(table) = self.store.existing(SUMMARIES).await? else { return Ok(None) };
+        let rows = table.read(Some(rows_of(&self.job.name, &experiment.name, date))).await?;
+        Ok(Some(Stored::read(&rows)?.of_metrics(&metrics)))
+    }
+}

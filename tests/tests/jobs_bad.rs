@@ -421,7 +421,7 @@ fn job_files_are_refused_before_anything_is_read() {
 fn an_experiment_is_needed() {
     let place = place();
     let job = &JOB[..JOB.find("[experiments.e]").unwrap()];
-    refused(&place, job, FILE, "the key 'experiments' is missing");
+    refused(&place, job, FILE, "the job has no experiment");
     refused(&place, &format!("{job}[experiments]\n"), FILE, "the job has no experiment");
     refused(&place, "", FILE, "the key 'job' is missing");
 }

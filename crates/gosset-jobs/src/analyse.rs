@@ -15,7 +15,7 @@ use crate::effects::{EffectRow, Effects};
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
 use crate::period::Period;
-use crate::run::{Event, Runner};
+use crate::run::{Event, Place, Runner};
 use crate::stored::{Stored, SummaryRow, rows_of_wave};
 use crate::summaries::{Cells, Counted, Query, Slice};
 use crate::totals::{Maker, OfDate};
@@ -292,8 +292,12 @@ impl Runner {
     }
 
     fn computing(&self, of: &Dated<'_>, wave: usize, waves: usize, tell: &(dyn Fn(Event) + Sync)) {
-        let (experiment, date) = (of.experiment.name.clone(), of.date);
-        tell(Event::Computing { experiment, date, wave, waves });
+        let place = Place {
+            experiment: of.experiment.name.clone(),
+            date: of.date,
+            daily: of.experiment.is_daily(),
+        };
+        tell(Event::Computing { place, wave, waves });
     }
 
     /// Adds what a window comes to; gives `false` where an audit keeps effects from being published.

@@ -92,7 +92,7 @@ impl Runner {
             }
         };
         let computed = Computed {
-            place: Place { experiment: experiment.name.clone(), date },
+            place: Place::of(work),
             results,
             failed,
             totals,

@@ -7,6 +7,7 @@
 mod analyse;
 mod assigned;
 mod audit;
+mod calibrate;
 mod checks;
 mod compute;
 mod days;
@@ -34,6 +35,7 @@ mod verify;
 mod waves;
 
 pub use audit::{Audit, AuditKind, Rule};
+pub use calibrate::{Calibrated, Calibration};
 pub use days::{DuePart, UNIT_DAYS};
 pub use descriptor::{Descriptor, Input};
 pub use effects::EffectRow;

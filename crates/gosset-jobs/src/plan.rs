@@ -73,6 +73,8 @@ pub struct Work {
     pub experiment: String,
     /// The day that its results are of.
     pub analysis_date: Option<Date>,
+    /// Whether the experiment has results of other days.
+    pub daily: bool,
     /// What is to be done.
     pub state: State,
     /// The files that are read.
@@ -97,6 +99,7 @@ impl Work {
         Self {
             experiment: experiment.name.clone(),
             analysis_date,
+            daily: experiment.is_daily(),
             state: State::Missing,
             inputs: BTreeMap::new(),
             desired: Descriptor::default(),

@@ -59,10 +59,8 @@ pub enum Event {
     },
     /// It computes a wave of an experiment.
     Computing {
-        /// Which experiment.
-        experiment: String,
-        /// Which date of it.
-        date: Option<Date>,
+        /// Which date of which experiment.
+        place: Place,
         /// Which wave, from 1 on.
         wave: usize,
         /// Of how many.
@@ -78,6 +76,13 @@ pub enum Event {
         /// Which experiment.
         experiment: String,
     },
+    /// It draws the arms of a calibration.
+    Drawing {
+        /// For which time, from 1 on.
+        draw: u32,
+        /// Of how many.
+        of: u32,
+    },
     /// It publishes a table.
     Publishing {
         /// Which.
@@ -92,11 +97,19 @@ pub struct Place {
     pub experiment: String,
     /// The date; none where nothing has a time.
     pub date: Option<Date>,
+    /// Whether the experiment has results of other dates.
+    pub daily: bool,
+}
+
+impl Place {
+    pub(crate) fn of(work: &Work) -> Self {
+        Self { experiment: work.experiment.clone(), date: work.analysis_date, daily: work.daily }
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.date {
+        match self.date.filter(|_| self.daily) {
             Some(date) => write!(f, "{} {date}", self.experiment),
             None => f.write_str(&self.experiment),
         }
@@ -275,7 +288,7 @@ impl Runner {
         let mut before: Option<(Date, Stored)> = None;
         let mut waves: Option<Divided> = None;
         for work in works {
-            let place = Place { experiment: work.experiment.clone(), date: work.analysis_date };
+            let place = Place::of(work);
             let mut failed = matches!(work.state, State::Failed(_));
             let made = if work.is_due() {
                 let made = async {

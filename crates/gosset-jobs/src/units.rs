@@ -96,6 +96,11 @@ pub(crate) struct Units {
 }
 
 impl Units {
+    /// Units that are made already.
+    pub(crate) fn of(frame: DataFrame) -> Self {
+        Self { frame, sources: Vec::new(), file: None }
+    }
+
     /// The same units, computed once and kept in a temporary file, for more than one aggregation.
     pub(crate) async fn stored(self, engine: &Engine) -> Result<Self> {
         let disk = &engine.context().runtime_env().disk_manager;

@@ -3,7 +3,6 @@
 use arrow::array::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use gosset_engine::{EngineError, EngineOptions};
-use jiff::civil::Date;
 
 use crate::days::Late;
 use crate::job::Job;
@@ -79,13 +78,6 @@ impl Runner {
         }
         all.sort();
         Ok(all)
-    }
-}
-
-impl Place {
-    fn of(work: &Work) -> Self {
-        let date: Option<Date> = work.analysis_date;
-        Self { experiment: work.experiment.clone(), date }
     }
 }
 

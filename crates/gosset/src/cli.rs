@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Backfill(BackfillArgs),
     /// Show what is published, when, and by which configuration
     Status(JobArgs),
+    /// Draw the arms of an experiment's units anew, again and again, and tell what its estimators make of nothing
+    Calibrate(CalibrateArgs),
     /// Show the function reference
     Functions(FunctionsArgs),
     /// Print the JSON Schema of the job file, for editors
@@ -146,6 +148,30 @@ pub(crate) struct BackfillArgs {
     /// How many experiments are computed at once, within one memory limit
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: u16,
+}
+
+/// `gosset calibrate`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A/A: nothing differs between arms that are drawn by chance. The share of p-values at most 1 - confidence must be that, \
+    intervals must cover 0 as often as their confidence says, p-values must be uniform, and the mean standard error must be the \
+    standard deviation of the estimates. Bands are those of chance, 99 of 100 times."
+)]
+pub(crate) struct CalibrateArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// One experiment alone
+    #[arg(long, value_name = "NAME")]
+    pub(crate) experiment: Option<String>,
+    /// The day at whose end units are taken [default: yesterday, or the end of the experiment if that is earlier]
+    #[arg(long, value_name = "DAY")]
+    pub(crate) date: Option<Date>,
+    /// How often arms are drawn
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) replicates: u32,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u32,
 }
 
 /// `gosset plan`

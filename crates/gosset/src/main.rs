@@ -130,6 +130,7 @@ async fn execute(app: &App, command: &Command) -> Result<Exit, Failure> {
         Command::Plan(args) => commands::job::plan(app, args).await,
         Command::Run(args) => commands::job::run(app, args).await,
         Command::Backfill(args) => commands::job::backfill(app, args).await,
+        Command::Calibrate(args) => commands::calibrate::execute(app, args).await,
         Command::Status(args) => commands::job::status(app, args).await,
         Command::Schema => commands::job::schema(),
         Command::Demo(args) => commands::demo::execute(app, args).await,

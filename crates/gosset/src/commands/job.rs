@@ -17,7 +17,7 @@ use crate::output;
 use crate::progress::Step;
 
 /// A job ready to run, with the limits of its file, or of the command line where it says some.
-fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
+pub(crate) fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
     let job = Job::read(path)?;
     let options = options(app, &job);
     Ok(Runner::new(job, options)?)
@@ -44,11 +44,11 @@ fn told(error: &JobError, job: &Path) -> String {
 }
 
 /// The failure that an error of a job file's queries is.
-fn failed(error: &JobError, job: &Path) -> Failure {
+pub(crate) fn failed(error: &JobError, job: &Path) -> Failure {
     Failure::new(Exit::from(error), told(error, job))
 }
 
-fn until(runner: &Runner, asked: Option<Date>) -> Result<Date, Failure> {
+pub(crate) fn until(runner: &Runner, asked: Option<Date>) -> Result<Date, Failure> {
     if let Some(date) = asked {
         return Ok(date);
     }
@@ -209,15 +209,15 @@ impl<'a> Steps<'a> {
             Event::Reading { parts } => {
                 Some(app.progress.step(format!("reading {parts} parts of sources")))
             }
-            Event::Computing { experiment, date, wave, waves } => {
-                let mut text = format!("computing {}", Place { experiment, date });
+            Event::Computing { place, wave, waves } => {
+                let mut text = format!("computing {place}");
                 if waves > 1 {
                     text += &format!(", wave {wave} of {waves}");
                 }
                 Some(app.progress.step(text))
             }
             Event::Publishing { table } => Some(app.progress.step(format!("publishing {table}"))),
-            Event::Planned { .. } | Event::Computed { .. } => None,
+            Event::Planned { .. } | Event::Computed { .. } | Event::Drawing { .. } => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each; those of a job share one.
 
+pub(crate) mod calibrate;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod functions;

@@ -13,7 +13,7 @@ use arrow::array::{
 use gosset_engine::delta::{DeltaStore, Metadata, partition};
 use gosset_engine::{Engine, EngineOptions};
 use gosset_tests::place::Place;
-use gosset_tests::table::Table;
+use gosset_tests::table::{Row, Table};
 use gosset_tests::welch::Welch;
 
 const HOUR: i64 = 3_600_000_000;
@@ -434,23 +434,76 @@ fn post_stratified_effects_are_those_of_sql() {
     assert_eq!(row.text("note"), Some(note));
 }
 
-/// Values are capped at quantiles of both arms, in a row beside the uncapped one.
+/// The numbers of an effect, as bits.
+fn numbers(row: &Row) -> Vec<Option<u64>> {
+    let fields = gosset_sql::effect_fields();
+    let fields = fields.iter().filter(|field| field.data_type().is_numeric());
+    fields.map(|field| row.number(field.name()).map(f64::to_bits)).collect()
+}
+
+/// Every estimator of means takes values that are capped at quantiles of all units, in every segment at the same; those of
+/// distributions take the values. The estimate without the cap is beside.
 #[test]
-fn winsorized_effects_are_those_of_sql() {
+fn capped_effects_are_those_of_capped_values() {
     let (place, units) = lake();
-    write_units(&place, &units);
-    let job = job("sessions.parquet", "allocations.parquet")
-        .replace("\"cuped\", \"lin\", ", "\"winsorized\", ")
-        .replace("[metrics.minutes]", "[metrics.minutes]\ncap = { upper = 0.9, lower = 0.02 }");
-    place.run(&job).ended(0);
-    let call = "winsorized(minutes, arm, {ARMS, upper: 0.9, lower: 0.02})";
-    same_as_sql(&place, &[("minutes", "winsorized", call)]);
-    let effects = place.effects();
-    let row =
-        |metric| effects.only(&[("metric", metric), ("segment", ""), ("estimator", "winsorized")]);
-    let note = "winsorized takes a metric with a value, this one is a ratio";
-    assert_eq!(row("rate").text("note"), Some(note));
-    assert!(row("minutes").text("note").unwrap().contains("upper cap "));
+    let means = ["ttest", "cuped", "lin", "mlrate", "post_stratify", "bootstrap_mean"];
+    let distributions = ["quantile 0.5", "mann_whitney"];
+    let job = job("sessions.parquet", "allocations.parquet").replace(
+        "\"cuped\", \"lin\", \"bootstrap\"",
+        "\"cuped\", \"lin\", \"mlrate\", \"post_stratify\", \"bootstrap\", \"quantile\", \"mann_whitney\"",
+    ) + "\n[estimators.post_stratify]\nstrata = \"country\"\n";
+    let run = |job: &str| {
+        place.run(job).ended(0);
+        place.effects()
+    };
+    let plain = run(&job);
+    let with_cap = "[metrics.minutes]\ncap = { upper = 0.9, lower = 0.45 }";
+    let capped = run(&job.replace("[metrics.minutes]", with_cap));
+
+    let mut values: Vec<f64> = units.values().map(|unit| unit.minutes).collect();
+    values.sort_by(f64::total_cmp);
+    let rank = |share: f64| share * values.len() as f64;
+    let upper = values[rank(0.9).ceil() as usize - 1];
+    let lower = values[rank(0.45).floor() as usize];
+    assert!(values[0] < lower && upper < values[values.len() - 1]);
+    let by_hand = format!(
+        "CASE WHEN sum(minutes) > {upper:?} THEN {upper:?} WHEN sum(minutes) < {lower:?} THEN {lower:?} ELSE sum(minutes) END"
+    );
+    let of_capped = run(&job.replace("\"sum(minutes)\"", &format!("\"{by_hand}\"")));
+
+    for row in capped.of(&[("metric", "minutes")]) {
+        let text = |name| row.text(name).unwrap_or_default();
+        let keys: Vec<(&str, &str)> = ["metric", "segment", "segment_value", "estimator"]
+            .map(|name| (name, text(name)))
+            .into();
+        let estimator = text("estimator");
+        if distributions.contains(&estimator) {
+            assert_eq!(row.bits(), plain.only(&keys).bits());
+            continue;
+        }
+        assert!(means.contains(&estimator), "{estimator}");
+        assert_eq!(numbers(row), numbers(of_capped.only(&keys)), "{keys:?}");
+        assert_eq!((row.number("cap"), row.number("cap_lower")), (Some(upper), Some(lower)));
+        let uncapped = plain.only(&keys).number("estimate");
+        assert_eq!(row.number("estimate_uncapped"), uncapped, "{keys:?}");
+        let inside = |unit: &&Totals| match (text("segment"), text("segment_value")) {
+            ("", _) => true,
+            (_, value) => unit.country.unwrap_or_default() == value,
+        };
+        let inside: Vec<f64> = units.values().filter(inside).map(|unit| unit.minutes).collect();
+        let beyond = inside.iter().filter(|x| **x < lower || **x > upper).count();
+        let share = beyond as f64 / inside.len() as f64;
+        assert_eq!(row.number("capped_share"), Some(share), "{keys:?}");
+        assert!(text("note").contains(&format!("lower cap {lower}; upper cap {upper}; ")));
+    }
+    for row in capped.rows().iter().filter(|row| row.text("metric") != Some("minutes")) {
+        assert_eq!((row.number("cap"), row.number("capped_share")), (None, None));
+    }
+    // A number is the upper quantile.
+    let short = |cap: &str| {
+        run(&job.replace("[metrics.minutes]", &format!("[metrics.minutes]\ncap = {cap}")))
+    };
+    assert_eq!(short("0.9").bits(), short("{ upper = 0.9 }").bits());
 }
 
 /// Every way to resample units, with every interval that it allows.

@@ -7,14 +7,14 @@ use datafusion::logical_expr::LogicalPlan;
 use gosset_engine::EngineError;
 
 use crate::audit::Audit;
-use crate::effects::{EffectRow, Effects};
+use crate::effects::{EffectRow, Effects, Known};
 use crate::job::Experiment;
 use crate::kept::Kept;
 use crate::run::{Event, Runner};
-use crate::summaries::{Cells, Counted, Query};
+use crate::summaries::{Cells, Query};
 use crate::units::{self, Units};
 use crate::waves::{self, Limits, Wave, Waves};
-use crate::{JobError, Result, checks, internal};
+use crate::{JobError, Result, caps, checks, internal};
 
 impl Runner {
     /// Plans every query of the job without running one: the columns are there and the SQL of the metrics is right.
@@ -45,8 +45,10 @@ impl Runner {
     /// fail in the middle of a run.
     async fn checked(&self, experiment: &Experiment, units: &Units) -> Result<LogicalPlan> {
         let wave = waves::whole(experiment);
-        let query = Query::first(self.engine(), experiment, units, &wave)?;
-        query.frame().clone().create_physical_plan().await?;
+        let units = caps::with_parameters(units.clone(), experiment)?;
+        let query = Query::first(self.engine(), experiment, &units, &wave)?;
+        let checked = caps::with_any_values(query.frame().clone(), experiment)?;
+        checked.create_physical_plan().await?;
         Ok(query.frame().logical_plan().clone())
     }
 
@@ -106,10 +108,13 @@ impl Runner {
             return Err(internal("an experiment has no wave"));
         };
         computing(1);
-        if !further.is_empty() {
+        let has_caps = experiment.metrics.iter().any(|metric| metric.cap.is_some());
+        if !further.is_empty() || has_caps {
             let stored = units.stored(self.engine()).await;
             units = stored.map_err(|error| self.while_reading(experiment, error))?;
         }
+        let caps = caps::find(self.engine(), experiment, &units).await?;
+        let units = caps::with_values(units, experiment, &caps)?;
         let query = Query::first(self.engine(), experiment, &units, first)?;
         let told = |wave: &Wave, error| self.told(experiment, wave, error);
         let (counted, cells) = query.collect_first().await.map_err(|e| told(first, e))?;
@@ -117,8 +122,8 @@ impl Runner {
         if audits.iter().any(Audit::blocks) {
             return Ok((audits, Vec::new()));
         }
-        let effects = Effects::not_taken(experiment, &counted, &cells);
-        let known = Arc::new((experiment.clone(), counted));
+        let known = Arc::new(Known { experiment: experiment.clone(), counted, caps });
+        let effects = Effects::not_taken(&known, &cells);
         let mut effects = with_those_of(effects, &known, first, cells).await?;
         for (wave, number) in further.iter().zip(2..) {
             computing(number);
@@ -144,14 +149,13 @@ impl Runner {
 /// Adds the effects of a wave.
 async fn with_those_of(
     mut effects: Effects,
-    known: &Arc<(Experiment, Counted)>,
+    known: &Arc<Known>,
     wave: &Wave,
     cells: Cells,
 ) -> Result<Effects> {
     let (known, wave) = (Arc::clone(known), wave.clone());
     away(move || {
-        let (experiment, counted) = &*known;
-        effects.add(experiment, counted, &wave, &cells)?;
+        effects.add(&known, &wave, &cells)?;
         Ok(effects)
     })
     .await

@@ -116,7 +116,7 @@ impl Descriptor {
                 "numerator": metric.section.numerator,
                 "denominator": metric.section.denominator,
                 "covariates": metric.covariates,
-                "cap": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
+                "capped_at": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
                 "non_finite": metric.non_finite,
                 "inference": inference,
             });

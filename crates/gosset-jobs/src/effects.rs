@@ -6,7 +6,8 @@ use gosset_stats::Effect;
 use gosset_stats::summary::AnySummary;
 
 use crate::audit::Audit;
-use crate::estimators::{Measured, Sides, not_taken};
+use crate::caps::{Capped, Caps};
+use crate::estimators::{Estimator, Measured, Sides, for_estimates, not_taken};
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
 use crate::summaries::{Cell, Cells, Counted, Slice};
@@ -30,11 +31,25 @@ pub struct EffectRow {
     pub effect: Effect,
     /// The seed of its replicates, where there are any.
     pub seed: Option<u64>,
+    /// Where the values behind it were capped, if they were.
+    pub capped: Option<Capped>,
+}
+
+/// What is known of an experiment before its effects are made.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) experiment: Experiment,
+    pub(crate) counted: Counted,
+    pub(crate) caps: Caps,
 }
 
 /// The effects of an experiment in the order of results, whatever the order in which waves made them.
 #[derive(Debug, Default)]
-pub(crate) struct Effects(BTreeMap<Place, Vec<EffectRow>>);
+pub(crate) struct Effects {
+    rows: BTreeMap<Place, Vec<EffectRow>>,
+    /// The estimates of the values as they are, where the rows are of capped ones.
+    uncapped: BTreeMap<Place, Vec<Option<f64>>>,
+}
 
 /// What rows are of: positions of a metric and of an estimator, a slice, the treatment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +61,8 @@ struct Place {
 }
 
 /// Everything that is asked for in some slices.
-fn places(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Vec<Place> {
+fn places(known: &Known, cells: &Cells) -> Vec<Place> {
+    let Known { experiment, counted, .. } = known;
     let mut places = Vec::new();
     for slice in cells.keys() {
         for metric in 0..experiment.metrics.len() {
@@ -67,42 +83,57 @@ fn places(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Vec<Plac
 
 impl Effects {
     /// The rows of estimators that a metric cannot take, in the slices of the first wave, which are all.
-    pub(crate) fn not_taken(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Self {
+    pub(crate) fn not_taken(known: &Known, cells: &Cells) -> Self {
         let mut effects = Self::default();
-        for place in places(experiment, counted, cells) {
+        let experiment = &known.experiment;
+        for place in places(known, cells) {
             let metric = &experiment.metrics[place.metric];
             let estimator = &experiment.estimators[place.estimator];
             if let Err(why) = estimator.takes(metric) {
                 let rows = estimator.rows().into_iter();
                 let rows = rows.map(|row| (row.clone(), not_taken(metric, &row, why.clone())));
-                effects.insert(experiment, place, None, rows.collect());
+                effects.insert(experiment, place, (None, None), rows.collect());
             }
         }
         effects
     }
 
     /// Adds what the summaries of a wave say.
-    pub(crate) fn add(
-        &mut self,
-        experiment: &Experiment,
-        counted: &Counted,
-        wave: &Wave,
-        cells: &Cells,
-    ) -> Result<()> {
-        for place in places(experiment, counted, cells) {
+    pub(crate) fn add(&mut self, known: &Known, wave: &Wave, cells: &Cells) -> Result<()> {
+        let experiment = &known.experiment;
+        for place in places(known, cells) {
             let metric = &experiment.metrics[place.metric];
-            let estimator = &experiment.estimators[place.estimator];
-            let Ok(kept) = estimator.takes(metric) else { continue };
-            let wanted = Part { metric: place.metric, kept };
-            let Some(part) = wave.parts.iter().position(|part| *part == wanted) else { continue };
+            let estimator = experiment.estimators[place.estimator].as_ref();
+            let Ok(part) = Part::of(estimator, place.metric, metric) else { continue };
+            let measured =
+                Measured { metric, binary: known.counted.metrics[place.metric].not_binary == 0 };
             let arms = (place.arm.as_str(), experiment.control.as_str());
-            let sides = sides(cells, &cells[&place.slice], part, arms)?;
-            let binary = counted.metrics[place.metric].not_binary == 0;
-            let made = estimator.effects(&Measured { metric, binary }, &sides);
-            let made = made.map_err(|error| {
-                error.about(&format!("{} of metric '{}'", estimator.name(), metric.name))
-            })?;
-            self.insert(experiment, place, estimator.seed(), made);
+            let slice = &cells[&place.slice];
+            // The effects of a part, if it is in the wave.
+            let effects = |estimator: &dyn Estimator, part: Part| {
+                let position = wave.parts.iter().position(|known| *known == part)?;
+                let made = sides(cells, slice, position, arms);
+                let made = made.and_then(|sides| estimator.effects(&measured, &sides));
+                let about = format!("{} of metric '{}'", estimator.name(), metric.name);
+                Some(made.map_err(|error| error.about(&about)))
+            };
+            if let Some(made) = effects(estimator, part) {
+                let capped = part.capped.then(|| {
+                    let beyond = |arm: &str| {
+                        let cell = slice.get(arm).and_then(|cell| cell.beyond.get(&part.metric));
+                        cell.copied().unwrap_or_default()
+                    };
+                    let cap = known.caps.get(&part.metric).copied().unwrap_or_default();
+                    Capped::new(cap, beyond(arms.0), beyond(arms.1))
+                });
+                self.insert(experiment, place.clone(), (estimator.seed(), capped), made?);
+            }
+            if let Some(part) = part.uncapped(estimator, metric)
+                && let Some(made) = effects(for_estimates(estimator), part)
+            {
+                let estimates = made?.into_iter().map(|(_, effect)| effect.estimate);
+                self.uncapped.insert(place, estimates.collect());
+            }
         }
         Ok(())
     }
@@ -111,7 +142,7 @@ impl Effects {
         &mut self,
         experiment: &Experiment,
         at: Place,
-        seed: Option<u64>,
+        (seed, capped): (Option<u64>, Option<Capped>),
         effects: Vec<(String, Effect)>,
     ) {
         let (segment, segment_value) = match &at.slice {
@@ -126,28 +157,39 @@ impl Effects {
             estimator,
             effect,
             seed,
+            capped,
         });
         let rows = rows.collect();
-        self.0.insert(at, rows);
+        self.rows.insert(at, rows);
     }
 
     /// All of them. Audits that failed and do not block are told in each effect's note.
-    pub(crate) fn rows(self, audits: &[Audit]) -> Vec<EffectRow> {
+    pub(crate) fn rows(mut self, audits: &[Audit]) -> Vec<EffectRow> {
+        for (place, estimates) in &self.uncapped {
+            let rows = self.rows.get_mut(place).into_iter().flatten();
+            for (row, estimate) in rows.zip(estimates) {
+                if let Some(capped) = &mut row.capped {
+                    capped.estimate_uncapped = *estimate;
+                    let told = capped.to_string();
+                    row.effect.note = joined(row.effect.note.take(), Some(told));
+                }
+            }
+        }
         let failed = audits.iter().filter(|audit| audit.failed);
         let warning: Vec<String> =
             failed.map(|audit| format!("failed audit: {}", audit.shown())).collect();
         let warning = (!warning.is_empty()).then(|| warning.join("; "));
-        let mut rows: Vec<EffectRow> = self.0.into_values().flatten().collect();
-        if let Some(warning) = warning {
-            for EffectRow { effect, .. } in &mut rows {
-                effect.note = Some(match effect.note.take() {
-                    Some(note) => format!("{warning}; {note}"),
-                    None => warning.clone(),
-                });
-            }
+        let mut rows: Vec<EffectRow> = self.rows.into_values().flatten().collect();
+        for EffectRow { effect, .. } in &mut rows {
+            effect.note = joined(warning.clone(), effect.note.take());
         }
         rows
     }
+}
+
+/// Both notes.
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    first.into_iter().chain(second).reduce(|all, more| format!("{all}; {more}"))
 }
 
 /// The summaries of treatment and control; an empty one where an arm has no unit in a slice.

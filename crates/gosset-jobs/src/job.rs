@@ -115,7 +115,7 @@ pub struct Metric {
     pub measure: Measure,
     /// Columns that are known before the assignment.
     pub covariates: Vec<Covariate>,
-    /// Where `winsorized` caps the values of units.
+    /// Where the values of units are capped.
     pub cap: Option<Caps>,
     /// What happens with NaN and infinite values.
     pub non_finite: NonFinite,
@@ -130,6 +130,26 @@ pub struct Metric {
 pub(crate) struct Part {
     pub(crate) metric: usize,
     pub(crate) kept: Kept,
+    /// Whether it is of the capped values.
+    pub(crate) capped: bool,
+}
+
+impl Part {
+    /// What an estimator takes of a metric, or why it cannot.
+    pub(crate) fn of(
+        estimator: &dyn Estimator,
+        position: usize,
+        metric: &Metric,
+    ) -> Result<Self, String> {
+        let kept = estimator.takes(metric)?;
+        Ok(Self { metric: position, kept, capped: metric.cap.is_some() && kept.is_of_means() })
+    }
+
+    /// What the estimate without the cap is made of, where the part is of capped values.
+    pub(crate) fn uncapped(&self, estimator: &dyn Estimator, metric: &Metric) -> Option<Self> {
+        let kept = estimators::for_estimates(estimator).takes(metric).ok()?;
+        self.capped.then_some(Self { kept, capped: false, ..*self })
+    }
 }
 
 /// What a metric measures, as SQL expressions.
@@ -227,10 +247,13 @@ impl Experiment {
     pub(crate) fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
         for (metric, of) in self.metrics.iter().enumerate() {
-            for kept in self.estimators.iter().filter_map(|e| e.takes(of).ok()) {
-                let part = Part { metric, kept };
-                if !parts.contains(&part) {
-                    parts.push(part);
+            for estimator in &self.estimators {
+                let Ok(part) = Part::of(estimator.as_ref(), metric, of) else { continue };
+                let uncapped = part.uncapped(estimator.as_ref(), of);
+                for part in std::iter::once(part).chain(uncapped) {
+                    if !parts.contains(&part) {
+                        parts.push(part);
+                    }
                 }
             }
         }
@@ -449,12 +472,16 @@ fn resolve_metric(
         },
     };
     inference.check().map_err(|error| JobError::File(error.to_string()))?;
+    let cap = section.cap.map(|cap| caps(&cap)).transpose()?;
+    if cap.is_some() && matches!(measure, Measure::Ratio(..)) {
+        return wrong("cap: is of metrics with a value, this one is a ratio");
+    }
     Ok(Metric {
         name: name.to_owned(),
         source: section.source.clone(),
         measure,
         covariates,
-        cap: section.cap.map(|cap| caps(&cap)).transpose()?,
+        cap,
         non_finite: section.non_finite.or(job.non_finite).unwrap_or_default(),
         inference,
         section: section.clone(),
@@ -464,10 +491,14 @@ fn resolve_metric(
 /// The caps of a metric; none where a side says none.
 fn caps(section: &file::CapSection) -> Result<Caps> {
     let told = |text: String| JobError::File(format!("cap: {text}"));
-    if section.upper.is_none() && section.lower.is_none() {
+    let (lower, upper) = match *section {
+        file::CapSection::Upper(upper) => (None, Some(upper)),
+        file::CapSection::Sides(file::CapSides { lower, upper }) => (lower, upper),
+    };
+    if upper.is_none() && lower.is_none() {
         return Err(told("expected 'upper' or 'lower', a quantile".into()));
     }
-    let caps = Caps { lower: section.lower.unwrap_or(0.0), upper: section.upper.unwrap_or(1.0) };
+    let caps = Caps { lower: lower.unwrap_or(0.0), upper: upper.unwrap_or(1.0) };
     caps.check().map_err(|error| told(error.to_string()))?;
     Ok(caps)
 }

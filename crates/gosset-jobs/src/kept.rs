@@ -6,13 +6,12 @@ use datafusion::logical_expr::{Expr, ident, lit};
 use gosset_engine::Engine;
 use gosset_sql::size;
 use gosset_stats::summary::{
-    AnySummary, BinnedMoments, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates,
-    Resampling, StratifiedMoments,
+    AnySummary, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates, Resampling,
+    StratifiedMoments,
 };
 
-use crate::Result;
 use crate::job::{Measure, Metric};
-use crate::units;
+use crate::{Result, caps, units};
 
 /// A kind of summary with its options.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,8 +20,6 @@ pub(crate) enum Kept {
     Moments,
     /// The same for each stratum.
     StratifiedMoments,
-    /// Sums and squares of the value by bins of it.
-    BinnedMoments,
     /// Totals of the outcomes by so many buckets of units.
     Buckets(u32),
     /// Weighted sums of the outcomes for every replicate.
@@ -34,10 +31,12 @@ pub(crate) enum Kept {
 impl Kept {
     /// Whether it takes the units themselves, not only their values.
     pub(crate) fn needs_units(&self) -> bool {
-        !matches!(
-            self,
-            Self::Moments | Self::StratifiedMoments | Self::BinnedMoments | Self::Histogram(None)
-        )
+        !matches!(self, Self::Moments | Self::StratifiedMoments | Self::Histogram(None))
+    }
+
+    /// Whether it is what means are made of, which are of capped values; distributions are of values as they are.
+    pub(crate) fn is_of_means(&self) -> bool {
+        !matches!(self, Self::Histogram(_))
     }
 
     /// The function of SQL that makes it.
@@ -45,7 +44,6 @@ impl Kept {
         match self {
             Self::Moments => Kind::Moments,
             Self::StratifiedMoments => Kind::StratifiedMoments,
-            Self::BinnedMoments => Kind::BinnedMoments,
             Self::Buckets(_) => Kind::Buckets,
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
@@ -53,14 +51,16 @@ impl Kept {
         .name()
     }
 
-    /// The aggregate over units of the metric at a position.
+    /// The aggregate over units of the metric at a position, or of its capped values.
     pub(crate) fn aggregate(
         &self,
         engine: &Engine,
         position: usize,
         metric: &Metric,
+        capped: bool,
     ) -> Result<Expr> {
-        let value = || ident(units::value(position));
+        let value = if capped { caps::capped(position) } else { units::value(position) };
+        let value = || ident(&value);
         let outcomes = match metric.measure {
             Measure::Mean(_) => vec![lit("(value)"), value()],
             Measure::Ratio(..) => {
@@ -84,7 +84,7 @@ impl Kept {
                 vec![unit(), outcomes, named_struct(vec![lit("buckets"), lit(i64::from(*buckets))])]
             }
             Self::Replicates(resampling) => vec![unit(), outcomes, options(resampling)],
-            Self::BinnedMoments | Self::Histogram(None) => vec![value()],
+            Self::Histogram(None) => vec![value()],
             Self::Histogram(Some(resampling)) => vec![value(), unit(), options(resampling)],
         };
         Ok(engine.context().udaf(self.function())?.call(args))
@@ -96,10 +96,6 @@ impl Kept {
             AnySummary::Moments(s) => AnySummary::Moments(Moments::new(s.columns().clone())),
             AnySummary::StratifiedMoments(s) => {
                 AnySummary::StratifiedMoments(StratifiedMoments::new(s.columns().clone()))
-            }
-            AnySummary::BinnedMoments(s) => {
-                let relative_error = HistogramOptions::default().relative_error;
-                AnySummary::BinnedMoments(BinnedMoments::new(s.columns().clone(), relative_error)?)
             }
             AnySummary::Buckets(s) => {
                 AnySummary::Buckets(Buckets::new(s.columns().clone(), s.buckets())?)
@@ -128,7 +124,6 @@ impl Kept {
             Self::StratifiedMoments => {
                 size::stratified_moments(outcomes + metric.covariates.len(), units)
             }
-            Self::BinnedMoments => size::binned_moments(units),
             Self::Buckets(buckets) => size::buckets(*buckets, outcomes, units),
             Self::Replicates(resampling) => size::replicates(resampling, outcomes, units),
             Self::Histogram(resampling) => size::histogram(resampling.as_ref(), units),
@@ -138,10 +133,7 @@ impl Kept {
     /// What to lower in the job file where it takes too much memory, if anything.
     pub(crate) fn what_to_lower(&self) -> Option<&'static str> {
         match self {
-            Self::Moments
-            | Self::StratifiedMoments
-            | Self::BinnedMoments
-            | Self::Histogram(None) => None,
+            Self::Moments | Self::StratifiedMoments | Self::Histogram(None) => None,
             Self::Buckets(_) => Some("'buckets' of [estimators.bootstrap]"),
             Self::Replicates(_) => {
                 Some("'replicates' of [estimators.bootstrap] or take its method = \"buckets\"")

@@ -6,6 +6,7 @@
 
 mod analyse;
 mod audit;
+mod caps;
 mod checks;
 pub mod demo;
 mod descriptor;
@@ -25,6 +26,7 @@ mod units;
 mod waves;
 
 pub use audit::{Audit, AuditKind, Rule};
+pub use caps::{Cap, Capped};
 pub use descriptor::{Descriptor, Input};
 pub use effects::EffectRow;
 pub(crate) use error::internal;

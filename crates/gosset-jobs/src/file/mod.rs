@@ -7,11 +7,14 @@ pub(crate) mod explain;
 mod shape;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use gosset_engine::EngineError;
 use jiff::civil::Date;
 use schemars::{JsonSchema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::{JobError, Result};
@@ -211,7 +214,7 @@ pub struct MetricSection {
     /// What is known of a unit before its assignment.
     #[serde(default)]
     pub covariate: Option<CovariateSection>,
-    /// Where `winsorized` caps the values of units.
+    /// Where the values of units are capped: estimators of means take the capped values.
     #[serde(default)]
     pub cap: Option<CapSection>,
     /// Confidence level of intervals.
@@ -243,16 +246,55 @@ pub struct CovariateSection {
     pub denominator: Option<String>,
 }
 
-/// `cap = { upper = ... }`: quantiles of the values of units of both arms that are compared.
+/// `cap = 0.99`, or `cap = { upper = 0.99, lower = 0.01 }`: quantiles of the values of the units of all arms.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum CapSection {
+    /// Values above this quantile count as it: from 0.5 to 1.
+    Upper(f64),
+    /// One for each side.
+    Sides(CapSides),
+}
+
+/// Both sides of `cap`.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CapSection {
+pub struct CapSides {
     /// Values above this quantile count as it: from 0.5 to 1.
     #[serde(default)]
     pub upper: Option<f64>,
     /// Values below this quantile count as it: from 0 to 0.5.
     #[serde(default)]
     pub lower: Option<f64>,
+}
+
+impl<'de> Deserialize<'de> for CapSection {
+    /// By hand: what the reader says of a wrong table would be lost in trying one form after the other.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms;
+
+        impl<'de> Visitor<'de> for Forms {
+            type Value = CapSection;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quantile such as 0.99, or a table of 'upper' and 'lower'")
+            }
+
+            fn visit_f64<E>(self, upper: f64) -> Result<CapSection, E> {
+                Ok(CapSection::Upper(upper))
+            }
+
+            fn visit_i64<E>(self, upper: i64) -> Result<CapSection, E> {
+                Ok(CapSection::Upper(upper as f64))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CapSection, A::Error> {
+                CapSides::deserialize(MapAccessDeserializer::new(map)).map(CapSection::Sides)
+            }
+        }
+
+        deserializer.deserialize_any(Forms)
+    }
 }
 
 /// A name or a list of names.
@@ -509,7 +551,7 @@ pub struct ExperimentSection {
     /// What the effects are of.
     #[serde(default = "overall")]
     pub periods: Vec<String>,
-    /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `winsorized`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
+    /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
     #[serde(default = "ttest")]
     pub estimators: Vec<String>,
     /// The weights of the arms in the assignment; equal for the arms that are found unless given.
@@ -542,7 +584,7 @@ fn ttest() -> Vec<String> {
 pub struct Day(pub Date);
 
 impl<'de> Deserialize<'de> for Day {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let value = toml::value::Datetime::deserialize(deserializer)?;
         match value {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -504,6 +505,112 @@ fn capped_effects_are_those_of_capped_values() {
         run(&job.replace("[metrics.minutes]", &format!("[metrics.minutes]\ncap = {cap}")))
     };
     assert_eq!(short("0.9").bits(), short("{ upper = 0.9 }").bits());
+}
+
+/// Lin's robust standard errors by two passes over units, of the National Supported Work experiment, are those that
+/// statsmodels gives.
+#[test]
+fn robust_errors_of_two_passes_are_those_of_statsmodels() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let place = Place::new();
+    fs::copy(golden.join("lalonde/lalonde.csv"), place.path("lalonde.csv")).unwrap();
+    let expected = fs::read_to_string(golden.join("lin_robust/expected.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
+    let mut compared = 0;
+    for case in expected["cases"].as_array().unwrap() {
+        let call = case["sql"].as_str().unwrap();
+        let vcov = ["HC0", "HC1", "HC2", "HC3"].into_iter().find(|name| call.contains(name));
+        if !call.starts_with("lin(re78, {age: age, educ: educ, black: black, hisp: hisp, married: married, nodegr: nodegr, re74: re74, re75: re75}, treat = 1, {vcov:") {
+            continue;
+        }
+        let superpopulation = call.contains("superpopulation: true");
+        let job = format!(
+            "[job]
+            name = \"lalonde\"
+            store = \"results\"
+            [sources.men]
+            url = \"lalonde.csv\"
+            grain = \"unit\"
+            [assignments]
+            source = \"men\"
+            arm = \"treat\"
+            [metrics.re78]
+            source = \"men\"
+            value = \"re78\"
+            covariate = {{ column = [\"age\", \"educ\", \"black\", \"hisp\", \"married\", \"nodegr\", \"re74\", \"re75\"] }}
+            [estimators.lin]
+            vcov = \"{}\"
+            superpopulation = {superpopulation}
+            [experiments.nsw]
+            control = \"0\"
+            metrics = [\"re78\"]
+            estimators = [\"lin\"]
+            expected = {{ 0 = 260, 1 = 185 }}",
+            vcov.unwrap()
+        );
+        place.run(&job).ended(0);
+        let effects = place.effects();
+        let row = effects.only(&[("estimator", "lin")]);
+        assert!(row.text("method").unwrap().ends_with("in two passes"));
+        for (field, value) in case["effect"].as_object().unwrap() {
+            let (found, expected) = (row.number(field).unwrap(), value.as_f64().unwrap());
+            let apart = (found - expected).abs();
+            assert!(apart <= 1e-9 * expected.abs(), "{call} {field}: {found}, {expected}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 8);
+}
+
+/// Two passes give the numbers of one pass over the distinct rows, in every segment, with covariates that some units lack
+/// and with values that are capped; and the same bits however they are made.
+#[test]
+fn two_passes_over_units_are_one_over_distinct_rows() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    let job = job("sessions.parquet", "allocations.parquet")
+        .replace("\"cuped\", \"lin\", \"bootstrap\"", "\"lin\", \"bootstrap\"")
+        + "\n[estimators.lin]\nvcov = \"HC3\"\n";
+    place.run(&job).ended(0);
+    let effects = place.effects();
+    for segment in ["", "country"] {
+        let (key, group) = match segment {
+            "" => ("CAST(NULL AS VARCHAR)", ""),
+            _ => ("country", "GROUP BY country"),
+        };
+        let query = format!(
+            "COPY (SELECT k, e['estimate'] AS estimate, e['std_error'] AS std_error, e['df'] AS df, e['note'] AS note FROM
+               (SELECT {key} AS k, lin(minutes, {{before: before}}, arm, {{treatment: 'new', control: 'old', vcov: 'HC3'}}) AS e
+                FROM 'units.parquet' {group})) TO 'lin{segment}.parquet'"
+        );
+        place.gosset(&["sql", "-c", &query]).ended(0);
+        let by_hand = Table::read(&place.path(&format!("lin{segment}.parquet")));
+        for row in by_hand.rows().iter().filter(|row| row.text("k") != Some("XX")) {
+            let found = effects.only(&[
+                ("metric", "minutes"),
+                ("segment", segment),
+                ("segment_value", row.text("k").unwrap_or_default()),
+                ("estimator", "lin"),
+            ]);
+            assert_eq!(found.text("note"), row.text("note"));
+            for field in ["estimate", "std_error", "df"] {
+                let (a, b) = (found.number(field).unwrap(), row.number(field).unwrap());
+                assert!((a - b).abs() <= 1e-11 * b.abs(), "{segment} {field}: {a}, {b}");
+            }
+        }
+    }
+    let capped = job.replace("[metrics.minutes]", "[metrics.minutes]\ncap = 0.9");
+    let bits = |arguments: &[&str]| {
+        place.write("capped.toml", &capped);
+        place.gosset(&[&["run", "capped.toml"], arguments].concat()).ended(0);
+        let bits = place.effects().bits();
+        fs::remove_dir_all(place.path("results")).unwrap();
+        bits
+    };
+    let expected = bits(&["--partitions", "1"]);
+    for arguments in [["--partitions", "5"], ["--memory-limit", "8MB"]] {
+        assert_eq!(bits(&arguments), expected, "{arguments:?}");
+    }
 }
 
 /// Every way to resample units, with every interval that it allows.

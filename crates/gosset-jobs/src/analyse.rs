@@ -7,14 +7,14 @@ use datafusion::logical_expr::LogicalPlan;
 use gosset_engine::EngineError;
 
 use crate::audit::Audit;
-use crate::effects::{EffectRow, Effects, Known};
+use crate::effects::{self, EffectRow, Effects, Known};
 use crate::job::Experiment;
 use crate::kept::Kept;
 use crate::run::{Event, Runner};
 use crate::summaries::{Cells, Query};
 use crate::units::{self, Units};
 use crate::waves::{self, Limits, Wave, Waves};
-use crate::{JobError, Result, caps, checks, internal};
+use crate::{JobError, Result, caps, checks, internal, second_pass};
 
 impl Runner {
     /// Plans every query of the job without running one: the columns are there and the SQL of the metrics is right.
@@ -108,8 +108,7 @@ impl Runner {
             return Err(internal("an experiment has no wave"));
         };
         computing(1);
-        let has_caps = experiment.metrics.iter().any(|metric| metric.cap.is_some());
-        if !further.is_empty() || has_caps {
+        if !further.is_empty() || experiment.passes_twice() {
             let stored = units.stored(self.engine()).await;
             units = stored.map_err(|error| self.while_reading(experiment, error))?;
         }
@@ -124,15 +123,35 @@ impl Runner {
         }
         let known = Arc::new(Known { experiment: experiment.clone(), counted, caps });
         let effects = Effects::not_taken(&known, &cells);
-        let mut effects = with_those_of(effects, &known, first, cells).await?;
+        let mut effects = self.with_those_of(effects, &known, &units, (first, cells)).await?;
         for (wave, number) in further.iter().zip(2..) {
             computing(number);
             let query = Query::further(self.engine(), experiment, &units, wave)?;
             let cells = query.collect().await.map_err(|e| told(wave, e))?;
-            effects = with_those_of(effects, &known, wave, cells).await?;
+            effects = self.with_those_of(effects, &known, &units, (wave, cells)).await?;
         }
         let rows = effects.rows(&audits);
         Ok((audits, rows))
+    }
+
+    /// Adds the effects of a wave.
+    async fn with_those_of(
+        &self,
+        mut effects: Effects,
+        known: &Arc<Known>,
+        units: &Units,
+        (wave, cells): (&Wave, Cells),
+    ) -> Result<Effects> {
+        let experiment = &known.experiment;
+        let asked = effects::asked(known, wave, &cells)?;
+        let squares = second_pass::squares(experiment, units, asked).await;
+        let squares = squares.map_err(|error| self.while_reading(experiment, error))?;
+        let (known, wave) = (Arc::clone(known), wave.clone());
+        away(move || {
+            effects.add(&known, &wave, &cells, &squares)?;
+            Ok(effects)
+        })
+        .await
     }
 
     /// Where memory is too small for a wave, what can be lowered is told; where rows cannot be read, of which inputs.
@@ -144,21 +163,6 @@ impl Runner {
             other => self.while_reading(experiment, other),
         }
     }
-}
-
-/// Adds the effects of a wave.
-async fn with_those_of(
-    mut effects: Effects,
-    known: &Arc<Known>,
-    wave: &Wave,
-    cells: Cells,
-) -> Result<Effects> {
-    let (known, wave) = (Arc::clone(known), wave.clone());
-    away(move || {
-        effects.add(&known, &wave, &cells)?;
-        Ok(effects)
-    })
-    .await
 }
 
 /// Resampling computes for seconds on end: on a thread of its own, so that the run can be stopped meanwhile.

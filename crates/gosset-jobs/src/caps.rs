@@ -18,7 +18,7 @@ use gosset_stats::compare::Caps as Quantiles;
 use gosset_stats::summary::{Histogram, Summary};
 
 use crate::expression::is_finite;
-use crate::job::{Experiment, Metric};
+use crate::job::{Experiment, Metric, Part};
 use crate::kept::Kept;
 use crate::units::{self, Units, state};
 use crate::{Result, internal};
@@ -48,8 +48,8 @@ fn with_cap(experiment: &Experiment) -> impl Iterator<Item = (usize, &Metric)> {
 /// Finds the caps of an experiment's metrics.
 pub(crate) async fn find(engine: &Engine, experiment: &Experiment, units: &Units) -> Result<Caps> {
     let distribution = |(i, metric)| {
-        let call = Kept::Histogram(None).aggregate(engine, i, metric, false)?;
-        Ok(call.alias(capped(i)))
+        let part = Part { metric: i, kept: Kept::Histogram(None), capped: false };
+        Ok(Kept::aggregate(engine, &part, metric)?.alias(capped(i)))
     };
     let distributions = with_cap(experiment).map(distribution).collect::<Result<Vec<_>>>()?;
     if distributions.is_empty() {

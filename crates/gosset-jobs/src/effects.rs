@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gosset_stats::Effect;
+use gosset_stats::compare::{Influence, Squares};
 use gosset_stats::summary::AnySummary;
 
 use crate::audit::Audit;
@@ -53,11 +54,37 @@ pub(crate) struct Effects {
 
 /// What rows are of: positions of a metric and of an estimator, a slice, the treatment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    metric: usize,
-    slice: Slice,
-    arm: String,
+pub(crate) struct Place {
+    pub(crate) metric: usize,
+    pub(crate) slice: Slice,
+    pub(crate) arm: String,
     estimator: usize,
+}
+
+/// What effects take of a second pass over the units.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) place: Place,
+    pub(crate) part: Part,
+    /// Of the units of treatment and of control.
+    pub(crate) influences: [Influence; 2],
+}
+
+/// What the effects of a wave take of a second pass.
+pub(crate) fn asked(known: &Known, wave: &Wave, cells: &Cells) -> Result<Vec<Asked>> {
+    let experiment = &known.experiment;
+    let mut asked = Vec::new();
+    for place in places(known, cells) {
+        let estimator = experiment.estimators[place.estimator].as_ref();
+        let part = Part::of(estimator, place.metric, &experiment.metrics[place.metric]);
+        let Some(part) = part.ok().filter(|_| estimator.passes_twice()) else { continue };
+        let Some(position) = wave.parts.iter().position(|known| *known == part) else { continue };
+        let arms = (place.arm.as_str(), experiment.control.as_str());
+        let sides = sides(cells, &cells[&place.slice], position, arms)?;
+        let influences = estimator.influences(&sides)?;
+        asked.extend(influences.map(|influences| Asked { place, part, influences }));
+    }
+    Ok(asked)
 }
 
 /// Everything that is asked for in some slices.
@@ -98,8 +125,14 @@ impl Effects {
         effects
     }
 
-    /// Adds what the summaries of a wave say.
-    pub(crate) fn add(&mut self, known: &Known, wave: &Wave, cells: &Cells) -> Result<()> {
+    /// Adds what the summaries of a wave say, and a second pass over the units.
+    pub(crate) fn add(
+        &mut self,
+        known: &Known,
+        wave: &Wave,
+        cells: &Cells,
+        squares: &BTreeMap<Place, [Squares; 2]>,
+    ) -> Result<()> {
         let experiment = &known.experiment;
         for place in places(known, cells) {
             let metric = &experiment.metrics[place.metric];
@@ -108,12 +141,15 @@ impl Effects {
             let measured =
                 Measured { metric, binary: known.counted.metrics[place.metric].not_binary == 0 };
             let arms = (place.arm.as_str(), experiment.control.as_str());
-            let slice = &cells[&place.slice];
+            let (slice, capped) = (&cells[&place.slice], part.capped);
             // The effects of a part, if it is in the wave.
             let effects = |estimator: &dyn Estimator, part: Part| {
                 let position = wave.parts.iter().position(|known| *known == part)?;
                 let made = sides(cells, slice, position, arms);
-                let made = made.and_then(|sides| estimator.effects(&measured, &sides));
+                let made = made.and_then(|sides| {
+                    let squares = squares.get(&place).filter(|_| part.capped == capped).cloned();
+                    estimator.effects(&measured, &Sides { squares, ..sides })
+                });
                 let about = format!("{} of metric '{}'", estimator.name(), metric.name);
                 Some(made.map_err(|error| error.about(&about)))
             };
@@ -210,5 +246,5 @@ fn sides(
             Kept::empty(&decoded(any)?)
         }
     };
-    Ok(Sides { treatment: side(treatment)?, control: side(control)? })
+    Ok(Sides { treatment: side(treatment)?, control: side(control)?, squares: None })
 }

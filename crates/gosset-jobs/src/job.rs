@@ -243,6 +243,12 @@ impl Experiment {
         self.estimators.iter().find_map(|estimator| estimator.strata())
     }
 
+    /// Whether its units are looked at more than once.
+    pub(crate) fn passes_twice(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.cap.is_some())
+            || self.estimators.iter().any(|estimator| estimator.passes_twice())
+    }
+
     /// The summaries that its estimators take, metric by metric, each once.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();

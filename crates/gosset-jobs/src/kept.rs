@@ -10,7 +10,7 @@ use gosset_stats::summary::{
     StratifiedMoments,
 };
 
-use crate::job::{Measure, Metric};
+use crate::job::{Measure, Metric, Part};
 use crate::{Result, caps, units};
 
 /// A kind of summary with its options.
@@ -26,6 +26,16 @@ pub(crate) enum Kept {
     Replicates(Resampling),
     /// The distribution of the value over units, with weights of units for every replicate where asked for.
     Histogram(Option<Resampling>),
+}
+
+impl Part {
+    /// The column of its values, or of its numerators.
+    pub(crate) fn value(&self) -> String {
+        match self.capped {
+            true => caps::capped(self.metric),
+            false => units::value(self.metric),
+        }
+    }
 }
 
 impl Kept {
@@ -51,15 +61,9 @@ impl Kept {
         .name()
     }
 
-    /// The aggregate over units of the metric at a position, or of its capped values.
-    pub(crate) fn aggregate(
-        &self,
-        engine: &Engine,
-        position: usize,
-        metric: &Metric,
-        capped: bool,
-    ) -> Result<Expr> {
-        let value = if capped { caps::capped(position) } else { units::value(position) };
+    /// The aggregate over units that makes a part, which is of this metric.
+    pub(crate) fn aggregate(engine: &Engine, part: &Part, metric: &Metric) -> Result<Expr> {
+        let (position, value) = (part.metric, part.value());
         let value = || ident(&value);
         let outcomes = match metric.measure {
             Measure::Mean(_) => vec![lit("(value)"), value()],
@@ -75,7 +79,7 @@ impl Kept {
             [lit(covariate.label.clone()), ident(units::covariate(position, k))]
         });
         let covariates = (!metric.covariates.is_empty()).then(|| named_struct(named.collect()));
-        let args = match self {
+        let args = match &part.kept {
             Self::Moments => std::iter::once(outcomes).chain(covariates).collect(),
             Self::StratifiedMoments => {
                 [ident(units::STRATUM), outcomes].into_iter().chain(covariates).collect()
@@ -87,7 +91,7 @@ impl Kept {
             Self::Histogram(None) => vec![value()],
             Self::Histogram(Some(resampling)) => vec![value(), unit(), options(resampling)],
         };
-        Ok(engine.context().udaf(self.function())?.call(args))
+        Ok(engine.context().udaf(part.kept.function())?.call(args))
     }
 
     /// The summary of no units, with the columns and options of another.

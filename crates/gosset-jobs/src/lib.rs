@@ -19,6 +19,7 @@ mod job;
 mod kept;
 mod plan;
 mod run;
+mod second_pass;
 mod summaries;
 mod tables;
 mod time;

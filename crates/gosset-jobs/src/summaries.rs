@@ -249,7 +249,7 @@ fn summaries(
     let parts = wave.parts.iter().enumerate();
     let calls = parts.map(|(i, part)| {
         let metric = &experiment.metrics[part.metric];
-        let call = part.kept.aggregate(engine, part.metric, metric, part.capped)?;
+        let call = Kept::aggregate(engine, part, metric)?;
         let call = match analysed.filter(|_| part.kept != Kept::Moments) {
             Some(analysed) => call.filter(analysed.clone()).build()?,
             None => call,

@@ -1,7 +1,8 @@
 //! `cuped`, `lin` and `mlrate`: differences of means, adjusted by covariates; `cuped` of ratios too.
 
 use gosset_stats::Effect;
-use gosset_stats::compare::{self, LinOptions, LinVcov};
+use gosset_stats::compare::{self, Influence, LinOptions, LinVcov, lin_influences, lin_of_passes};
+use gosset_stats::linear::Vcov;
 use serde_json::{Value, json};
 
 use super::{Estimator, Measured, Sides, is_ratio, of_values};
@@ -14,7 +15,11 @@ use crate::kept::Kept;
 pub(super) struct Cuped;
 
 #[derive(Debug)]
-pub(super) struct Lin(LinOptions);
+pub(super) struct Lin {
+    options: LinOptions,
+    /// The covariance that takes a second pass over the units, if it is asked for.
+    robust: Option<Vcov>,
+}
 
 #[derive(Debug)]
 pub(super) struct Mlrate;
@@ -23,9 +28,17 @@ impl Lin {
     pub(super) fn new(section: &LinSection) -> Self {
         let vcov = match section.vcov {
             Some(file::LinVcov::Classical) => LinVcov::Classical,
-            Some(file::LinVcov::ByArm) | None => LinVcov::ByArm,
+            _ => LinVcov::ByArm,
         };
-        Self(LinOptions { vcov, superpopulation: section.superpopulation })
+        let robust = match section.vcov {
+            Some(file::LinVcov::Hc0) => Some(Vcov::Hc0),
+            Some(file::LinVcov::Hc1) => Some(Vcov::Hc1),
+            Some(file::LinVcov::Hc2) => Some(Vcov::Hc2),
+            Some(file::LinVcov::Hc3) => Some(Vcov::Hc3),
+            Some(file::LinVcov::ByArm | file::LinVcov::Classical) | None => None,
+        };
+        let options = LinOptions { vcov, superpopulation: section.superpopulation };
+        Self { options, robust }
     }
 }
 
@@ -66,7 +79,10 @@ impl Estimator for Lin {
     }
 
     fn options(&self) -> Value {
-        json!(format!("{:?}", self.0))
+        match self.robust {
+            Some(vcov) => json!([vcov.name(), self.options.superpopulation]),
+            None => json!(format!("{:?}", self.options)),
+        }
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
@@ -76,7 +92,25 @@ impl Estimator for Lin {
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
         let (t, c) = sides.moments()?;
-        Ok(vec![("lin".into(), compare::lin(t, c, &of.metric.inference, &self.0)?)])
+        let inference = &of.metric.inference;
+        let effect = match self.robust {
+            Some(vcov) => {
+                let superpopulation = self.options.superpopulation;
+                lin_of_passes((t, c), sides.squares.as_ref(), inference, vcov, superpopulation)?
+            }
+            None => compare::lin(t, c, inference, &self.options)?,
+        };
+        Ok(vec![("lin".into(), effect)])
+    }
+
+    fn passes_twice(&self) -> bool {
+        self.robust.is_some()
+    }
+
+    fn influences(&self, sides: &Sides) -> Result<Option<[Influence; 2]>> {
+        let Some(vcov) = self.robust else { return Ok(None) };
+        let (t, c) = sides.moments()?;
+        Ok(lin_influences(t, c, vcov)?)
     }
 }
 

@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use gosset_stats::Effect;
+use gosset_stats::compare::{Influence, Squares};
 use gosset_stats::summary::{
     AnySummary, Buckets, Histogram, Moments, Replicates, StratifiedMoments,
 };
@@ -63,6 +64,16 @@ pub(crate) trait Estimator: Debug + Send + Sync {
     /// Another estimator that gives the same estimates and takes less for them.
     fn for_estimates(&self) -> Option<&'static dyn Estimator> {
         None
+    }
+
+    /// Whether its standard errors take a second pass over the units.
+    fn passes_twice(&self) -> bool {
+        false
+    }
+
+    /// What the second pass adds up over the units of treatment and of control, if it is worth one.
+    fn influences(&self, _: &Sides) -> Result<Option<[Influence; 2]>> {
+        Ok(None)
     }
 
     /// What the rows of a metric that it cannot take are called.
@@ -139,6 +150,8 @@ pub(crate) struct Measured<'a> {
 pub(crate) struct Sides {
     pub(crate) treatment: AnySummary,
     pub(crate) control: AnySummary,
+    /// What a second pass found.
+    pub(crate) squares: Option<[Squares; 2]>,
 }
 
 macro_rules! sides {

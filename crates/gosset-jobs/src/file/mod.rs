@@ -448,7 +448,7 @@ impl From<Interval> for gosset_stats::compare::Interval {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinSection {
-    /// The variance, `by_arm` unless given.
+    /// The variance, `by_arm` unless given; `HC0` to `HC3` take a second pass over the units.
     #[serde(default)]
     pub vcov: Option<LinVcov>,
     /// Whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well.
@@ -463,6 +463,14 @@ pub struct LinSection {
 pub enum LinVcov {
     ByArm,
     Classical,
+    #[serde(rename = "HC0")]
+    Hc0,
+    #[serde(rename = "HC1")]
+    Hc1,
+    #[serde(rename = "HC2")]
+    Hc2,
+    #[serde(rename = "HC3")]
+    Hc3,
 }
 
 /// `[estimators.post_stratify]`

@@ -75,40 +75,12 @@ pub fn lin(
     inference: &Inference,
     options: &LinOptions,
 ) -> Result<Effect> {
-    let (mut effect, t, c) = Effect::adjusted((t, c), 1, inference, &options.method())?;
-    if !effect.set_means(&t, &c) {
-        return Ok(effect);
-    }
-    let (mut factor_t, mut factor_c) = (Factor::default(), Factor::default());
-    let kept = Kept::choose(1..t.width(), |column, kept| {
-        let next = |factor: &Factor, arm: &Moments| {
-            let row: Vec<f64> =
-                kept.iter().chain([&column]).map(|&k| comoment(arm, column, k)).collect();
-            factor.next_row(&row)
-        };
-        let rows = next(&factor_t, &t).zip(next(&factor_c, &c));
-        rows.map(|(row_t, row_c)| {
-            factor_t.push(row_t);
-            factor_c.push(row_c);
-        })
-        .is_some()
-    });
-    effect.remark_covariates(&t, &c, &kept);
-
-    // x̄_t − X̄ is n_c/N of x̄_t − x̄_c, and x̄_c − X̄ is −n_t/N of it.
-    let apart: Vec<f64> =
-        kept.columns.iter().map(|&column| mean_difference(&t, &c, &[(column, 1.0)])).collect();
-    let total = t.n() as f64 + c.n() as f64;
-    let fit_t = Fit::new(&t, &kept, &factor_t, &apart, c.n() as f64 / total);
-    let fit_c = Fit::new(&c, &kept, &factor_c, &apart, -(t.n() as f64) / total);
-    let estimate = mean_difference(&t, &c, &[(0, 1.0)]) - (fit_t.adjustment - fit_c.adjustment);
-    let control = c.mean(0) - fit_c.adjustment;
-
+    let fitted = Regressions::of((t, c), inference, &options.method())?;
+    let Regressions { mut effect, t, c, kept, fit_t, fit_c, estimate, control } = match fitted {
+        Ok(fitted) => *fitted,
+        Err(effect) => return Ok(effect),
+    };
     let parameters = kept.columns.len() as u64 + 1;
-    if effect.lacks_units((t.n(), c.n()), parameters + 1) {
-        effect.set_estimate(estimate, control);
-        return Ok(effect);
-    }
     let (df_t, df_c) = ((t.n() - parameters) as f64, (c.n() - parameters) as f64);
     let mut difference = match options.vcov {
         LinVcov::ByArm => {
@@ -133,6 +105,61 @@ pub fn lin(
     effect.infer(inference, &difference);
     effect.set_variance_reduction(&difference, &welch(&t, &c, estimate));
     Ok(effect)
+}
+
+/// The regressions of two arms, and the estimate that they make.
+pub(super) struct Regressions {
+    pub(super) effect: Effect,
+    pub(super) t: Moments,
+    pub(super) c: Moments,
+    pub(super) kept: Kept,
+    pub(super) fit_t: Fit,
+    pub(super) fit_c: Fit,
+    pub(super) estimate: f64,
+    pub(super) control: f64,
+}
+
+impl Regressions {
+    /// Those of two arms that have units enough for a standard error; else the effect, as far as it is known.
+    pub(super) fn of(
+        (t, c): (&Moments, &Moments),
+        inference: &Inference,
+        method: &str,
+    ) -> Result<std::result::Result<Box<Self>, Effect>> {
+        let (mut effect, t, c) = Effect::adjusted((t, c), 1, inference, method)?;
+        if !effect.set_means(&t, &c) {
+            return Ok(Err(effect));
+        }
+        let (mut factor_t, mut factor_c) = (Factor::default(), Factor::default());
+        let kept = Kept::choose(1..t.width(), |column, kept| {
+            let next = |factor: &Factor, arm: &Moments| {
+                let row: Vec<f64> =
+                    kept.iter().chain([&column]).map(|&k| comoment(arm, column, k)).collect();
+                factor.next_row(&row)
+            };
+            let rows = next(&factor_t, &t).zip(next(&factor_c, &c));
+            rows.map(|(row_t, row_c)| {
+                factor_t.push(row_t);
+                factor_c.push(row_c);
+            })
+            .is_some()
+        });
+        effect.remark_covariates(&t, &c, &kept);
+
+        // x̄_t − X̄ is n_c/N of x̄_t − x̄_c, and x̄_c − X̄ is −n_t/N of it.
+        let apart: Vec<f64> =
+            kept.columns.iter().map(|&column| mean_difference(&t, &c, &[(column, 1.0)])).collect();
+        let total = t.n() as f64 + c.n() as f64;
+        let fit_t = Fit::new(&t, &kept, factor_t, &apart, c.n() as f64 / total);
+        let fit_c = Fit::new(&c, &kept, factor_c, &apart, -(t.n() as f64) / total);
+        let estimate = mean_difference(&t, &c, &[(0, 1.0)]) - (fit_t.adjustment - fit_c.adjustment);
+        let control = c.mean(0) - fit_c.adjustment;
+        if effect.lacks_units((t.n(), c.n()), kept.columns.len() as u64 + 2) {
+            effect.set_estimate(estimate, control);
+            return Ok(Err(effect));
+        }
+        Ok(Ok(Box::new(Self { effect, t, c, kept, fit_t, fit_c, estimate, control })))
+    }
 }
 
 /// The difference of means, adjusted by a prediction of the outcome that a model makes from what was known before the
@@ -199,19 +226,23 @@ impl Spread {
 
 /// The regression of one arm.
 #[derive(Debug, Clone)]
-struct Fit {
+pub(super) struct Fit {
     n: f64,
-    coefficients: Vec<f64>,
+    /// The sums of squares and products of the covariates.
+    pub(super) factor: Factor,
+    pub(super) coefficients: Vec<f64>,
+    /// `x̄ − X̄`.
+    pub(super) from_mean: Vec<f64>,
     /// `β'(x̄ − X̄)`.
     adjustment: f64,
     /// The variance of the residuals, with divisor `n − 1`.
-    variance: f64,
+    pub(super) variance: f64,
     /// `1 + n·d'M⁻¹d`.
     leverage: f64,
 }
 
 impl Fit {
-    fn new(arm: &Moments, kept: &Kept, factor: &Factor, apart: &[f64], share: f64) -> Self {
+    fn new(arm: &Moments, kept: &Kept, factor: Factor, apart: &[f64], share: f64) -> Self {
         let n = arm.n() as f64;
         let with_outcome: Vec<f64> =
             kept.columns.iter().map(|&column| comoment(arm, column, 0)).collect();
@@ -220,7 +251,7 @@ impl Fit {
         let adjustment = coefficients.iter().zip(&from_mean).map(|(b, d)| b * d).sum();
         let variance = residual_variance(arm, &kept.weights(&coefficients));
         let leverage = 1.0 + n * factor.quadratic_form(&from_mean);
-        Self { n, coefficients, adjustment, variance, leverage }
+        Self { n, factor, coefficients, from_mean, adjustment, variance, leverage }
     }
 }
 

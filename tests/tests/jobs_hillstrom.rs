@@ -226,6 +226,48 @@ fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
     assert_eq!(compared, 210 + 56);
 }
 
+/// One model of three arms, by the covariates at their mean over all of them: numbers of statsmodels.
+#[test]
+fn lin_among_all_arms_is_one_model() {
+    let text = fs::read_to_string(root().join("tests/golden/lin_arms/expected.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let cases = expected["cases"].as_array().unwrap();
+    let place = place();
+    let job = fs::read_to_string(place.path("hillstrom.toml")).unwrap();
+    let job = job
+        .replace("column = \"history\"", "column = [\"history\", \"recency\"]")
+        .replace("\"ttest\", \"cuped\", \"lin\", \"post_stratify\", \"bootstrap\"", "\"lin\"");
+    let mut compared = 0;
+    for (vcov, superpopulation) in [
+        ("by_arm", false),
+        ("by_arm", true),
+        ("HC0", false),
+        ("HC1", false),
+        ("HC2", false),
+        ("HC3", false),
+    ] {
+        place.run(&format!(
+            "{job}\n[estimators.lin]\nvcov = \"{vcov}\"\nsuperpopulation = {superpopulation}\ncentre = \"all_arms\"\n"
+        ))
+        .ended(0);
+        let effects = place.effects();
+        for case in cases.iter().filter(|case| {
+            case["vcov"] == vcov && case["superpopulation"].as_bool() == Some(superpopulation)
+        }) {
+            let (metric, arm) = (case["metric"].as_str().unwrap(), case["arm"].as_str().unwrap());
+            let row = effects.only(&[("metric", metric), ("segment", ""), ("arm", arm)]);
+            assert!(row.text("method").unwrap().contains("among all arms"));
+            for (field, value) in case["effect"].as_object().unwrap() {
+                let (found, expected) = (row.number(field).unwrap(), value.as_f64().unwrap());
+                let near = (found - expected).abs() <= 1e-9 * expected.abs();
+                assert!(near, "{metric} {arm} {vcov} {field}: {found:e}, {expected:e}");
+            }
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, cases.len());
+}
+
 #[test]
 fn running_again_publishes_nothing() {
     let (place, effects) = published(&[]);

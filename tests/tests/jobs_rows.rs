@@ -500,6 +500,14 @@ fn capped_effects_are_those_of_capped_values() {
     for row in capped.rows().iter().filter(|row| row.text("metric") != Some("minutes")) {
         assert_eq!((row.number("cap"), row.number("capped_share")), (None, None));
     }
+    // What is not finite is not beyond a cap: it is no number as it would be without.
+    let infinite = job.replace("\"sum(minutes)\"", "\"sum(minutes) * 1e307\"").replace(
+        "[metrics.minutes]",
+        "[audits.non_finite]\nblocking = false\n[metrics.minutes]\ncap = 0.9",
+    );
+    let infinite = run(&infinite);
+    let row = infinite.only(&[("metric", "minutes"), ("segment", ""), ("estimator", "ttest")]);
+    assert!(row.number("estimate").is_none_or(f64::is_nan), "{row:?}");
     // A number is the upper quantile.
     let short = |cap: &str| {
         run(&job.replace("[metrics.minutes]", &format!("[metrics.minutes]\ncap = {cap}")))

@@ -80,7 +80,8 @@ pub(crate) fn asked(known: &Known, wave: &Wave, cells: &Cells) -> Result<Vec<Ask
         let Some(part) = part.ok().filter(|_| estimator.passes_twice()) else { continue };
         let Some(position) = wave.parts.iter().position(|known| *known == part) else { continue };
         let arms = (place.arm.as_str(), experiment.control.as_str());
-        let sides = sides(cells, &cells[&place.slice], position, arms)?;
+        let sides =
+            sides(cells, &cells[&place.slice], position, arms, estimator.is_among_all_arms())?;
         let influences = estimator.influences(&sides)?;
         asked.extend(influences.map(|influences| Asked { place, part, influences }));
     }
@@ -145,7 +146,8 @@ impl Effects {
             // The effects of a part, if it is in the wave.
             let effects = |estimator: &dyn Estimator, part: Part| {
                 let position = wave.parts.iter().position(|known| *known == part)?;
-                let made = sides(cells, slice, position, arms);
+                let among_all = estimator.is_among_all_arms();
+                let made = sides(cells, slice, position, arms, among_all);
                 let made = made.and_then(|sides| {
                     let squares = squares.get(&place).filter(|_| part.capped == capped).cloned();
                     estimator.effects(&measured, &Sides { squares, ..sides })
@@ -228,23 +230,36 @@ fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
     first.into_iter().chain(second).reduce(|all, more| format!("{all}; {more}"))
 }
 
-/// The summaries of treatment and control; an empty one where an arm has no unit in a slice.
+/// The summaries of treatment and control, and of other arms where an estimator takes them; an empty one where an arm has
+/// no unit in a slice.
 fn sides(
     cells: &Cells,
     arms: &BTreeMap<String, Cell>,
     part: usize,
     (treatment, control): (&str, &str),
+    among_all: bool,
 ) -> Result<Sides> {
     let decoded = |cell: &Cell| {
         AnySummary::decode(&cell.summaries[part]).map_err(|error| internal(error.to_string()))
     };
-    let side = |arm: &str| match arms.get(arm) {
-        Some(cell) => decoded(cell),
-        None => {
-            let any = cells.values().flat_map(BTreeMap::values).next();
-            let any = any.ok_or_else(|| internal("a slice has no arm"))?;
-            Kept::empty(&decoded(any)?)
-        }
+    let empty = || {
+        let any = cells.values().flat_map(BTreeMap::values).next();
+        let any = any.ok_or_else(|| internal("a slice has no arm"))?;
+        Kept::empty(&decoded(any)?)
     };
-    Ok(Sides { treatment: side(treatment)?, control: side(control)?, squares: None })
+    let side = |arm: &str| arms.get(arm).map_or_else(empty, decoded);
+    let others = among_all.then(|| -> Result<AnySummary> {
+        let others = arms.iter().filter(|(arm, _)| *arm != treatment && *arm != control);
+        let mut all = empty()?;
+        others
+            .map(|(_, cell)| decoded(cell))
+            .try_for_each(|arm| -> Result<()> { Ok(all.merge(&arm?)?) })?;
+        Ok(all)
+    });
+    Ok(Sides {
+        treatment: side(treatment)?,
+        control: side(control)?,
+        others: others.transpose()?,
+        squares: None,
+    })
 }

@@ -1,13 +1,15 @@
 //! `cuped`, `lin` and `mlrate`: differences of means, adjusted by covariates; `cuped` of ratios too.
 
 use gosset_stats::Effect;
-use gosset_stats::compare::{self, Influence, LinOptions, LinVcov, lin_influences, lin_of_passes};
+use gosset_stats::compare::{
+    self, Influence, LinOptions, LinVcov, lin_among, lin_influences, lin_of_passes,
+};
 use gosset_stats::linear::Vcov;
 use serde_json::{Value, json};
 
 use super::{Estimator, Measured, Sides, is_ratio, of_values};
 use crate::Result;
-use crate::file::{self, LinSection};
+use crate::file::{self, Centre, LinSection};
 use crate::job::Metric;
 use crate::kept::Kept;
 
@@ -19,6 +21,7 @@ pub(super) struct Lin {
     options: LinOptions,
     /// The covariance that takes a second pass over the units, if it is asked for.
     robust: Option<Vcov>,
+    centre: Centre,
 }
 
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl Lin {
             Some(file::LinVcov::ByArm | file::LinVcov::Classical) | None => None,
         };
         let options = LinOptions { vcov, superpopulation: section.superpopulation };
-        Self { options, robust }
+        Self { options, robust, centre: section.centre }
     }
 }
 
@@ -79,9 +82,13 @@ impl Estimator for Lin {
     }
 
     fn options(&self) -> Value {
-        match self.robust {
+        let options = match self.robust {
             Some(vcov) => json!([vcov.name(), self.options.superpopulation]),
             None => json!(format!("{:?}", self.options)),
+        };
+        match self.centre {
+            Centre::Pair => options,
+            Centre::AllArms => json!([options, "all arms"]),
         }
     }
 
@@ -92,13 +99,14 @@ impl Estimator for Lin {
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
         let (t, c) = sides.moments()?;
-        let inference = &of.metric.inference;
+        let (others, inference) = (sides.others()?, &of.metric.inference);
         let effect = match self.robust {
             Some(vcov) => {
                 let superpopulation = self.options.superpopulation;
-                lin_of_passes((t, c), sides.squares.as_ref(), inference, vcov, superpopulation)?
+                let arms = (t, c, others);
+                lin_of_passes(arms, sides.squares.as_ref(), inference, vcov, superpopulation)?
             }
-            None => compare::lin(t, c, inference, &self.options)?,
+            None => lin_among(t, c, others, inference, &self.options)?,
         };
         Ok(vec![("lin".into(), effect)])
     }
@@ -110,7 +118,11 @@ impl Estimator for Lin {
     fn influences(&self, sides: &Sides) -> Result<Option<[Influence; 2]>> {
         let Some(vcov) = self.robust else { return Ok(None) };
         let (t, c) = sides.moments()?;
-        Ok(lin_influences(t, c, vcov)?)
+        Ok(lin_influences((t, c, sides.others()?), vcov)?)
+    }
+
+    fn is_among_all_arms(&self) -> bool {
+        self.centre == Centre::AllArms
     }
 }
 

@@ -66,6 +66,11 @@ pub(crate) trait Estimator: Debug + Send + Sync {
         None
     }
 
+    /// Whether it takes the summaries of other arms as well.
+    fn is_among_all_arms(&self) -> bool {
+        false
+    }
+
     /// Whether its standard errors take a second pass over the units.
     fn passes_twice(&self) -> bool {
         false
@@ -150,8 +155,21 @@ pub(crate) struct Measured<'a> {
 pub(crate) struct Sides {
     pub(crate) treatment: AnySummary,
     pub(crate) control: AnySummary,
+    /// That of all other arms together, for an estimator that is among all arms.
+    pub(crate) others: Option<AnySummary>,
     /// What a second pass found.
     pub(crate) squares: Option<[Squares; 2]>,
+}
+
+impl Sides {
+    /// The moments of other arms, for an estimator that takes them.
+    fn others(&self) -> Result<Option<&Moments>> {
+        match &self.others {
+            None => Ok(None),
+            Some(AnySummary::Moments(others)) => Ok(Some(others)),
+            Some(_) => Err(internal("an estimator was not given the moments of other arms")),
+        }
+    }
 }
 
 macro_rules! sides {

@@ -454,6 +454,20 @@ pub struct LinSection {
     /// Whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well.
     #[serde(default)]
     pub superpopulation: bool,
+    /// Over which units the covariates are averaged, `pair` unless given.
+    #[serde(default)]
+    pub centre: Centre,
+}
+
+/// `centre`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Centre {
+    /// Those of the two arms that are compared.
+    #[default]
+    Pair,
+    /// Those of all arms: one model of the experiment.
+    AllArms,
 }
 
 /// `vcov`

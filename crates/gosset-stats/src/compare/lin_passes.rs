@@ -3,7 +3,7 @@
 
 use super::effect::{Effect, Inference};
 use super::infer::Difference;
-use super::lin::{Fit, Regressions, Spread};
+use super::lin::{Fit, Regressions, among};
 use super::ttest::welch;
 use crate::exact::ExactSum;
 use crate::linear::Vcov;
@@ -110,14 +110,18 @@ impl Influence {
     }
 }
 
-/// What the second pass adds up over the units of treatment and of control, for [`lin_of_passes`]. Nothing where there is no
+/// What the second pass adds up over the units of treatment and of control, for [`lin_of_passes`]; `others` are the units of
+/// other arms, as in [`lin_among`](super::lin_among). Nothing where there is no
 /// standard error, whatever it finds.
 ///
 /// # Errors
 /// As [`lin_of_passes`].
-pub fn lin_influences(t: &Moments, c: &Moments, vcov: Vcov) -> Result<Option<[Influence; 2]>> {
+pub fn lin_influences(
+    (t, c, others): (&Moments, &Moments, Option<&Moments>),
+    vcov: Vcov,
+) -> Result<Option<[Influence; 2]>> {
     check(vcov)?;
-    let fitted = Regressions::of((t, c), &Inference::default(), "")?;
+    let fitted = Regressions::of((t, c, others), &Inference::default(), "")?;
     let Ok(fitted) = fitted else { return Ok(None) };
     let Regressions { t, c, kept, fit_t, fit_c, estimate, .. } = *fitted;
     let influence = |arm: &Moments, fit: &Fit| Influence::new(arm, &kept.columns, fit, vcov);
@@ -135,7 +139,7 @@ pub fn lin_influences(t: &Moments, c: &Moments, vcov: Vcov) -> Result<Option<[In
 /// # Errors
 /// As [`lin`](super::lin), and [`Error::Invalid`] for another covariance than HC0 to HC3.
 pub fn lin_of_passes(
-    (t, c): (&Moments, &Moments),
+    (t, c, others): (&Moments, &Moments, Option<&Moments>),
     squares: Option<&[Squares; 2]>,
     inference: &Inference,
     vcov: Vcov,
@@ -143,12 +147,13 @@ pub fn lin_of_passes(
 ) -> Result<Effect> {
     check(vcov)?;
     let suffix = if superpopulation { " superpopulation" } else { "" };
-    let method = format!("lin {}{suffix} in two passes", vcov.name());
-    let fitted = Regressions::of((t, c), inference, &method)?;
-    let Regressions { mut effect, t, c, kept, fit_t, fit_c, estimate, control } = match fitted {
-        Ok(fitted) => *fitted,
-        Err(effect) => return Ok(effect),
-    };
+    let method = format!("lin {}{suffix}{} in two passes", vcov.name(), among(others));
+    let fitted = Regressions::of((t, c, others), inference, &method)?;
+    let Regressions { mut effect, t, c, kept, fit_t, fit_c, estimate, control, spread } =
+        match fitted {
+            Ok(fitted) => *fitted,
+            Err(effect) => return Ok(effect),
+        };
     if !estimate.is_finite() {
         effect.set_not_finite();
         return Ok(effect);
@@ -178,7 +183,6 @@ pub fn lin_of_passes(
     let (v_t, v_c) = (variance(of_t, &fit_t), variance(of_c, &fit_c));
     let mut difference = Difference::independent(estimate, control, v_t, v_c, df);
     if superpopulation {
-        let spread = Spread::new((&t, &c), &kept.columns);
         spread.add_to(&mut difference, &fit_t.coefficients, &fit_c.coefficients);
     }
     effect.infer(inference, &difference);
@@ -256,7 +260,7 @@ mod tests {
 
     fn two_passes(t: &[Unit], c: &[Unit], vcov: Vcov, superpopulation: bool) -> Effect {
         let of = [moments(t), moments(c)];
-        let influences = lin_influences(&of[0], &of[1], vcov).expect("valid summaries");
+        let influences = lin_influences((&of[0], &of[1], None), vcov).expect("valid summaries");
         let mut squares = [Squares::default(), Squares::default()];
         for (influence, (units, squares)) in
             influences.expect("a regression").iter().zip([t, c].into_iter().zip(&mut squares))
@@ -269,7 +273,7 @@ mod tests {
             squares.merge(&part);
         }
         let inference = Inference::default();
-        let pair = (&of[0], &of[1]);
+        let pair = (&of[0], &of[1], None);
         lin_of_passes(pair, Some(&squares), &inference, vcov, superpopulation).expect("an effect")
     }
 

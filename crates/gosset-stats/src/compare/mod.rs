@@ -38,7 +38,7 @@ pub use cuped::cuped;
 pub use cuped_ratio::cuped_ratio;
 pub use effect::{Alternative, Effect, Inference, Relative};
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
-pub use lin::{LinOptions, LinVcov, lin, mlrate};
+pub use lin::{LinOptions, LinVcov, lin, lin_among, mlrate};
 pub use lin_passes::{Influence, Squares, lin_influences, lin_of_passes};
 pub use lin_robust::lin_robust;
 pub use permutation::permutation_test;

@@ -29,7 +29,8 @@ pub(crate) async fn squares(
     let text = |name: String| cast(ident(&name), DataType::Utf8).alias(name);
     let number = |name: &String| cast(ident(name), DataType::Float64).alias(name);
     let mut columns = vec![text(units::ARM.to_owned())];
-    columns.extend(pass.sides.iter().filter_map(|of| of.segment).map(units::segment).map(text));
+    columns
+        .extend(pass.splits.iter().filter_map(|split| split.segment).map(units::segment).map(text));
     let measured: BTreeSet<&String> = pass.measures.iter().flat_map(Measure::columns).collect();
     columns.extend(measured.into_iter().map(number));
     let analysed = units.frame.clone().filter(ident(units::STATE).eq(lit(state::ANALYSED)))?;
@@ -62,7 +63,7 @@ struct Pass {
     /// With the place of its measure.
     asked: Vec<(Asked, usize)>,
     measures: Vec<Measure>,
-    sides: Vec<Sides>,
+    splits: Vec<Split>,
 }
 
 /// The columns of a metric: its values and its covariates.
@@ -83,7 +84,7 @@ type ByArm = HashMap<String, Vec<(usize, usize)>>;
 
 /// Everybody, or the units by their value of a segment.
 #[derive(Default)]
-struct Sides {
+struct Split {
     segment: Option<usize>,
     /// Everybody, or those without a value.
     without: ByArm,
@@ -92,21 +93,21 @@ struct Sides {
 
 impl Pass {
     fn new(experiment: &Experiment, asked: Vec<Asked>) -> Self {
-        let mut pass = Self { asked: Vec::new(), measures: Vec::new(), sides: Vec::new() };
+        let mut pass = Self { asked: Vec::new(), measures: Vec::new(), splits: Vec::new() };
         for (i, asked) in asked.into_iter().enumerate() {
             let (segment, value) = match &asked.place.slice {
                 Slice::All => (None, None),
                 Slice::Segment(segment, value) => (Some(*segment), value.as_ref()),
             };
-            let sides = pass.sides.iter().position(|of| of.segment == segment);
-            let sides = sides.unwrap_or_else(|| {
-                pass.sides.push(Sides { segment, ..Sides::default() });
-                pass.sides.len() - 1
+            let split = pass.splits.iter().position(|split| split.segment == segment);
+            let split = split.unwrap_or_else(|| {
+                pass.splits.push(Split { segment, ..Split::default() });
+                pass.splits.len() - 1
             });
-            let sides = &mut pass.sides[sides];
+            let split = &mut pass.splits[split];
             let by_arm = match value {
-                Some(value) => sides.with.entry(value.clone()).or_default(),
-                None => &mut sides.without,
+                Some(value) => split.with.entry(value.clone()).or_default(),
+                None => &mut split.without,
             };
             for (arm, side) in [(&asked.place.arm, 0), (&experiment.control, 1)] {
                 by_arm.entry(arm.clone()).or_default().push((i, side));
@@ -137,13 +138,13 @@ impl Pass {
         });
         let measures = measures.collect::<Result<Vec<_>>>()?;
         let mut covariates = Vec::new();
-        for of in &self.sides {
-            let values = of.segment.map(|i| texts(batch, &units::segment(i))).transpose()?;
+        for split in &self.splits {
+            let values = split.segment.map(|i| texts(batch, &units::segment(i))).transpose()?;
             for row in 0..batch.num_rows() {
                 let value = values.filter(|values| values.is_valid(row));
                 let by_arm = match value {
-                    Some(values) => of.with.get(values.value(row)),
-                    None => Some(&of.without),
+                    Some(values) => split.with.get(values.value(row)),
+                    None => Some(&split.without),
                 };
                 let sums = by_arm.and_then(|by_arm| by_arm.get(arms.value(row)));
                 for &(i, side) in sums.into_iter().flatten() {

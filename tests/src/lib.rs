@@ -3,6 +3,7 @@
 mod binary;
 pub mod calls;
 pub mod place;
+pub mod programme;
 pub mod session;
 pub mod table;
 pub mod welch;

@@ -467,10 +467,13 @@ fn capped_effects_are_those_of_capped_values() {
     let upper = values[rank(0.9).ceil() as usize - 1];
     let lower = values[rank(0.45).floor() as usize];
     assert!(values[0] < lower && upper < values[values.len() - 1]);
-    let by_hand = format!(
-        "CASE WHEN sum(minutes) > {upper:?} THEN {upper:?} WHEN sum(minutes) < {lower:?} THEN {lower:?} ELSE sum(minutes) END"
-    );
-    let of_capped = run(&job.replace("\"sum(minutes)\"", &format!("\"{by_hand}\"")));
+    let by_hand = |lower: f64, upper: f64| {
+        format!(
+            "CASE WHEN sum(minutes) > {upper:?} THEN {upper:?} WHEN sum(minutes) < {lower:?} THEN {lower:?} ELSE sum(minutes) END"
+        )
+    };
+    let of_capped =
+        run(&job.replace("\"sum(minutes)\"", &format!("\"{}\"", by_hand(lower, upper))));
 
     for row in capped.of(&[("metric", "minutes")]) {
         let text = |name| row.text(name).unwrap_or_default();
@@ -513,6 +516,22 @@ fn capped_effects_are_those_of_capped_values() {
         run(&job.replace("[metrics.minutes]", &format!("[metrics.minutes]\ncap = {cap}")))
     };
     assert_eq!(short("0.9").bits(), short("{ upper = 0.9 }").bits());
+    // Units that are made of their days have caps of their own, on every date.
+    let daily =
+        job.replace("control    =", "periods = [\"cumulative\", \"overall\"]\ncontrol    =");
+    let capped = run(&daily.replace("[metrics.minutes]", with_cap));
+    let overall = [("metric", "minutes"), ("period", "overall")];
+    let cap = |name| capped.of(&overall).iter().find_map(|row| row.number(name)).unwrap();
+    let of_capped = run(&daily
+        .replace("\"sum(minutes)\"", &format!("\"{}\"", by_hand(cap("cap_lower"), cap("cap")))));
+    for row in capped.of(&overall) {
+        let keys = ["metric", "segment", "segment_value", "estimator", "period"];
+        let keys: Vec<(&str, &str)> =
+            keys.map(|name| (name, row.text(name).unwrap_or_default())).into();
+        if means.contains(&row.text("estimator").unwrap()) {
+            assert_eq!(numbers(row), numbers(of_capped.only(&keys)), "{keys:?}");
+        }
+    }
 }
 
 /// Lin's robust standard errors by two passes over units, of the National Supported Work experiment, are those that

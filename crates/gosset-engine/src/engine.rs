@@ -12,7 +12,7 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use object_store::ObjectMeta;
 
-use crate::files::{self, DeltaTables, FileTables};
+use crate::files::{self, DeltaTables, FileTables, Listing};
 use crate::options::default_memory_limit;
 use crate::{EngineError, EngineOptions, Result, Stores};
 
@@ -113,10 +113,15 @@ impl Engine {
         Ok(self.context.read_table(self.table(location).await?)?)
     }
 
-    /// The files that reading a location would read, ordered by path: their sizes, times and etags tell whether an
-    /// input changed.
-    pub async fn list(&self, location: &str) -> Result<Vec<ObjectMeta>> {
+    /// The files that reading a location would read.
+    pub async fn list(&self, location: &str) -> Result<Listing> {
         files::list(&self.context.state(), &self.stores, location).await
+    }
+
+    /// The rows of some files of a listing.
+    pub async fn read_files(&self, listing: &Listing, files: &[ObjectMeta]) -> Result<DataFrame> {
+        let table = files::table_of(&self.context.state(), &self.stores, listing, files).await?;
+        Ok(self.context.read_table(table)?)
     }
 
     /// The runtime: memory pool, spill directory, stores.

@@ -15,6 +15,7 @@ use datafusion::datasource::listing::{
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 use futures::TryStreamExt;
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::delta::{self, DeltaFiles};
@@ -84,15 +85,40 @@ pub(crate) async fn table(
     }
 }
 
-/// The files that a scan of the location would read, for fingerprints: those of a Delta table's latest version, or
-/// those listed, in the order of their paths.
-pub(crate) async fn list(
-    state: &SessionState,
-    stores: &Stores,
-    text: &str,
-) -> Result<Vec<ObjectMeta>> {
-    let mut files = match resolve(state, stores, text).await? {
-        Input::Delta(table) => DeltaFiles::of(&table, false)?.objects(),
+/// The files that a scan of a location would read: those of a Delta table's latest version, or those listed, in the
+/// order of their paths. Some of them can be read by themselves.
+#[derive(Debug)]
+pub struct Listing {
+    text: String,
+    input: Input,
+    root: Path,
+    files: Vec<ObjectMeta>,
+}
+
+impl Listing {
+    /// The files, in the order of their paths: their sizes, times and etags tell whether an input changed.
+    pub fn files(&self) -> &[ObjectMeta] {
+        &self.files
+    }
+
+    /// The path of a file below the location, or its name where the location is the file.
+    pub fn relative(&self, file: &ObjectMeta) -> String {
+        let below = file.location.prefix_match(&self.root).map(|parts| {
+            let parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
+            parts.join("/")
+        });
+        match below {
+            Some(below) if !below.is_empty() => below,
+            _ => file.location.filename().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// Lists a location.
+pub(crate) async fn list(state: &SessionState, stores: &Stores, text: &str) -> Result<Listing> {
+    let input = resolve(state, stores, text).await?;
+    let (url, mut files) = match &input {
+        Input::Delta(table) => (table.table_url().clone(), DeltaFiles::of(table, false)?.objects()),
         Input::Files { urls, first } => {
             let extension = ending(first.location.as_ref()).map_or("", |(extension, ..)| extension);
             let mut files = Vec::new();
@@ -102,14 +128,55 @@ pub(crate) async fn list(
                 let data = listed.try_filter(|file| std::future::ready(is_data(file)));
                 files.extend(data.try_collect::<Vec<_>>().await?);
             }
-            files
+            let root = match text.contains(GLOB) {
+                true => stores::location(split_pattern(text).0)?,
+                false => table_url(text)?.get_url().clone(),
+            };
+            (root, files)
         }
     };
+    let root = Path::from_url_path(url.path())
+        .map_err(|error| EngineError::Option(format!("'{}': {error}", without_password(text))))?;
     files.sort_by(|a, b| a.location.cmp(&b.location));
-    Ok(files)
+    Ok(Listing { text: text.to_owned(), input, root, files })
+}
+
+/// The table of some files of a listing. Columns that stand in the names of folders only are not in it, but for those of a
+/// Delta table.
+pub(crate) async fn table_of(
+    state: &SessionState,
+    stores: &Stores,
+    listing: &Listing,
+    files: &[ObjectMeta],
+) -> Result<Arc<dyn TableProvider>> {
+    let Some(first) = files.first() else {
+        return Err(EngineError::Internal("no file was chosen of a listing".into()));
+    };
+    match &listing.input {
+        Input::Delta(table) => {
+            let views = state.config_options().execution.parquet.schema_force_view_types;
+            Ok(Arc::new(DeltaFiles::of(table, views)?.only(files)))
+        }
+        Input::Files { urls, .. } => {
+            let base = urls
+                .first()
+                .ok_or_else(|| EngineError::Internal("a listing has no location".into()))?;
+            let chosen = files
+                .iter()
+                .map(|file| {
+                    let mut url = base.get_url().clone();
+                    url.set_path(&format!("/{}", file.location));
+                    Ok(ListingTableUrl::try_new(url, None)?)
+                })
+                .collect::<Result<_>>()?;
+            let about = |error: EngineError| error.about(&without_password(&listing.text));
+            files_table(state, stores, chosen, first).await.map_err(about)
+        }
+    }
 }
 
 /// What is at a location.
+#[derive(Debug)]
 enum Input {
     Delta(deltalake::DeltaTable),
     /// One location, or each file of a pattern.
@@ -166,7 +233,7 @@ async fn matched(stores: &Stores, text: &str) -> Result<Input> {
     let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
     let base = stores::location(folder)?;
     let store = stores.get(&base)?;
-    let prefix = object_store::path::Path::from_url_path(base.path())
+    let prefix = Path::from_url_path(base.path())
         .map_err(|error| EngineError::Option(format!("'{text}': {error}")))?;
     let mut files: Vec<ObjectMeta> = store
         .list(Some(&prefix))

@@ -21,5 +21,6 @@ mod stores;
 
 pub use engine::Engine;
 pub use error::{EngineError, Result};
+pub use files::Listing;
 pub use options::{EngineOptions, parse_bytes};
 pub use stores::{Stores, location, shown};

@@ -70,7 +70,7 @@ async fn directories_patterns_and_partitions() {
     let sql = format!("SELECT sum(n) FROM '{root}/days' WHERE ds > '2026-01-01'");
     assert_eq!(number(&engine, &sql).await, Ok(55));
     let files = engine.list(&format!("{root}/days")).await.unwrap();
-    let names: Vec<_> = files.iter().filter_map(|file| file.location.filename()).collect();
+    let names: Vec<_> = files.files().iter().filter_map(|file| file.location.filename()).collect();
     assert_eq!(names, ["part.parquet"; 3], "markers are no data");
 
     // A file that comes later is seen: nothing remembers the listing.
@@ -147,7 +147,7 @@ async fn delta_tables() {
     let at = partition(&[("job", "b".into()), ("date", None::<&str>.into())]);
     table.replace(rows("b", None, &[50]), at, &Metadata::new(), "again").await.unwrap();
     assert_eq!(sum("true").await, Ok(60));
-    assert_eq!(engine.list(&format!("{root}/t")).await.unwrap().len(), 3);
+    assert_eq!(engine.list(&format!("{root}/t")).await.unwrap().files().len(), 3);
 
     let sql = format!("CREATE EXTERNAL TABLE named STORED AS DELTA LOCATION '{root}/t'");
     engine.sql(&sql).await.unwrap();

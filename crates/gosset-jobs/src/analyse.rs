@@ -1,20 +1,87 @@
-//! Analysing one experiment: units, waves of summaries, audits and effects.
+//! Analysing a date of one experiment: units, waves of summaries, audits and effects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::logical_expr::LogicalPlan;
 use gosset_engine::EngineError;
+use jiff::civil::Date;
 
 use crate::audit::Audit;
+use crate::days::{Late, UnitDays};
 use crate::effects::{self, EffectRow, Effects, Known};
-use crate::job::Experiment;
+use crate::job::{Experiment, Part};
 use crate::kept::Kept;
+use crate::period::Period;
 use crate::run::{Event, Runner};
-use crate::summaries::{Cells, Query};
-use crate::units::{self, Units};
+use crate::stored::{Stored, SummaryRow, rows_of_wave};
+use crate::summaries::{Cells, Counted, Query, Slice};
+use crate::totals::{Maker, OfDate};
+use crate::units::{self, OfDays, Outcomes, Units, View};
 use crate::waves::{self, Limits, Wave, Waves};
 use crate::{JobError, Result, caps, checks, internal, second_pass};
+
+/// The unit-days of the sources of a job, by name.
+pub(crate) type DaysOfSources<'a> = BTreeMap<String, UnitDays<'a>>;
+
+/// A date of an experiment, and what is known already.
+pub(crate) struct Dated<'a> {
+    pub(crate) experiment: &'a Experiment,
+    pub(crate) date: Option<Date>,
+    pub(crate) days: &'a DaysOfSources<'a>,
+    pub(crate) late: Late,
+    /// The totals of the date, if they are stored as they would be made.
+    pub(crate) stored: Option<Stored>,
+    /// The totals of the day before.
+    pub(crate) before: Option<Stored>,
+}
+
+/// What a date of an experiment comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Analysed {
+    pub(crate) audits: Vec<Audit>,
+    pub(crate) effects: Vec<EffectRow>,
+    pub(crate) summaries: Vec<SummaryRow>,
+}
+
+/// Outcomes of some days, and the periods that they are of on a date.
+struct Window {
+    of: Period,
+    periods: Vec<Period>,
+}
+
+impl Experiment {
+    /// The windows of a date: the widest first, whose audits are those of the date.
+    fn windows(&self, date: Option<Date>) -> Vec<Window> {
+        let all = [Period::Cumulative, Period::Overall, Period::Day].into_iter();
+        let first_days = self.periods.iter().copied().filter(|p| matches!(p, Period::Days(_)));
+        let mut windows: Vec<Window> = Vec::new();
+        for period in all.chain(first_days).filter(|period| self.periods.contains(period)) {
+            let due = match (date, self.start, self.end) {
+                (Some(date), Some(start), Some(end)) => period.is_of(date, start, end),
+                _ => period == Period::Overall,
+            };
+            let of = if period == Period::Overall { Period::Cumulative } else { period };
+            match windows.iter_mut().find(|window| window.of == of) {
+                _ if !due => {}
+                Some(window) => window.periods.push(period),
+                None => windows.push(Window { of, periods: vec![period] }),
+            }
+        }
+        windows
+    }
+
+    /// The periods that there are results of on a date.
+    pub(crate) fn periods_on(&self, date: Option<Date>) -> Vec<Period> {
+        self.windows(date).into_iter().flat_map(|window| window.periods).collect()
+    }
+
+    /// The summaries of units, and those to which days are added.
+    fn divided_parts(&self) -> (Vec<Part>, Vec<Part>) {
+        self.parts().into_iter().partition(|part| !matches!(part.kept, Kept::Totals(_)))
+    }
+}
 
 impl Runner {
     /// Plans every query of the job without running one: the columns are there and the SQL of the metrics is right.
@@ -23,7 +90,16 @@ impl Runner {
     /// The first thing that is wrong.
     pub async fn validate(&self) -> Result<()> {
         for experiment in &self.job().experiments {
-            let checked = async { self.checked(experiment, &self.units(experiment).await?).await };
+            let checked = async {
+                match experiment.is_of_days() {
+                    true => self.checked_days(experiment).await,
+                    false => {
+                        let view = View::of_rows(experiment);
+                        self.checked(experiment, &self.units(experiment, &view).await?).await?;
+                        Ok(())
+                    }
+                }
+            };
             let told = |error: JobError| error.about(&format!("experiment '{}'", experiment.name));
             checked.await.map_err(told)?;
         }
@@ -33,18 +109,39 @@ impl Runner {
     /// The SQL that a run of an experiment is equal to.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate).
+    /// As [`validate`](Self::validate); for an experiment of days, whose units are made in more than one query.
     pub async fn sql(&self, experiment: &str) -> Result<String> {
         let experiment = self.experiment(experiment)?;
-        let plan = self.checked(experiment, &self.units(experiment).await?).await?;
+        if experiment.is_of_days() {
+            return Err(JobError::File(format!(
+                "experiment '{}' is made of unit-days, day by day: there is no one query that it is equal to",
+                experiment.name
+            )));
+        }
+        let view = View::of_rows(experiment);
+        let plan = self.checked(experiment, &self.units(experiment, &view).await?).await?;
         let statement = datafusion::sql::unparser::plan_to_sql(&plan)?;
         Ok(format!("{statement:#}"))
+    }
+
+    /// The sources of an experiment of days, and its assignments, without a look at what is published.
+    async fn checked_days(&self, experiment: &Experiment) -> Result<()> {
+        for metric in &experiment.metrics {
+            let source = &self.job().sources[&metric.source];
+            let looked = UnitDays::look(self.job(), self.engine(), self.store(), source).await;
+            let looked = looked.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
+            looked.check().await.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
+        }
+        let rows =
+            units::rows_of_assignments(self.job(), self.engine(), experiment, experiment.end);
+        rows.await?.frame.create_physical_plan().await?;
+        Ok(())
     }
 
     /// The plan of an experiment in one wave. Types are checked when it is made physical; metrics of other types would
     /// fail in the middle of a run.
     async fn checked(&self, experiment: &Experiment, units: &Units) -> Result<LogicalPlan> {
-        let wave = waves::whole(experiment);
+        let wave = waves::whole(experiment.divided_parts().0);
         let units = caps::with_parameters(units.clone(), experiment)?;
         let query = Query::first(self.engine(), experiment, &units, &wave)?;
         let checked = caps::with_any_values(query.frame().clone(), experiment)?;
@@ -52,29 +149,41 @@ impl Runner {
         Ok(query.frame().logical_plan().clone())
     }
 
-    async fn units(&self, experiment: &Experiment) -> Result<Units> {
-        units::units(self.job(), self.engine(), experiment).await
+    async fn units(&self, experiment: &Experiment, view: &View<'_>) -> Result<Units> {
+        units::units(self.job(), self.engine(), experiment, view).await
     }
 
-    /// In how many waves a run would compute an experiment. Where there is more to keep than moments, the groups are
-    /// counted in a pass over the assignments.
+    /// In how many waves a run would compute a date of an experiment. Where there is more to keep than moments, the groups
+    /// are counted in a pass over the assignments.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub async fn waves(&self, experiment: &str) -> Result<Waves> {
+    pub async fn waves(&self, experiment: &str, date: Option<Date>) -> Result<Waves> {
         let experiment = self.experiment(experiment)?;
-        Ok(Waves::of(&self.divided(experiment).await?))
+        let (mut waves, totals) = self.divided(experiment, date).await?;
+        waves.extend(totals);
+        waves.retain(|wave| !wave.parts.is_empty());
+        Ok(Waves::of(&waves))
     }
 
-    async fn divided(&self, experiment: &Experiment) -> Result<Vec<Wave>> {
-        if experiment.parts().iter().all(|part| part.kept == Kept::Moments) {
-            return Ok(vec![waves::whole(experiment)]);
+    /// The waves of summaries of units, of which there is one at least, and those of totals.
+    async fn divided(
+        &self,
+        experiment: &Experiment,
+        date: Option<Date>,
+    ) -> Result<(Vec<Wave>, Vec<Wave>)> {
+        let (of_units, of_days) = experiment.divided_parts();
+        if of_days.is_empty() && of_units.iter().all(|part| part.kept == Kept::Moments) {
+            return Ok((vec![waves::whole(of_units)], Vec::new()));
         }
-        let rows = units::rows_of_assignments(self.job(), self.engine(), experiment).await?;
+        let rows = units::rows_of_assignments(self.job(), self.engine(), experiment, date).await?;
         let nothing = Wave::default();
-        let groups = Query::groups(experiment, &rows, &nothing)?.collect().await;
+        let groups = Query::groups(experiment, &rows, &nothing)?.collect_groups().await;
         let groups = groups.map_err(|error| self.while_reading(experiment, error))?;
-        Ok(waves::waves(experiment, &groups, self.limits()))
+        let divided = |parts| waves::waves(experiment, parts, &groups, self.limits());
+        let mut totals = divided(of_days);
+        totals.retain(|wave| !wave.parts.is_empty());
+        Ok((divided(of_units), totals))
     }
 
     fn limits(&self) -> Limits {
@@ -87,24 +196,83 @@ impl Runner {
         Limits { memory, partitions }
     }
 
-    /// The audits of an experiment, and its effects unless an audit blocks them. No more than the summaries of one wave
-    /// are held at once.
+    /// The audits of a date of an experiment, and its effects unless an audit blocks them. No more than the summaries of one
+    /// wave are held at once.
     pub(crate) async fn analysed(
         &self,
-        experiment: &Experiment,
+        of: Dated<'_>,
         tell: &(dyn Fn(Event) + Sync),
-    ) -> Result<(Vec<Audit>, Vec<EffectRow>)> {
-        let mut units = self.units(experiment).await?;
-        self.checked(experiment, &units).await?;
-        let waves = self.divided(experiment).await?;
-        let computing = |wave| {
-            tell(Event::Computing {
-                experiment: experiment.name.clone(),
-                wave,
-                waves: waves.len(),
-            });
+    ) -> Result<Analysed> {
+        let experiment = of.experiment;
+        let (waves, totals) = self.divided(experiment, of.date).await?;
+        let mut analysed = Analysed::default();
+        let windows = experiment.windows(of.date);
+        let mut of_date = Vec::new();
+        if windows.iter().any(|window| !matches!(window.of, Period::Days(_))) {
+            for (wave, number) in totals.iter().zip(waves.len() + 1..) {
+                self.computing(&of, number, waves.len() + totals.len(), tell);
+                let made = self.totals_of_date(&of, wave).await;
+                of_date.push(made.map_err(|error| self.told(experiment, wave, error))?);
+            }
+        }
+        for (wave, made) in totals.iter().zip(&of_date) {
+            for (period, cells) in
+                [(Period::Cumulative, &made.cumulative), (Period::Day, &made.day)]
+            {
+                if period == Period::Cumulative || experiment.periods.contains(&period) {
+                    analysed.summaries.extend(rows_of_wave(experiment, period, wave, cells));
+                }
+            }
+        }
+        for (number, window) in windows.iter().enumerate() {
+            let made = match window.of {
+                Period::Days(_) => self.totals_of_period(&of, window.of, &totals).await?,
+                Period::Day => of_date.iter().map(|made| made.day.clone()).collect(),
+                _ => of_date.iter().map(|made| made.cumulative.clone()).collect(),
+            };
+            let totals = totals.iter().zip(made).collect();
+            let place = (number == 0, waves.as_slice());
+            if !self.analysed_window(&of, window, place, totals, &mut analysed, tell).await? {
+                analysed.effects.clear();
+                break;
+            }
+        }
+        Ok(analysed)
+    }
+
+    fn computing(&self, of: &Dated<'_>, wave: usize, waves: usize, tell: &(dyn Fn(Event) + Sync)) {
+        let (experiment, date) = (of.experiment.name.clone(), of.date);
+        tell(Event::Computing { experiment, date, wave, waves });
+    }
+
+    /// Adds what a window comes to; gives `false` where an audit keeps effects from being published.
+    async fn analysed_window(
+        &self,
+        of: &Dated<'_>,
+        window: &Window,
+        (audited, waves): (bool, &[Wave]),
+        totals: Vec<(&Wave, Cells)>,
+        to: &mut Analysed,
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<bool> {
+        let experiment = of.experiment;
+        let needs = |metric| waves.iter().any(|w| w.parts.iter().any(|p| p.metric == metric));
+        let of_days = OfDays {
+            days: of.days,
+            late: of.late,
+            period: window.of,
+            values: (0..experiment.metrics.len()).map(needs).collect(),
+            before: waves.iter().any(|wave| !wave.parts.is_empty()),
         };
-        let [first, further @ ..] = waves.as_slice() else {
+        let view = match experiment.is_of_days() {
+            true => View { date: of.date, outcomes: Outcomes::Days(&of_days), only: None },
+            false => View::of_rows(experiment),
+        };
+        let mut units = self.units(experiment, &view).await?;
+        self.checked(experiment, &units).await?;
+        let all = waves.len() + totals.len();
+        let computing = |wave| self.computing(of, wave, all, tell);
+        let [first, further @ ..] = waves else {
             return Err(internal("an experiment has no wave"));
         };
         computing(1);
@@ -116,22 +284,82 @@ impl Runner {
         let units = caps::with_values(units, experiment, &caps)?;
         let query = Query::first(self.engine(), experiment, &units, first)?;
         let told = |wave: &Wave, error| self.told(experiment, wave, error);
-        let (counted, cells) = query.collect_first().await.map_err(|e| told(first, e))?;
-        let audits = checks::audits(self.job(), experiment, &counted)?;
-        if audits.iter().any(Audit::blocks) {
-            return Ok((audits, Vec::new()));
+        let (mut counted, cells) = query.collect_first().await.map_err(|e| told(first, e))?;
+        if experiment.is_ramp() {
+            counted.ramp = Query::ramp(experiment, &units).await?;
+        }
+        let on_date = !matches!(window.of, Period::Days(_));
+        count_totals(&mut counted, experiment, &totals, on_date);
+        let mut audits = Vec::new();
+        if audited {
+            audits = checks::audits(self.job(), experiment, &counted)?;
+            if let Some(date) = of.date.filter(|_| experiment.is_of_days()) {
+                audits.extend(checks::of_days(experiment, date, of.days)?);
+            }
+        }
+        let blocked = audits.iter().any(Audit::blocks);
+        to.audits.extend(audits);
+        if blocked {
+            return Ok(false);
         }
         let known = Arc::new(Known { experiment: experiment.clone(), counted, caps });
         let effects = Effects::not_taken(&known, &cells);
         let mut effects = self.with_those_of(effects, &known, &units, (first, cells)).await?;
+        for (wave, cells) in totals {
+            effects = self.with_those_of(effects, &known, &units, (wave, cells)).await?;
+        }
         for (wave, number) in further.iter().zip(2..) {
             computing(number);
             let query = Query::further(self.engine(), experiment, &units, wave)?;
             let cells = query.collect().await.map_err(|e| told(wave, e))?;
             effects = self.with_those_of(effects, &known, &units, (wave, cells)).await?;
         }
-        let rows = effects.rows(&audits);
-        Ok((audits, rows))
+        to.effects.extend(effects.rows(&to.audits, &window.periods));
+        Ok(true)
+    }
+
+    /// The totals of a date: those that are stored, or made of the date's days and those of the day before.
+    async fn totals_of_date(&self, of: &Dated<'_>, wave: &Wave) -> Result<OfDate> {
+        let of_wave = |stored: &Option<Stored>, period| {
+            stored.as_ref().and_then(|stored| stored.of_wave(of.experiment, period, wave))
+        };
+        let day = match of.experiment.periods.contains(&Period::Day) {
+            true => of_wave(&of.stored, Period::Day),
+            false => Some(Cells::new()),
+        };
+        if let (Some(cumulative), Some(day)) = (of_wave(&of.stored, Period::Cumulative), day) {
+            return Ok(OfDate { cumulative, day });
+        }
+        let before = of_wave(&of.before, Period::Cumulative);
+        let of_days = of_totals(of, Period::Cumulative);
+        self.maker(of, &of_days, wave)?.of_date(before).await
+    }
+
+    /// The totals of the first days of units, by wave.
+    async fn totals_of_period(
+        &self,
+        of: &Dated<'_>,
+        period: Period,
+        totals: &[Wave],
+    ) -> Result<Vec<Cells>> {
+        let mut made = Vec::new();
+        let of_days = of_totals(of, period);
+        for wave in totals {
+            let of_wave = self.maker(of, &of_days, wave)?.of_period().await;
+            made.push(of_wave.map_err(|error| self.told(of.experiment, wave, error))?);
+        }
+        Ok(made)
+    }
+
+    fn maker<'a>(
+        &'a self,
+        of: &Dated<'a>,
+        days: &'a OfDays<'a>,
+        wave: &'a Wave,
+    ) -> Result<Maker<'a>> {
+        let date = of.date.ok_or_else(|| internal("totals have no date"))?;
+        let (job, engine, experiment) = (self.job(), self.engine(), of.experiment);
+        Ok(Maker { job, engine, experiment, of: days, date, wave })
     }
 
     /// Adds the effects of a wave.
@@ -161,6 +389,37 @@ impl Runner {
                 wave.too_large(experiment, self.limits())
             }
             other => self.while_reading(experiment, other),
+        }
+    }
+}
+
+/// The days that totals are made of.
+fn of_totals<'a>(of: &Dated<'a>, period: Period) -> OfDays<'a> {
+    let values = vec![false; of.experiment.metrics.len()];
+    OfDays { days: of.days, late: of.late, period, values, before: true }
+}
+
+/// Adds what is known of totals to what is counted of units.
+fn count_totals(
+    counted: &mut Counted,
+    experiment: &Experiment,
+    totals: &[(&Wave, Cells)],
+    on_date: bool,
+) {
+    let analysed: u64 = counted.analysed.values().sum();
+    for (wave, cells) in totals {
+        let Some(everybody) = cells.get(&Slice::All) else { continue };
+        for (i, part) in wave.parts.iter().enumerate() {
+            let of_part = || everybody.values().filter_map(|cell| cell.counts.get(i));
+            let of_metric = &mut counted.metrics[part.metric];
+            of_metric.non_finite = of_part().map(|of| of.non_finite).sum();
+            if !on_date {
+                continue;
+            }
+            let source = experiment.metrics[part.metric].source.clone();
+            let active: u64 = of_part().map(|of| of.active).sum();
+            counted.sources.entry(source).or_default().without_rows =
+                analysed.saturating_sub(active);
         }
     }
 }

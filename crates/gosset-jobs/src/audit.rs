@@ -26,6 +26,18 @@ pub enum AuditKind {
     Missing,
     /// NaN and infinite values.
     NonFinite,
+    /// Days without rows up to the date.
+    Freshness,
+    /// Rows that came later than their source allows.
+    LateRows,
+    /// Rows of the date against those of the days before.
+    RowCount,
+    /// What units did on the date against what they did on the days before.
+    Distribution,
+    /// Columns that vanished or changed their type since the part before.
+    Schema,
+    /// Whether the arms were alike before the experiment.
+    Balance,
 }
 
 /// When a check fails, and what follows.
@@ -71,6 +83,12 @@ impl AuditKind {
             Self::UnitsWithoutRows => "units_without_rows",
             Self::Missing => "missing",
             Self::NonFinite => "non_finite",
+            Self::Freshness => "freshness",
+            Self::LateRows => "late_rows",
+            Self::RowCount => "row_count",
+            Self::Distribution => "distribution",
+            Self::Schema => "schema",
+            Self::Balance => "balance",
         }
     }
 
@@ -85,15 +103,42 @@ impl AuditKind {
             (Self::Missing, section.missing, 1.0),
             (Self::UnitsWithoutRows, section.units_without_rows, 1.0),
             (Self::NonFinite, section.non_finite, 0.0),
+            (Self::Freshness, section.freshness, 0.0),
+            (Self::LateRows, section.late_rows, 0.0),
+            (Self::RowCount, section.row_count, 3.0),
+            (Self::Distribution, section.distribution, 3.0),
+            (Self::Schema, section.schema, 0.0),
+            (Self::Balance, section.balance, 0.001),
         ]
         .into_iter()
         .map(|(kind, section, default)| Ok((kind, rule(kind, section, default)?)))
         .collect()
     }
 
+    /// Whether it is of unit-days.
+    pub(crate) fn is_of_days(self) -> bool {
+        matches!(
+            self,
+            Self::Freshness
+                | Self::LateRows
+                | Self::RowCount
+                | Self::Distribution
+                | Self::Schema
+                | Self::Balance
+        )
+    }
+
+    /// Whether a failure blocks unless the job says: what may be news of the world and not of the data does not.
+    fn blocks(self) -> bool {
+        !matches!(
+            self,
+            Self::LateRows | Self::RowCount | Self::Distribution | Self::Schema | Self::Balance
+        )
+    }
+
     /// Whether small values are the bad ones: it is a p-value.
     fn is_p_value(self) -> bool {
-        matches!(self, Self::SampleRatio | Self::SampleRatioAnalysed)
+        matches!(self, Self::SampleRatio | Self::SampleRatioAnalysed | Self::Balance)
     }
 
     /// Whether it is a share of units of which all are too many, whatever the threshold: then nothing is measured.
@@ -112,7 +157,7 @@ fn rule(kind: AuditKind, section: AuditSection, default: f64) -> Result<Rule> {
             kind.name()
         )));
     }
-    Ok(Rule { threshold, blocking: section.blocking.unwrap_or(true) })
+    Ok(Rule { threshold, blocking: section.blocking.unwrap_or(kind.blocks()) })
 }
 
 impl Audit {

@@ -3,7 +3,7 @@
 //! A cap is a value of all analysed units, the same in every arm and in every segment: what is measured of a unit does not
 //! depend on whom it is compared with, and segments add up to the whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -40,9 +40,11 @@ pub struct Cap {
 /// Metrics by their position to their caps.
 pub(crate) type Caps = BTreeMap<usize, Cap>;
 
-/// The metrics of an experiment with a cap.
+/// The metrics of an experiment whose capped values are taken.
 fn with_cap(experiment: &Experiment) -> impl Iterator<Item = (usize, &Metric)> {
-    experiment.metrics.iter().enumerate().filter(|(_, metric)| metric.cap.is_some())
+    let capped = experiment.parts().into_iter().filter(|part| part.capped);
+    let capped: BTreeSet<usize> = capped.map(|part| part.metric).collect();
+    capped.into_iter().map(|i| (i, &experiment.metrics[i]))
 }
 
 /// Finds the caps of an experiment's metrics.

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use gosset_stats::compare::srm;
 use gosset_stats::summary::Counts;
 
+use jiff::civil::Date;
+
+use crate::analyse::DaysOfSources;
 use crate::audit::{Audit, AuditKind, Rule};
+use crate::days::Days;
 use crate::file::{MultipleArms, NonFinite};
 use crate::job::{Experiment, Job, list};
 use crate::summaries::Counted;
-use crate::{JobError, Result};
+use crate::{JobError, Result, internal};
 
 /// Checks what must hold for there to be anything to compare, and makes the audits.
 pub(crate) fn audits(job: &Job, experiment: &Experiment, counted: &Counted) -> Result<Vec<Audit>> {
@@ -41,11 +45,25 @@ pub(crate) fn audits(job: &Job, experiment: &Experiment, counted: &Counted) -> R
         arms.noted(strays.join("; "))
     });
 
-    for (kind, sizes) in [
-        (AuditKind::SampleRatio, &counted.assigned),
-        (AuditKind::SampleRatioAnalysed, &counted.analysed),
-    ] {
-        audits.push(sample_ratio(experiment, kind, rule(kind), sizes)?);
+    let both = |assigned, analysed| {
+        [(AuditKind::SampleRatio, assigned), (AuditKind::SampleRatioAnalysed, analysed)]
+    };
+    if experiment.is_ramp() {
+        for ((from, weights), of) in experiment.expected.iter().zip(&counted.ramp) {
+            for (kind, sizes) in both(&of.assigned, &of.analysed) {
+                if sizes.len() > 1 {
+                    let audit = sample_ratio(kind, rule(kind), sizes, Some(weights))?;
+                    let from =
+                        from.map(|from| format!("assigned from {from} on: ")).unwrap_or_default();
+                    let note = audit.note.clone().unwrap_or_default();
+                    audits.push(audit.noted(format!("{from}{note}")));
+                }
+            }
+        }
+    } else {
+        for (kind, sizes) in both(&counted.assigned, &counted.analysed) {
+            audits.push(sample_ratio(kind, rule(kind), sizes, experiment.weights())?);
+        }
     }
 
     let share = counted.multiple as f64 / units as f64;
@@ -109,6 +127,58 @@ pub(crate) fn audits(job: &Job, experiment: &Experiment, counted: &Counted) -> R
     Ok(audits)
 }
 
+/// The checks of the sources of an experiment whose units are made of days.
+pub(crate) fn of_days(
+    experiment: &Experiment,
+    date: Date,
+    sources: &DaysOfSources<'_>,
+) -> Result<Vec<Audit>> {
+    let new =
+        |kind: AuditKind, value: Option<f64>| Audit::new(kind, experiment.audits.get(&kind), value);
+    let mut audits = Vec::new();
+    let used: BTreeSet<&String> = experiment.metrics.iter().map(|metric| &metric.source).collect();
+    let of_source = |name: &String| {
+        sources.get(name).ok_or_else(|| internal(format!("the source '{name}' has no unit-days")))
+    };
+    for name in used {
+        let days = of_source(name)?;
+        let stale = days.stale_days(date);
+        let text = match stale {
+            0 => "it has rows of the date or after it".to_owned(),
+            u64::MAX => "it has no row".to_owned(),
+            n => format!("{} without a row up to the date", plural(n, "day", "days")),
+        };
+        audits.push(new(AuditKind::Freshness, Some(stale as f64)).of_source(name).noted(text));
+        let range = Days { from: experiment.start.unwrap_or(Date::MIN), to: date };
+        if days.source().section.max_lateness_days.is_some() {
+            let late = days.late_rows(range);
+            let text = plural(late, "row came", "rows came");
+            let text =
+                format!("{text} later than 'max_lateness_days' allows: a backfill counts them");
+            audits.push(new(AuditKind::LateRows, Some(late as f64)).of_source(name).noted(text));
+        }
+        if let Some(drift) = days.row_count(date) {
+            let text =
+                format!("{} rows, the median of the days before is {}", drift.value, drift.median);
+            audits.push(new(AuditKind::RowCount, Some(drift.times())).of_source(name).noted(text));
+        }
+        let changes = days.schema_changes(date);
+        let audit = new(AuditKind::Schema, Some(changes.len() as f64)).of_source(name);
+        audits.push(if changes.is_empty() { audit } else { audit.noted(changes.join("; ")) });
+    }
+    for metric in &experiment.metrics {
+        if let Some(drift) = of_source(&metric.source)?.distribution(date, metric)? {
+            let text = format!(
+                "{:.4} per unit with rows, the median of the days before is {:.4}",
+                drift.value, drift.median
+            );
+            let audit = new(AuditKind::Distribution, Some(drift.times())).of_metric(&metric.name);
+            audits.push(audit.noted(text));
+        }
+    }
+    Ok(audits)
+}
+
 fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
@@ -116,9 +186,10 @@ fn plural(n: u64, one: &str, many: &str) -> String {
 /// Arms that should not be there, and arms that should and are not.
 fn strays(experiment: &Experiment, counted: &Counted) -> Vec<String> {
     let found: BTreeSet<&String> = counted.assigned.keys().collect();
-    match &experiment.expected {
-        Some(expected) => {
-            let expected: BTreeSet<&String> = expected.keys().collect();
+    match experiment.expected.is_empty() {
+        false => {
+            let weights = experiment.expected.iter().flat_map(|(_, weights)| weights.keys());
+            let expected: BTreeSet<&String> = weights.collect();
             let stray =
                 found.difference(&expected).map(|arm| format!("the arm '{arm}' is not expected"));
             stray
@@ -127,27 +198,27 @@ fn strays(experiment: &Experiment, counted: &Counted) -> Vec<String> {
                 )
                 .collect()
         }
-        None if found.len() < 2 => {
+        true if found.len() < 2 => {
             vec![format!("nobody is in an arm other than the control '{}'", experiment.control)]
         }
-        None => Vec::new(),
+        true => Vec::new(),
     }
 }
 
 /// Are the arms as large as the assignment says? Arms that are not expected have an audit of their own.
 fn sample_ratio(
-    experiment: &Experiment,
     kind: AuditKind,
     rule: Option<&Rule>,
     sizes: &BTreeMap<String, u64>,
+    weights: Option<&BTreeMap<String, f64>>,
 ) -> Result<Audit> {
     let mut counts = Counts::default();
     for (arm, &n) in sizes {
-        if experiment.expected.as_ref().is_none_or(|expected| expected.contains_key(arm)) {
+        if weights.is_none_or(|expected| expected.contains_key(arm)) {
             counts.add(arm, n).map_err(|error| JobError::Data(error.to_string()))?;
         }
     }
-    let ratio = srm(&counts, experiment.expected.as_ref());
+    let ratio = srm(&counts, weights);
     let ratio = ratio.map_err(|error| JobError::Data(error.to_string()))?;
     let arms: Vec<String> = ratio
         .arms

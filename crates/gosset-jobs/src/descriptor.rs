@@ -3,13 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gosset_engine::{Engine, location, shown};
+use gosset_engine::{Engine, EngineError, location, shown};
 use gosset_stats::units;
+use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::Result;
-use crate::job::{Experiment, Job};
+use jiff::civil::Date;
+
+use crate::audit::AuditKind;
+use crate::days::{Days, Late, UnitDays};
+use crate::job::{Experiment, Job, Metric};
+use crate::looked::Looked;
+use crate::period::days_before;
+use crate::{JobError, Result, internal};
 
 /// What the results of an experiment are made of. Values are canonical JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,42 +54,64 @@ impl Fingerprints {
         if let Some(known) = self.0.get(url) {
             return Ok(known.clone());
         }
-        let mut text = String::new();
-        let mut input = Input::default();
-        for file in engine.list(url).await? {
-            input.files += 1;
-            input.bytes += file.size;
-            let version = file.e_tag.unwrap_or_else(|| file.last_modified.to_rfc3339());
-            text += &format!("{}\n{}\n{version}\n", file.location, file.size);
-        }
-        input.fingerprint = format!("{:032x}", units::binary(text.as_bytes()));
+        let input = Input::of(engine.list(url).await?.files());
         self.0.insert(url.to_owned(), input.clone());
         Ok(input)
     }
 }
 
+impl Input {
+    /// Of some files.
+    pub(crate) fn of(files: &[ObjectMeta]) -> Self {
+        let mut text = String::new();
+        let mut input = Self { files: files.len() as u64, ..Self::default() };
+        for file in files {
+            input.bytes += file.size;
+            let version = file.e_tag.clone().unwrap_or_else(|| file.last_modified.to_rfc3339());
+            text += &format!("{}\n{}\n{version}\n", file.location, file.size);
+        }
+        input.fingerprint = format!("{:032x}", units::binary(text.as_bytes()));
+        input
+    }
+}
+
 impl Descriptor {
-    /// What the results of an experiment would be made of now.
+    /// What the results of a date of an experiment would be made of now.
     pub(crate) async fn desired(
         job: &Job,
         experiment: &Experiment,
         engine: &Engine,
         fingerprints: &mut Fingerprints,
+        of_days: Option<(&Looked<'_>, Date, Late)>,
     ) -> Result<Self> {
-        let inputs = Self::read_inputs(job, experiment, engine, fingerprints).await?;
+        let inputs = match of_days {
+            None => Self::read_inputs(job, experiment, engine, fingerprints).await?,
+            Some((looked, date, late)) => inputs_of_days(experiment, looked, date, late)?,
+        };
         let zone = job.timezone.iana_name().unwrap_or_default();
+        let days = match of_days.filter(|_| experiment.is_daily()) {
+            None => json!([experiment.section.start, experiment.section.end, zone]),
+            // Whether an experiment goes on is nothing to the dates before.
+            Some(_) => json!([experiment.section.start, zone]),
+        };
+        let periods = of_days.map(|(_, date, _)| {
+            let periods = experiment.periods_on(Some(date)).into_iter();
+            json!(periods.map(|period| period.to_string()).collect::<Vec<_>>())
+        });
         let audits: BTreeMap<&str, Value> = experiment
             .audits
             .iter()
+            .filter(|(kind, _)| experiment.is_of_days() || !kind.is_of_days())
             .map(|(kind, rule)| (kind.name(), json!([rule.threshold, rule.blocking])))
             .collect();
         let assignments = &job.assignments;
         let config = [
             ("control", json!(experiment.control)),
-            ("days", json!([experiment.section.start, experiment.section.end, zone])),
+            ("days", days),
+            ("periods", periods.unwrap_or_default()),
             ("segments", json!(experiment.segments)),
             ("estimators", json!(experiment.section.estimators)),
-            ("expected", json!(experiment.expected)),
+            ("expected", json!(experiment.section.expected)),
             ("multiple_arms", json!(experiment.multiple_arms)),
             ("audits", json!(audits)),
             (
@@ -99,8 +128,8 @@ impl Descriptor {
         let estimators = &experiment.estimators;
         let options =
             estimators.iter().map(|e| (e.name(), e.options())).filter(|(_, v)| !v.is_null());
-        let config =
-            config.into_iter().chain(options).map(|(k, v)| (k.to_owned(), canonical(&v))).collect();
+        let config = config.into_iter().chain(options).filter(|(_, v)| !v.is_null());
+        let config = config.map(|(k, v)| (k.to_owned(), canonical(&v))).collect();
         let mut metrics = BTreeMap::new();
         for metric in &experiment.metrics {
             let source = &job.sources[&metric.source].section;
@@ -117,6 +146,7 @@ impl Descriptor {
                 "denominator": metric.section.denominator,
                 "covariates": metric.covariates,
                 "capped_at": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
+                "lookback_days": metric.lookback,
                 "non_finite": metric.non_finite,
                 "inference": inference,
             });
@@ -154,6 +184,44 @@ impl Descriptor {
         Ok(inputs)
     }
 
+    /// What the totals of a date are made of.
+    pub(crate) fn of_totals(&self, experiment: &Experiment) -> Self {
+        let of = |kept: &[&str]| {
+            let known = |key: &&str| Some(((*key).to_owned(), self.config.get(*key)?.clone()));
+            kept.iter().filter_map(known).collect()
+        };
+        let value = |metric: &Metric| {
+            let (section, known) = (&metric.section, &metric.covariates);
+            let value = json!([
+                metric.source,
+                section.value,
+                section.numerator,
+                section.denominator,
+                known,
+                metric.lookback,
+                metric.non_finite
+            ]);
+            (metric.name.clone(), canonical(&value))
+        };
+        let version = gosset_sql::function("buckets").map_or(0, |function| function.value_version);
+        Self {
+            config: of(&["days", "segments", "multiple_arms", "assignments"]),
+            metrics: experiment.metrics.iter().map(value).collect(),
+            inputs: self.inputs.clone(),
+            functions: [("buckets".to_owned(), version)].into(),
+        }
+    }
+
+    /// Whether totals with this descriptor are those of a metric that are desired.
+    pub(crate) fn holds(&self, desired: &Self, metric: &Metric) -> bool {
+        let input = input_of(metric);
+        self.config == desired.config
+            && self.functions == desired.functions
+            && self.metrics.get(&metric.name) == desired.metrics.get(&metric.name)
+            && self.inputs.get(ASSIGNMENTS) == desired.inputs.get(ASSIGNMENTS)
+            && self.inputs.get(&input) == desired.inputs.get(&input)
+    }
+
     /// Why results with this descriptor are not those that are desired; nothing where they are.
     pub(crate) fn differences(&self, desired: &Self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -176,6 +244,67 @@ impl Descriptor {
     }
 }
 
+/// What units did on the days that results of a date are of, by metric, and who was assigned.
+fn inputs_of_days(
+    experiment: &Experiment,
+    looked: &Looked<'_>,
+    date: Date,
+    late: Late,
+) -> Result<BTreeMap<String, Input>> {
+    let input = |hash: u64| Input { fingerprint: format!("{hash:016x}"), ..Input::default() };
+    let assigned = looked.assigned.as_ref().map_err(Clone::clone)?;
+    let mut inputs = BTreeMap::new();
+    inputs.insert(ASSIGNMENTS.to_owned(), input(assigned.until(&experiment.name, date)));
+    for metric in &experiment.metrics {
+        if let Some(error) = looked.failed.get(&metric.source) {
+            return Err(error.clone());
+        }
+        let days = looked.days.get(&metric.source);
+        let days = days.ok_or_else(|| internal("a source has no unit-days"))?;
+        let columns = days.columns_of(metric);
+        let columns = columns.map_err(|error| error.about(&format!("metric '{}'", metric.name)))?;
+        if !looked.unread.contains(&metric.source) {
+            check_freshness(experiment, metric, days, date)?;
+        }
+        let start = experiment.start.unwrap_or(Date::MIN);
+        let range =
+            Days { from: days_before(start, metric.lookback.unwrap_or_default()), to: date };
+        let hash = days.digest(&columns, range, late);
+        inputs.insert(input_of(metric), input(hash));
+    }
+    Ok(inputs)
+}
+
+/// A source that is not of the date yet is missing, not empty.
+fn check_freshness(
+    experiment: &Experiment,
+    metric: &Metric,
+    days: &UnitDays<'_>,
+    date: Date,
+) -> Result<()> {
+    let Some(rule) = experiment.audits.get(&AuditKind::Freshness).filter(|rule| rule.blocking)
+    else {
+        return Ok(());
+    };
+    let stale = days.stale_days(date);
+    if stale as f64 <= rule.threshold {
+        return Ok(());
+    }
+    let found = match stale {
+        u64::MAX => "it has none".to_owned(),
+        n => format!("the last are of {}", days_before(date, n.try_into().unwrap_or(u16::MAX))),
+    };
+    Err(JobError::Engine(EngineError::MissingInput(format!(
+        "source '{}' is not fresh: expected rows of {date}, {found}",
+        metric.source
+    ))))
+}
+
+/// What the unit-days of a metric are called among the inputs.
+fn input_of(metric: &Metric) -> String {
+    format!("{} of {}", metric.name, metric.source)
+}
+
 /// Tells each key whose values differ, and how.
 fn compare<T: PartialEq>(
     published: &BTreeMap<String, T>,
@@ -194,7 +323,7 @@ fn compare<T: PartialEq>(
 }
 
 /// JSON with sorted keys and without nulls: a key that a later version knows and nobody uses changes nothing.
-fn canonical(value: &Value) -> String {
+pub(crate) fn canonical(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let sorted: BTreeMap<&String, &Value> =

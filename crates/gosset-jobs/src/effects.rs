@@ -11,6 +11,7 @@ use crate::caps::{Capped, Caps};
 use crate::estimators::{Estimator, Measured, Sides, for_estimates, not_taken};
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
+use crate::period::Period;
 use crate::summaries::{Cell, Cells, Counted, Slice};
 use crate::waves::Wave;
 use crate::{Result, internal};
@@ -24,6 +25,8 @@ pub struct EffectRow {
     pub segment: Option<String>,
     /// The value of the segment; none where units have none.
     pub segment_value: Option<String>,
+    /// What the effect is of.
+    pub period: Period,
     /// The treatment.
     pub arm: String,
     /// The function that gives the same effect in SQL, or `quantile` and which one.
@@ -76,7 +79,7 @@ pub(crate) fn asked(known: &Known, wave: &Wave, cells: &Cells) -> Result<Vec<Ask
     let mut asked = Vec::new();
     for place in places(known, cells) {
         let estimator = experiment.estimators[place.estimator].as_ref();
-        let part = Part::of(estimator, place.metric, &experiment.metrics[place.metric]);
+        let part = experiment.part(estimator, place.metric);
         let Some(part) = part.ok().filter(|_| estimator.passes_twice()) else { continue };
         let Some(position) = wave.parts.iter().position(|known| *known == part) else { continue };
         let arms = (place.arm.as_str(), experiment.control.as_str());
@@ -117,7 +120,7 @@ impl Effects {
         for place in places(known, cells) {
             let metric = &experiment.metrics[place.metric];
             let estimator = &experiment.estimators[place.estimator];
-            if let Err(why) = estimator.takes(metric) {
+            if let Err(why) = experiment.takes(&**estimator, metric) {
                 let rows = estimator.rows().into_iter();
                 let rows = rows.map(|row| (row.clone(), not_taken(metric, &row, why.clone())));
                 effects.insert(experiment, place, (None, None), rows.collect());
@@ -138,7 +141,7 @@ impl Effects {
         for place in places(known, cells) {
             let metric = &experiment.metrics[place.metric];
             let estimator = experiment.estimators[place.estimator].as_ref();
-            let Ok(part) = Part::of(estimator, place.metric, metric) else { continue };
+            let Ok(part) = experiment.part(estimator, place.metric) else { continue };
             let measured =
                 Measured { metric, binary: known.counted.metrics[place.metric].not_binary == 0 };
             let arms = (place.arm.as_str(), experiment.control.as_str());
@@ -191,6 +194,7 @@ impl Effects {
             metric: experiment.metrics[at.metric].name.clone(),
             segment: segment.clone(),
             segment_value: segment_value.clone(),
+            period: Period::Overall,
             arm: at.arm.clone(),
             estimator,
             effect,
@@ -201,8 +205,8 @@ impl Effects {
         self.rows.insert(at, rows);
     }
 
-    /// All of them. Audits that failed and do not block are told in each effect's note.
-    pub(crate) fn rows(mut self, audits: &[Audit]) -> Vec<EffectRow> {
+    /// All of them, as effects of some periods. Audits that failed and do not block are told in each effect's note.
+    pub(crate) fn rows(mut self, audits: &[Audit], periods: &[Period]) -> Vec<EffectRow> {
         for (place, estimates) in &self.uncapped {
             let rows = self.rows.get_mut(place).into_iter().flatten();
             for (row, estimate) in rows.zip(estimates) {
@@ -221,7 +225,11 @@ impl Effects {
         for EffectRow { effect, .. } in &mut rows {
             effect.note = joined(warning.clone(), effect.note.take());
         }
-        rows
+        let of = |period: &Period| {
+            let period = *period;
+            rows.iter().cloned().map(move |row| EffectRow { period, ..row })
+        };
+        periods.iter().flat_map(of).collect()
     }
 }
 

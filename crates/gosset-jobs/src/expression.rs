@@ -3,18 +3,23 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue, plan_err};
 use datafusion::execution::FunctionRegistry;
 use datafusion::functions::core::expr_fn::{coalesce, nullif};
-use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_aggregate::expr_fn::{array_agg, count, max, min, sum};
+use datafusion::functions_nested::expr_fn::{array_distinct, array_length, flatten};
 use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr};
 use datafusion::logical_expr::{
     AggregateUDF, Expr, ExprFunctionExt, ExprSchemable, Operator, Volatility, cast, ident, lit,
-    when,
+    not, when,
 };
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use gosset_engine::Engine;
+use gosset_stats::units;
 
 use crate::file::NonFinite;
 use crate::{JobError, Result};
@@ -28,31 +33,142 @@ pub(crate) enum Over {
     Rows,
 }
 
+/// How aggregates of the parts of a unit's rows become that of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Combine {
+    /// Exact sums of doubles.
+    Sum,
+    /// Sums of counts.
+    Count,
+    Max,
+    Min,
+    /// Lists of distinct values.
+    Union,
+}
+
+/// An aggregate of the rows of a unit.
+#[derive(Debug, Clone)]
+pub(crate) struct Aggregate {
+    /// What tells it from others, whatever the types of columns.
+    pub(crate) text: String,
+    over_rows: Expr,
+    pub(crate) combine: Combine,
+}
+
+impl Aggregate {
+    /// The column that it has in the table of unit-days: what it is, for people, and a hash of it.
+    pub(crate) fn stored_name(&self) -> String {
+        let mut plain = String::new();
+        for c in self.text.chars() {
+            match c {
+                c if c.is_ascii_alphanumeric() => plain.push(c.to_ascii_lowercase()),
+                _ if plain.ends_with('_') || plain.is_empty() => {}
+                _ => plain.push('_'),
+            }
+        }
+        plain.truncate(LONGEST_STORED_NAME);
+        let hash = units::string(&self.text) as u32;
+        format!("{}_{hash:08x}", plain.trim_end_matches('_'))
+    }
+
+    /// The aggregate over the rows of a unit on a day, by its name in the table of unit-days.
+    pub(crate) fn of_rows(&self) -> Expr {
+        self.over_rows.clone().alias(self.stored_name())
+    }
+
+    /// The type of its column in the table of unit-days.
+    pub(crate) fn stored_type(&self) -> DataType {
+        match self.combine {
+            Combine::Sum | Combine::Max | Combine::Min => DataType::Float64,
+            Combine::Count => DataType::Int64,
+            Combine::Union => DataType::List(Arc::new(Field::new("element", DataType::Utf8, true))),
+        }
+    }
+
+    /// The aggregate over unit-days.
+    fn of_days(&self, engine: &Engine) -> Result<Expr> {
+        let stored = ident(self.stored_name());
+        Ok(match self.combine {
+            Combine::Sum => engine.context().udaf("exact_sum")?.call(vec![stored]),
+            Combine::Count => sum(stored),
+            Combine::Max => max(stored),
+            Combine::Min => min(stored),
+            Combine::Union => array_agg(stored),
+        })
+    }
+}
+
+/// The most characters of a stored column's name before its hash.
+const LONGEST_STORED_NAME: usize = 48;
+
+/// What aggregates are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// The rows of a unit.
+    Rows,
+    /// The rows of a unit on a day: they are kept, so that what they are does not depend on the types of columns.
+    RowsOfDay,
+    /// What was kept of days.
+    Days,
+}
+
 /// The aggregates that are computed for each unit, each once, whatever uses it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Aggregates {
     prefix: String,
-    exprs: Vec<Expr>,
+    of: Of,
+    aggregates: Vec<Aggregate>,
 }
 
 impl Aggregates {
+    /// Of the rows of units.
     pub(crate) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), exprs: Vec::new() }
+        Self { prefix: prefix.to_owned(), of: Of::Rows, aggregates: Vec::new() }
+    }
+
+    /// Of the rows of units on a day.
+    pub(crate) fn to_keep() -> Self {
+        Self { of: Of::RowsOfDay, ..Self::new("") }
+    }
+
+    /// Of unit-days.
+    pub(crate) fn of_days(prefix: &str) -> Self {
+        Self { of: Of::Days, ..Self::new(prefix) }
     }
 
     /// The column that an aggregate has in the aggregation's result.
-    pub(crate) fn column(&mut self, aggregate: Expr) -> Expr {
-        let at = self.exprs.iter().position(|known| *known == aggregate).unwrap_or_else(|| {
-            self.exprs.push(aggregate);
-            self.exprs.len() - 1
+    fn column(&mut self, text: String, over_rows: Expr, combine: Combine) -> Expr {
+        let at = self.aggregates.iter().position(|known| known.text == text).unwrap_or_else(|| {
+            self.aggregates.push(Aggregate { text, over_rows, combine });
+            self.aggregates.len() - 1
         });
         ident(format!("{}{at}", self.prefix))
     }
 
-    /// All of them, with their names.
-    pub(crate) fn exprs(&self) -> Vec<Expr> {
-        let named = self.exprs.iter().enumerate();
-        named.map(|(i, expr)| expr.clone().alias(format!("{}{i}", self.prefix))).collect()
+    /// All of them.
+    pub(crate) fn all(&self) -> &[Aggregate] {
+        &self.aggregates
+    }
+
+    /// All of them as aggregates, with their names.
+    pub(crate) fn exprs(&self, engine: &Engine) -> Result<Vec<Expr>> {
+        let each = self.aggregates.iter().enumerate().map(|(i, aggregate)| {
+            let expr = match self.of {
+                Of::Days => aggregate.of_days(engine)?,
+                Of::Rows | Of::RowsOfDay => aggregate.over_rows.clone(),
+            };
+            Ok(expr.alias(format!("{}{i}", self.prefix)))
+        });
+        each.collect()
+    }
+
+    /// All of them for one unit-day, of which no others are.
+    pub(crate) fn stored(&self) -> Vec<Expr> {
+        let each = self.aggregates.iter().enumerate();
+        each.map(|(i, aggregate)| {
+            ident(aggregate.stored_name()).alias(format!("{}{i}", self.prefix))
+        })
+        .collect()
     }
 }
 
@@ -63,6 +179,39 @@ pub(crate) struct UnitValue {
     pub(crate) value: Expr,
     /// The number of NaN and infinite inputs of the unit, and of the value itself.
     pub(crate) non_finite: Expr,
+}
+
+/// Whether an expression of aggregates is a sum of sums and counts, with constant factors: then its value over days is
+/// the sum of its values of each day. What cannot be read is told elsewhere.
+pub(crate) fn is_linear(sql: &str) -> bool {
+    let parsed = Parser::new(&GenericDialect {}).try_with_sql(sql);
+    parsed.and_then(|mut parser| parser.parse_expr()).is_ok_and(|expr| linear(&expr))
+}
+
+fn linear(expr: &ast::Expr) -> bool {
+    use ast::BinaryOperator::{Divide, Minus, Multiply, Plus};
+    match expr {
+        ast::Expr::Nested(inner)
+        | ast::Expr::UnaryOp { expr: inner, op: ast::UnaryOperator::Minus } => linear(inner),
+        ast::Expr::Function(call) => {
+            let name = call.name.to_string().to_lowercase();
+            let distinct = match &call.args {
+                ast::FunctionArguments::List(list) => list.duplicate_treatment.is_some(),
+                _ => true,
+            };
+            ["sum", "count"].contains(&name.as_str()) && !distinct
+        }
+        ast::Expr::BinaryOp { left, op: Plus | Minus, right } => linear(left) && linear(right),
+        ast::Expr::BinaryOp { left, op: Multiply, right } => {
+            (linear(left) && is_number_literal(right)) || (is_number_literal(left) && linear(right))
+        }
+        ast::Expr::BinaryOp { left, op: Divide, right } => linear(left) && is_number_literal(right),
+        _ => false,
+    }
+}
+
+fn is_number_literal(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Value(value) if matches!(value.value, ast::Value::Number(..)))
 }
 
 /// Reads, checks and rewrites the expression of a metric.
@@ -111,7 +260,7 @@ pub(crate) fn unit_value(
     let value = cast(rewritten, DataType::Float64);
     let bad_rows = bad.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| lit(0_i64));
     let bad_value = when(bad_rows.clone().gt(lit(0_i64)), bad_rows.clone())
-        .when(is_finite(value.clone()).is_false(), lit(1_i64))
+        .when(not(is_finite(value.clone())), lit(1_i64))
         .otherwise(lit(0_i64))?;
     Ok(UnitValue { value: with_policy(value, policy)?, non_finite: bad_value })
 }
@@ -134,7 +283,7 @@ pub(crate) fn with_policy(value: Expr, policy: NonFinite) -> Result<Expr> {
         NonFinite::Drop => lit(ScalarValue::Float64(None)),
         NonFinite::Zero => lit(0.0_f64),
     };
-    Ok(when(is_finite(value.clone()).is_not_false(), value).otherwise(substitute)?)
+    Ok(when(not(is_finite(value.clone())), substitute).otherwise(value)?)
 }
 
 /// Whether a double is neither NaN nor infinite; NULL for NULL. Comparisons here are of a total order, in which NaN is
@@ -155,36 +304,66 @@ fn per_unit(
     aggregates: &mut Aggregates,
     bad: &mut Vec<Expr>,
 ) -> datafusion::error::Result<Expr> {
+    let text = Expr::AggregateFunction(call.clone()).to_string();
     let filter = call.params.filter.map(|filter| *filter);
     let filtered = |aggregate: Expr, filter: Option<Expr>| match filter {
         Some(filter) => aggregate.filter(filter).build(),
         None => Ok(aggregate),
     };
-    let args = call.params.args;
-    let aggregate = if let ("sum", [arg]) = (call.func.name(), args.as_slice()) {
-        let arg = arg.clone();
-        let found = arg.get_type(schema)?;
-        if !is_number(&found) {
-            return plan_err!("expected a number inside of 'sum', found {found}");
+    let name = call.func.name();
+    let zero = |column: Expr| coalesce(vec![cast(column, DataType::Float64), lit(0.0_f64)]);
+    match (name, call.params.args.as_slice()) {
+        ("sum" | "max" | "min", [arg]) => {
+            let arg = arg.clone();
+            let found = arg.get_type(schema)?;
+            if !is_number(&found) {
+                return plan_err!("expected a number inside of '{name}', found {found}");
+            }
+            let mut arg = cast(arg, DataType::Float64);
+            let mut text = text;
+            if found.is_floating() || aggregates.of != Of::Rows {
+                // Not IS FALSE, which the engine plans as something that can be NULL and fails over where it stands twice.
+                let is_bad = not(is_finite(arg.clone()));
+                let is_bad = filter.clone().map_or(is_bad.clone(), |f| f.and(is_bad));
+                let counted = count(lit(1_i64)).filter(is_bad).build()?;
+                let told = format!("not finite in {text}");
+                bad.push(aggregates.column(told, counted, Combine::Count));
+                arg = with_policy(arg, policy)
+                    .map_err(|e| datafusion::common::DataFusionError::External(Box::new(e)))?;
+                if policy != NonFinite::Error {
+                    text += &format!(" {policy:?}").to_lowercase();
+                }
+            }
+            let (aggregate, combine) = match name {
+                "sum" => (exact_sum.call(vec![arg]), Combine::Sum),
+                "max" => (max(arg), Combine::Max),
+                _ => (min(arg), Combine::Min),
+            };
+            let column = aggregates.column(text, filtered(aggregate, filter)?, combine);
+            // No row at all, or none with a value: nothing was summed, and there is no largest.
+            Ok(if name == "sum" { zero(column) } else { cast(column, DataType::Float64) })
         }
-        let mut arg = if found.is_floating() {
-            let double = cast(arg, DataType::Float64);
-            let is_bad = is_finite(double.clone()).is_false();
-            let is_bad = filter.clone().map_or(is_bad.clone(), |f| f.and(is_bad));
-            bad.push(aggregates.column(count(lit(1_i64)).filter(is_bad).build()?));
-            with_policy(double, policy)
-                .map_err(|e| datafusion::common::DataFusionError::External(Box::new(e)))?
-        } else {
-            arg
-        };
-        arg = cast(arg, DataType::Float64);
-        filtered(exact_sum.call(vec![arg]), filter)?
-    } else {
-        filtered(call.func.call(args), filter)?
-    };
-    // No row at all, or none with a value: nothing was summed.
-    let column = cast(aggregates.column(aggregate), DataType::Float64);
-    Ok(coalesce(vec![column, lit(0.0_f64)]))
+        ("bool_or", [condition]) => {
+            let one = when(condition.clone(), lit(1.0_f64)).otherwise(lit(0.0_f64))?;
+            let column = aggregates.column(text, filtered(max(one), filter)?, Combine::Max);
+            Ok(zero(column))
+        }
+        ("count", [arg]) if call.params.distinct => {
+            let filter =
+                filter.map_or(arg.clone().is_not_null(), |f| f.and(arg.clone().is_not_null()));
+            let values = array_agg(cast(arg.clone(), DataType::Utf8));
+            let values = values.distinct().filter(filter).build()?;
+            let mut column = aggregates.column(text, values, Combine::Union);
+            if aggregates.of == Of::Days {
+                column = array_distinct(flatten(column));
+            }
+            Ok(zero(array_length(column)))
+        }
+        (_, args) => {
+            let aggregate = filtered(call.func.call(args.to_vec()), filter)?;
+            Ok(zero(aggregates.column(text, aggregate, Combine::Count)))
+        }
+    }
 }
 
 /// What the arguments are, where they are not one value.
@@ -196,6 +375,9 @@ fn not_one_value(args: &[Expr]) -> Option<String> {
         more => Some(more.len().to_string()),
     }
 }
+
+/// The aggregates of a unit's rows whose values over days follow from those of each day.
+const AGGREGATES: [&str; 5] = ["sum", "count", "max", "min", "bool_or"];
 
 /// What an expression may hold.
 fn check(expr: &Expr, over: Over) -> Result<()> {
@@ -215,12 +397,13 @@ fn visit(expr: &Expr, over: Over, inside: bool) -> ControlFlow<String> {
                     "the source's rows are units, so '{name}' has nothing to aggregate"
                 ));
             }
-            if !["sum", "count"].contains(&name) {
+            if !AGGREGATES.contains(&name) {
                 return ControlFlow::Break(format!(
-                    "expected the aggregates sum and count, found '{name}'"
+                    "expected the aggregates {}; found '{name}'",
+                    AGGREGATES.join(", ")
                 ));
             }
-            if call.params.distinct {
+            if call.params.distinct && name != "count" {
                 return ControlFlow::Break(format!("'{name}(DISTINCT ...)' is not supported"));
             }
             if !call.params.order_by.is_empty() {
@@ -229,9 +412,10 @@ fn visit(expr: &Expr, over: Over, inside: bool) -> ControlFlow<String> {
             if inside {
                 return ControlFlow::Break(format!("'{name}' stands inside of another aggregate"));
             }
-            if let ("sum", Some(found)) = (name, not_one_value(&call.params.args)) {
+            let one = name != "count" || call.params.distinct;
+            if let (true, Some(found)) = (one, not_one_value(&call.params.args)) {
                 return ControlFlow::Break(format!(
-                    "expected one value inside of 'sum', found {found}"
+                    "expected one value inside of '{name}', found {found}"
                 ));
             }
             inside = true;

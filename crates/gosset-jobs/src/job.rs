@@ -14,12 +14,14 @@ use serde::Serialize;
 
 use crate::audit::{AuditKind, Rule};
 use crate::estimators::{self, Estimator};
+use crate::expression::is_linear;
 use crate::file::explain::nearest;
 use crate::file::{
-    self, AssignmentsSection, ExperimentSection, Grain, JobFile, MetricSection, MultipleArms,
-    NonFinite, SourceSection,
+    self, AssignmentsSection, ExpectedSection, ExperimentSection, Grain, JobFile, MetricSection,
+    MultipleArms, NonFinite, SourceSection,
 };
 use crate::kept::Kept;
+use crate::period::{Period, days};
 use crate::{JobError, Result};
 
 /// The most characters of a name.
@@ -85,8 +87,10 @@ pub struct Experiment {
     pub segments: Vec<(String, String)>,
     /// In the order of the file.
     pub(crate) estimators: Vec<Arc<dyn Estimator>>,
-    /// Weights of the arms.
-    pub expected: Option<BTreeMap<String, f64>>,
+    /// What effects are of, in the order of the file.
+    pub periods: Vec<Period>,
+    /// Weights of the arms, by the day from which they hold.
+    pub(crate) expected: Expected,
     /// What happens with units in more than one arm.
     pub multiple_arms: MultipleArms,
     /// The checks.
@@ -95,11 +99,14 @@ pub struct Experiment {
     pub section: ExperimentSection,
 }
 
-/// A column that is known before the assignment.
+/// Weights of the arms with the day of assignment from which they hold, in the order of days; none where arms are equal.
+pub(crate) type Expected = Vec<(Option<Date>, BTreeMap<String, f64>)>;
+
+/// What is known of a unit before its assignment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Covariate {
-    /// The column.
-    pub column: String,
+    /// The column; none where it is the metric itself, over the days before.
+    pub column: Option<String>,
     /// What it is called, which says whether it is part of a ratio.
     pub label: String,
 }
@@ -113,8 +120,13 @@ pub struct Metric {
     pub source: String,
     /// What is measured.
     pub measure: Measure,
-    /// Columns that are known before the assignment.
+    /// What is known of a unit before its assignment.
     pub covariates: Vec<Covariate>,
+    /// How many days before the assignment covariates are of that are the metric itself.
+    pub lookback: Option<u16>,
+    /// Whether it is inferred from totals of buckets of units, to which days are added: results are of days, and the value
+    /// of a unit is the sum of its values of each day.
+    pub totals: bool,
     /// Where the values of units are capped.
     pub cap: Option<Caps>,
     /// What happens with NaN and infinite values.
@@ -135,16 +147,6 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// What an estimator takes of a metric, or why it cannot.
-    pub(crate) fn of(
-        estimator: &dyn Estimator,
-        position: usize,
-        metric: &Metric,
-    ) -> Result<Self, String> {
-        let kept = estimator.takes(metric)?;
-        Ok(Self { metric: position, kept, capped: metric.cap.is_some() && kept.is_of_means() })
-    }
-
     /// What the estimate without the cap is made of, where the part is of capped values.
     pub(crate) fn uncapped(&self, estimator: &dyn Estimator, metric: &Metric) -> Option<Self> {
         let kept = estimators::for_estimates(estimator).takes(metric).ok()?;
@@ -159,6 +161,17 @@ pub enum Measure {
     Mean(String),
     /// The ratio of two sums over units.
     Ratio(String, String),
+}
+
+impl Measure {
+    /// Its expressions.
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &str> {
+        let (first, second) = match self {
+            Self::Mean(value) => (value, None),
+            Self::Ratio(above, below) => (above, Some(below)),
+        };
+        std::iter::once(first).chain(second).map(String::as_str)
+    }
 }
 
 impl Job {
@@ -233,9 +246,38 @@ impl Source {
 }
 
 impl Experiment {
-    /// The day that the results are of; none where nothing has a time.
-    pub fn analysis_date(&self) -> Option<Date> {
-        self.end
+    /// The days that there are results of, up to one; none of them where nothing has a time. A day that is not over yet
+    /// is told as an error.
+    pub fn dates(&self, until: Date) -> Result<Vec<Option<Date>>, Date> {
+        match (self.start, self.end) {
+            (Some(start), Some(end)) if self.is_daily() => {
+                let of = |date: &Date| self.periods.iter().any(|p| p.is_of(*date, start, end));
+                let dates: Vec<_> = days(start, end.min(until)).filter(of).map(Some).collect();
+                if dates.is_empty() { Err(start) } else { Ok(dates) }
+            }
+            (_, Some(end)) if end > until => Err(end),
+            (_, end) => Ok(vec![end]),
+        }
+    }
+
+    /// Whether there are results of every day.
+    pub fn is_daily(&self) -> bool {
+        self.periods.iter().any(|period| period.is_daily())
+    }
+
+    /// Whether units are made of the days of units that are kept, not of rows.
+    pub fn is_of_days(&self) -> bool {
+        self.is_daily() || self.metrics.iter().any(|metric| metric.lookback.is_some())
+    }
+
+    /// Whether units of different shares of the arms are in it, which cannot be taken together.
+    pub fn is_ramp(&self) -> bool {
+        self.expected.len() > 1
+    }
+
+    /// Whether units have strata.
+    pub(crate) fn is_stratified(&self) -> bool {
+        self.estimators.iter().any(|estimator| estimator.is_stratified())
     }
 
     /// The column of the assignments that units are stratified by, where an estimator takes strata.
@@ -249,12 +291,38 @@ impl Experiment {
             || self.estimators.iter().any(|estimator| estimator.passes_twice())
     }
 
+    /// The weights of the arms, where they are the same for all units.
+    pub(crate) fn weights(&self) -> Option<&BTreeMap<String, f64>> {
+        match self.expected.as_slice() {
+            [(_, weights)] => Some(weights),
+            _ => None,
+        }
+    }
+
+    /// What an estimator compares of a metric, or why it cannot.
+    pub(crate) fn takes(&self, estimator: &dyn Estimator, metric: &Metric) -> Result<Kept, String> {
+        match self.expected.get(1) {
+            Some((Some(from), _)) if !estimator.is_stratified() => Err(format!(
+                "units of different shares of the arms are not taken together (from {from} on others are expected): \
+                 post_stratify compares within them"
+            )),
+            _ => estimator.takes(metric),
+        }
+    }
+
+    /// The summary that an estimator takes of the metric at a position, or why it cannot.
+    pub(crate) fn part(&self, estimator: &dyn Estimator, metric: usize) -> Result<Part, String> {
+        let of = &self.metrics[metric];
+        let kept = self.takes(estimator, of)?;
+        Ok(Part { metric, kept, capped: of.cap.is_some() && kept.is_of_means() })
+    }
+
     /// The summaries that its estimators take, metric by metric, each once.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
         for (metric, of) in self.metrics.iter().enumerate() {
             for estimator in &self.estimators {
-                let Ok(part) = Part::of(estimator.as_ref(), metric, of) else { continue };
+                let Ok(part) = self.part(estimator.as_ref(), metric) else { continue };
                 let uncapped = part.uncapped(estimator.as_ref(), of);
                 for part in std::iter::once(part).chain(uncapped) {
                     if !parts.contains(&part) {
@@ -351,11 +419,8 @@ fn experiment(
     name: &str,
     section: &ExperimentSection,
 ) -> Result<Experiment> {
-    if let Some(period) = section.periods.iter().find(|period| *period != "overall") {
-        return wrong(format!(
-            "the period '{period}' is not supported by this version of gosset; expected 'overall'"
-        ));
-    }
+    let periods: Vec<Period> =
+        section.periods.iter().map(|text| Period::parse(text)).collect::<Result<_>>()?;
     if section.periods.is_empty() || section.metrics.is_empty() || section.estimators.is_empty() {
         return wrong("expected at least one of each of 'metrics', 'periods' and 'estimators'");
     }
@@ -387,13 +452,11 @@ fn experiment(
     if !timed && (start.is_some() || end.is_some()) {
         return wrong("it has a 'start' or 'end', but no source of it has a 'time'");
     }
-    if let Some(expected) = &section.expected {
-        check_expected(expected, &section.control)?;
-    }
+    let expected = expected(section)?;
     let seed = |own: Option<u32>| seed_of(own.unwrap_or(file.job.seed), name);
     let estimators = section.estimators.iter();
     let estimators = estimators.map(|name| estimators::estimator(name, &file.estimators, &seed));
-    Ok(Experiment {
+    let experiment = Experiment {
         name: name.to_owned(),
         control: section.control.clone(),
         start,
@@ -401,11 +464,73 @@ fn experiment(
         metrics,
         segments,
         estimators: estimators.collect::<Result<_>>()?,
-        expected: section.expected.clone(),
+        periods,
+        expected,
         multiple_arms: section.multiple_arms.or(file.job.multiple_arms).unwrap_or_default(),
         audits: AuditKind::rules(&file.audits)?,
         section: section.clone(),
-    })
+    };
+    let ramp = experiment.is_ramp();
+    experiment.estimators.iter().try_for_each(|estimator| estimator.check(ramp))?;
+    if ramp && assignments.time.is_none() {
+        return wrong("a list of 'expected' needs the 'time' of the assignments");
+    }
+    check_days(file, assignments, &experiment)?;
+    Ok(experiment)
+}
+
+/// What an experiment needs whose units are made of days.
+fn check_days(file: &JobFile, assignments: &Assignments, experiment: &Experiment) -> Result<()> {
+    if !experiment.is_of_days() {
+        return Ok(());
+    }
+    let daily = experiment.periods.iter().find(|period| period.is_daily());
+    let why = match daily {
+        Some(period) => format!("the period '{period}'"),
+        None => "'lookback_days'".to_owned(),
+    };
+    if daily.is_some() && (experiment.start.is_none() || experiment.end.is_none()) {
+        return wrong(format!("{why} needs the 'start' and the 'end' of the experiment"));
+    }
+    for metric in &experiment.metrics {
+        let source = &file.sources[&metric.source];
+        if assignments.source.as_deref() == Some(metric.source.as_str()) {
+            return wrong(format!(
+                "{why} needs [assignments] of their own: they are of source '{}', whose rows are measured",
+                metric.source
+            ));
+        }
+        if source.grain == Grain::Unit || source.time.is_none() {
+            return wrong(format!(
+                "{why} needs rows with a 'time'; those of source '{}' have none",
+                metric.source
+            ));
+        }
+        if metric.lookback.is_some() && assignments.time.is_none() {
+            return wrong("'lookback_days' needs the 'time' of the assignments");
+        }
+    }
+    Ok(())
+}
+
+fn expected(section: &ExperimentSection) -> Result<Expected> {
+    let expected: Expected = match &section.expected {
+        None => Vec::new(),
+        Some(ExpectedSection::Always(weights)) => vec![(None, weights.clone())],
+        Some(ExpectedSection::From(all)) => {
+            all.iter().map(|range| (Some(range.from.0), range.weights.clone())).collect()
+        }
+    };
+    expected.iter().try_for_each(|(_, weights)| check_expected(weights, &section.control))?;
+    if !expected.is_sorted_by_key(|(from, _)| *from) {
+        return wrong("the days of 'expected' must be in order");
+    }
+    if let Some((Some(from), _)) = expected.first()
+        && section.start.is_none_or(|start| start.0 < *from)
+    {
+        return wrong(format!("'expected' begins on {from}, after the start of the experiment"));
+    }
+    Ok(expected)
 }
 
 fn unique(what: &str, names: &[String]) -> Result<()> {
@@ -462,7 +587,9 @@ fn resolve_metric(
         }
         _ => return wrong("expected either 'value' or 'numerator' and 'denominator'"),
     };
-    let covariates = covariates(section, matches!(measure, Measure::Ratio(..)))?;
+    let covariates = covariates(name, section, matches!(measure, Measure::Ratio(..)))?;
+    let daily = experiment.periods.iter().any(|period| period != "overall");
+    let totals = daily && section.cap.is_none() && measure.expressions().all(is_linear);
     let job = &file.job;
     let inference = Inference {
         confidence: section.confidence.or(experiment.confidence).or(job.confidence).unwrap_or(0.95),
@@ -487,6 +614,8 @@ fn resolve_metric(
         source: section.source.clone(),
         measure,
         covariates,
+        lookback: section.covariate.as_ref().and_then(|covariate| covariate.lookback_days),
+        totals,
         cap,
         non_finite: section.non_finite.or(job.non_finite).unwrap_or_default(),
         inference,
@@ -510,13 +639,21 @@ fn caps(section: &file::CapSection) -> Result<Caps> {
 }
 
 /// The columns of a metric's covariate: numbers, then those of a ratio.
-fn covariates(metric: &MetricSection, of_ratio: bool) -> Result<Vec<Covariate>> {
+fn covariates(name: &str, metric: &MetricSection, of_ratio: bool) -> Result<Vec<Covariate>> {
     let Some(section) = &metric.covariate else { return Ok(Vec::new()) };
     let wrong = |text: &str| Err(JobError::File(format!("covariate: {text}")));
     let numbers = section.column.as_ref().map(file::OneOrMany::names).unwrap_or_default();
     unique("covariate", &numbers)?;
-    let number = |column: String| Covariate { label: column.clone(), column };
+    let number = |column: String| Covariate { label: column.clone(), column: Some(column) };
     let mut covariates: Vec<Covariate> = numbers.into_iter().map(number).collect();
+    if let Some(days) = section.lookback_days {
+        if days == 0 {
+            return wrong("'lookback_days' must be at least 1; found 0");
+        }
+        let parts: &[&str] = if of_ratio { &[NUMERATOR, DENOMINATOR] } else { &[""] };
+        let of = |part| Covariate { column: None, label: format!("{name} before{part}") };
+        covariates.extend(parts.iter().map(of));
+    }
     match (&section.numerator, &section.denominator) {
         (None, None) => {}
         (Some(_), Some(_)) if !of_ratio => {
@@ -527,7 +664,7 @@ fn covariates(metric: &MetricSection, of_ratio: bool) -> Result<Vec<Covariate>> 
         (Some(numerator), Some(denominator)) => {
             for (column, part) in [(numerator, NUMERATOR), (denominator, DENOMINATOR)] {
                 let label = format!("{numerator}/{denominator}{part}");
-                covariates.push(Covariate { column: column.clone(), label });
+                covariates.push(Covariate { column: Some(column.clone()), label });
             }
         }
         _ => return wrong("expected both 'numerator' and 'denominator'"),

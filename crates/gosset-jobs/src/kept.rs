@@ -1,10 +1,12 @@
 //! What is kept of a metric's units for the estimators: a summary for each arm and slice, shared by all that take it.
 
+use arrow::datatypes::DataType;
 use datafusion::execution::FunctionRegistry;
-use datafusion::functions::core::expr_fn::named_struct;
-use datafusion::logical_expr::{Expr, ident, lit};
+use datafusion::functions::core::expr_fn::{coalesce, named_struct};
+use datafusion::logical_expr::{Expr, cast, ident, lit};
 use gosset_engine::Engine;
 use gosset_sql::size;
+use gosset_stats::summary::moments::INDICATOR;
 use gosset_stats::summary::{
     AnySummary, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates, Resampling,
     StratifiedMoments,
@@ -22,6 +24,8 @@ pub(crate) enum Kept {
     StratifiedMoments,
     /// Totals of the outcomes by so many buckets of units.
     Buckets(u32),
+    /// The same with covariates, to which the totals of further days are added.
+    Totals(u32),
     /// Weighted sums of the outcomes for every replicate.
     Replicates(Resampling),
     /// The distribution of the value over units, with weights of units for every replicate where asked for.
@@ -54,7 +58,7 @@ impl Kept {
         match self {
             Self::Moments => Kind::Moments,
             Self::StratifiedMoments => Kind::StratifiedMoments,
-            Self::Buckets(_) => Kind::Buckets,
+            Self::Buckets(_) | Self::Totals(_) => Kind::Buckets,
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
         }
@@ -86,6 +90,14 @@ impl Kept {
             }
             Self::Buckets(buckets) => {
                 vec![unit(), outcomes, named_struct(vec![lit("buckets"), lit(i64::from(*buckets))])]
+            }
+            Self::Totals(buckets) => {
+                let known = metric.covariates.iter().enumerate();
+                let known: Vec<Expr> =
+                    known.flat_map(|(k, known)| in_totals(&known.label, position, k)).collect();
+                let known = (!known.is_empty()).then(|| named_struct(known));
+                let options = named_struct(vec![lit("buckets"), lit(i64::from(*buckets))]);
+                [unit(), outcomes].into_iter().chain(known).chain([options]).collect()
             }
             Self::Replicates(resampling) => vec![unit(), outcomes, options(resampling)],
             Self::Histogram(None) => vec![value()],
@@ -129,6 +141,9 @@ impl Kept {
                 size::stratified_moments(outcomes + metric.covariates.len(), units)
             }
             Self::Buckets(buckets) => size::buckets(*buckets, outcomes, units),
+            Self::Totals(buckets) => {
+                size::buckets(*buckets, outcomes + 2 * metric.covariates.len(), units)
+            }
             Self::Replicates(resampling) => size::replicates(resampling, outcomes, units),
             Self::Histogram(resampling) => size::histogram(resampling.as_ref(), units),
         }
@@ -138,7 +153,7 @@ impl Kept {
     pub(crate) fn what_to_lower(&self) -> Option<&'static str> {
         match self {
             Self::Moments | Self::StratifiedMoments | Self::Histogram(None) => None,
-            Self::Buckets(_) => Some("'buckets' of [estimators.bootstrap]"),
+            Self::Buckets(_) | Self::Totals(_) => Some("'buckets' of [estimators.bootstrap]"),
             Self::Replicates(_) => {
                 Some("'replicates' of [estimators.bootstrap] or take its method = \"buckets\"")
             }
@@ -147,6 +162,18 @@ impl Kept {
             }
         }
     }
+}
+
+/// A covariate and whether it is missing: a unit without one counts all the same.
+fn in_totals(label: &str, metric: usize, covariate: usize) -> [Expr; 4] {
+    let column = || ident(units::covariate(metric, covariate));
+    let missing = cast(column().is_null(), DataType::Float64);
+    [
+        lit(label),
+        coalesce(vec![column(), lit(0.0_f64)]),
+        lit(format!("{label}{INDICATOR}")),
+        missing,
+    ]
 }
 
 /// The options of a function that weights units.

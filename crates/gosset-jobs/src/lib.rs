@@ -5,9 +5,11 @@
 //! summaries, and publishes them as Delta tables. Running again publishes nothing.
 
 mod analyse;
+mod assigned;
 mod audit;
 mod caps;
 mod checks;
+mod days;
 pub mod demo;
 mod descriptor;
 mod effects;
@@ -17,23 +19,29 @@ mod expression;
 pub mod file;
 mod job;
 mod kept;
+mod looked;
+mod period;
 mod plan;
 mod run;
 mod second_pass;
+mod stored;
 mod summaries;
 mod tables;
 mod time;
+mod totals;
 mod units;
 mod waves;
 
 pub use audit::{Audit, AuditKind, Rule};
 pub use caps::{Cap, Capped};
+pub use days::{DuePart, UNIT_DAYS};
 pub use descriptor::{Descriptor, Input};
 pub use effects::EffectRow;
 pub(crate) use error::internal;
 pub use error::{JobError, Result};
 pub use job::{Assignments, Experiment, Job, Measure, Metric, Source};
-pub use plan::{Plan, PublishedResults, Results, State, Work};
-pub use run::{Event, Outcome, Runner};
-pub use tables::{AUDITS, EFFECTS, PARTITION, audits_schema, effects_schema};
+pub use period::Period;
+pub use plan::{Asked, Plan, PublishedResults, Results, State, Work};
+pub use run::{Event, Outcome, Place, Runner};
+pub use tables::{AUDITS, EFFECTS, PARTITION, SUMMARIES, audits_schema, effects_schema};
 pub use waves::Waves;

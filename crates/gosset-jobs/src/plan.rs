@@ -7,11 +7,13 @@ use gosset_engine::delta::{Commit, DeltaTableHandle, Metadata};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use crate::days::{DuePart, Late};
 use crate::descriptor::{Descriptor, Fingerprints, Input};
 use crate::job::Experiment;
+use crate::looked::Looked;
 use crate::run::Runner;
 use crate::tables::{AUDITS, EFFECTS};
-use crate::{JobError, Result};
+use crate::{JobError, Result, internal};
 
 /// The key of the results of a commit in its metadata.
 const RESULTS: &str = "results";
@@ -74,16 +76,51 @@ pub struct Work {
     pub inputs: BTreeMap<String, Input>,
     /// What the results would be made of.
     pub(crate) desired: Descriptor,
+    /// Whether rows that came late are among it.
+    pub(crate) late: Late,
 }
 
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The experiments in the order of their names.
+    /// The parts of sources that are read first.
+    pub parts: Vec<DuePart>,
+    /// The dates of experiments, in the order of their names and of days.
     pub work: Vec<Work>,
 }
 
 impl Work {
+    fn new(experiment: &Experiment, analysis_date: Option<Date>) -> Self {
+        Self {
+            experiment: experiment.name.clone(),
+            analysis_date,
+            state: State::Missing,
+            inputs: BTreeMap::new(),
+            desired: Descriptor::default(),
+            late: Late::LeftOut,
+        }
+    }
+
+    /// Tells the parts that may change it, where it is published.
+    fn touched_by(&mut self, experiment: &Experiment, parts: &[DuePart]) {
+        if !experiment.is_of_days() || !matches!(self.state, State::UpToDate(_)) {
+            return;
+        }
+        let may_change = |part: &&DuePart| {
+            let of_source = experiment.metrics.iter().any(|m| m.source == part.source);
+            of_source && part.may_change(self.analysis_date)
+        };
+        let reasons: Vec<String> = parts
+            .iter()
+            .filter(may_change)
+            .map(|part| format!("{} of {}", part.part, part.source))
+            .collect();
+        if !reasons.is_empty() {
+            self.state =
+                State::Stale(vec![format!("perhaps, after reading {}", reasons.join(", "))]);
+        }
+    }
+
     /// Whether there is something to compute.
     pub fn is_due(&self) -> bool {
         matches!(self.state, State::Missing | State::Stale(_))
@@ -116,7 +153,7 @@ impl fmt::Display for Work {
             State::Failed(error) => write!(f, ": failed: {error}")?,
         }
         if self.is_due() {
-            for (name, input) in &self.inputs {
+            for (name, input) in self.inputs.iter().filter(|(_, input)| input.files > 0) {
                 let files = if input.files == 1 { "file" } else { "files" };
                 write!(f, "\n  reads {name}: {} {files}, {} bytes", input.files, input.bytes)?;
             }
@@ -125,69 +162,152 @@ impl fmt::Display for Work {
     }
 }
 
+/// Which dates of which experiments are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The last day.
+    pub until: Date,
+    /// The first day; from the start of each experiment unless given.
+    pub from: Option<Date>,
+    /// Which experiment; all of them unless given.
+    pub experiment: Option<String>,
+    /// Whether rows that came later than their source allows are counted.
+    pub backfill: bool,
+}
+
+impl Asked {
+    /// Everything up to a day.
+    pub fn until(until: Date) -> Self {
+        Self { until, ..Self::default() }
+    }
+
+    fn is_of(&self, experiment: &Experiment) -> bool {
+        self.experiment.as_ref().is_none_or(|name| *name == experiment.name)
+    }
+
+    fn late(&self) -> Late {
+        if self.backfill { Late::Counted } else { Late::LeftOut }
+    }
+}
+
 impl Runner {
-    /// What a run up to a day would do.
+    /// What a run would do.
     ///
     /// # Errors
     /// If the store cannot be read. What is wrong with one experiment is told in its [`State`].
-    pub async fn plan(&self, until: Date) -> Result<Plan> {
-        let published =
-            Both { effects: self.newest(EFFECTS).await?, audits: self.newest(AUDITS).await? };
-        let mut fingerprints = Fingerprints::default();
-        let mut work = Vec::new();
-        for experiment in &self.job().experiments {
-            work.push(self.planned(experiment, until, &published, &mut fingerprints).await);
-        }
-        Ok(Plan { work })
+    pub async fn plan(&self, asked: &Asked) -> Result<Plan> {
+        let mut looked = self.look(asked.until).await;
+        let parts = looked.due(self.job(), asked.until)?;
+        looked.unread.extend(parts.iter().map(|part| part.source.clone()));
+        self.planned(&looked, parts, asked).await
     }
 
-    async fn planned(
+    /// What is to be done after some parts are read.
+    pub(crate) async fn planned(
         &self,
-        experiment: &Experiment,
-        until: Date,
-        published: &Both,
-        fingerprints: &mut Fingerprints,
-    ) -> Work {
-        let analysis_date = experiment.analysis_date();
-        let mut work = Work {
-            experiment: experiment.name.clone(),
-            analysis_date,
-            state: State::Missing,
-            inputs: BTreeMap::new(),
-            desired: Descriptor::default(),
+        looked: &Looked<'_>,
+        parts: Vec<DuePart>,
+        asked: &Asked,
+    ) -> Result<Plan> {
+        let until = asked.until;
+        let published = Both {
+            effects: self.newest(EFFECTS, until).await?,
+            audits: self.newest(AUDITS, until).await?,
         };
-        if let Some(end) = analysis_date.filter(|&end| end > until) {
-            work.state = State::NotDue(end);
-            return work;
-        }
-        match Descriptor::desired(self.job(), experiment, self.engine(), fingerprints).await {
-            Err(error) => work.state = State::Failed(error),
-            Ok(desired) => {
-                let key = key(&experiment.name, analysis_date);
-                if let Some(found) = published.effects.get(&key) {
-                    let mut reasons = found.results.descriptor.differences(&desired);
-                    let audited = published.audits.get(&key).map(|a| &a.results.descriptor);
-                    if reasons.is_empty() && audited != Some(&desired) {
-                        reasons.push("its audits are of another run".into());
-                    }
-                    work.state = if reasons.is_empty() {
-                        State::UpToDate(Box::new(found.clone()))
-                    } else {
-                        State::Stale(reasons)
-                    };
+        let mut fingerprints = Fingerprints::default();
+        let mut work = Vec::new();
+        for experiment in self.job().experiments.iter().filter(|e| asked.is_of(e)) {
+            let dates = match experiment.dates(until) {
+                Ok(dates) => dates,
+                Err(day) => {
+                    work.push(Work {
+                        state: State::NotDue(day),
+                        ..Work::new(experiment, Some(day))
+                    });
+                    continue;
                 }
-                work.inputs = desired.inputs.clone();
-                work.desired = desired;
+            };
+            let first =
+                |date: &Option<Date>| asked.from.is_none_or(|from| date.is_none_or(|d| d >= from));
+            for date in dates.into_iter().filter(first) {
+                let mut dated = Work::new(experiment, date);
+                let late = asked.late();
+                let published = &published;
+                match self.desired(experiment, date, looked, late, &mut fingerprints).await {
+                    Err(error) => dated.state = State::Failed(error),
+                    Ok(desired) => {
+                        dated.inputs = desired.inputs.clone();
+                        dated.desired = desired;
+                        dated.late = late;
+                        self.compared(&mut dated, experiment, looked, published, &mut fingerprints)
+                            .await?;
+                        dated.touched_by(experiment, &parts);
+                    }
+                }
+                work.push(dated);
             }
         }
-        work
+        Ok(Plan { parts, work })
+    }
+
+    /// What a date of an experiment would be made of.
+    pub(crate) async fn desired(
+        &self,
+        experiment: &Experiment,
+        date: Option<Date>,
+        looked: &Looked<'_>,
+        late: Late,
+        fingerprints: &mut Fingerprints,
+    ) -> Result<Descriptor> {
+        let of_days = match (experiment.is_of_days(), date.or(experiment.end)) {
+            (true, Some(date)) => Some((looked, date, late)),
+            (true, None) => return Err(internal("days of an experiment without an end")),
+            (false, _) => None,
+        };
+        Descriptor::desired(self.job(), experiment, self.engine(), fingerprints, of_days).await
+    }
+
+    /// Compares what is desired of a date with what is published.
+    async fn compared(
+        &self,
+        work: &mut Work,
+        experiment: &Experiment,
+        looked: &Looked<'_>,
+        published: &Both,
+        fingerprints: &mut Fingerprints,
+    ) -> Result<()> {
+        let key = key(&experiment.name, work.analysis_date);
+        let Some(found) = published.effects.get(&key) else { return Ok(()) };
+        let mut reasons = found.results.descriptor.differences(&work.desired);
+        if !reasons.is_empty() && work.late == Late::LeftOut {
+            // A backfill counted rows that came late: they stay.
+            let all =
+                self.desired(experiment, work.analysis_date, looked, Late::Counted, fingerprints);
+            let all = all.await?;
+            if found.results.descriptor == all {
+                (work.desired, work.late) = (all, Late::Counted);
+                reasons.clear();
+            }
+        }
+        let audited = published.audits.get(&key).map(|a| &a.results.descriptor);
+        if reasons.is_empty() && audited != Some(&work.desired) {
+            reasons.push("its audits are of another run".into());
+        }
+        work.state = match reasons.is_empty() {
+            true => State::UpToDate(Box::new(found.clone())),
+            false => State::Stale(reasons),
+        };
+        Ok(())
     }
 
     /// The newest results of the job's experiments in a table.
-    async fn newest(&self, table: &str) -> Result<Published> {
+    pub(crate) async fn newest(&self, table: &str, until: Date) -> Result<Published> {
         let Some(table) = self.store().existing(table).await? else { return Ok(Published::new()) };
-        let wanted: Vec<Key> =
-            self.job().experiments.iter().map(|e| key(&e.name, e.analysis_date())).collect();
+        let dates = |e: &Experiment| {
+            let dates = e.dates(until).unwrap_or_default();
+            dates.into_iter().map(|date| key(&e.name, date)).collect::<Vec<_>>()
+        };
+        let wanted: Vec<Key> = self.job().experiments.iter().flat_map(dates).collect();
         self.published(&table, |found| wanted.iter().all(|k| found.contains_key(k))).await
     }
 
@@ -250,7 +370,7 @@ impl Runner {
 
 /// An experiment and its day.
 type Key = (String, Option<String>);
-type Published = BTreeMap<Key, PublishedResults>;
+pub(crate) type Published = BTreeMap<Key, PublishedResults>;
 
 /// What is published in each of the tables. They are two commits, and between them a run may die or lose a race.
 struct Both {
@@ -258,7 +378,7 @@ struct Both {
     audits: Published,
 }
 
-fn key(experiment: &str, date: Option<Date>) -> Key {
+pub(crate) fn key(experiment: &str, date: Option<Date>) -> Key {
     (experiment.to_owned(), date.map(|date| date.to_string()))
 }
 

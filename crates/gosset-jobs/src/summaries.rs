@@ -41,12 +41,23 @@ impl Slice {
 /// What is known of the analysed units of one arm in one slice.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
-    /// How many there are.
+    /// How many there are; of additions, how many unit-days.
     pub(crate) units: u64,
+    /// Of totals: what is counted by part of the wave.
+    pub(crate) counts: Vec<PartCounts>,
     /// The summaries of the wave's parts, as bytes, which are smaller than what they are read to.
     pub(crate) summaries: Vec<Vec<u8>>,
     /// By metric with capped parts in the wave.
     pub(crate) beyond: BTreeMap<usize, Beyond>,
+}
+
+/// What is counted of the days behind totals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PartCounts {
+    /// NaN and infinite values.
+    pub(crate) non_finite: u64,
+    /// Units with rows on the date.
+    pub(crate) active: u64,
 }
 
 /// Slice and arm to what is known of their units.
@@ -78,8 +89,17 @@ pub(crate) struct Counted {
     pub(crate) unassigned: u64,
     /// Of each metric.
     pub(crate) metrics: Vec<MetricCounts>,
+    /// Units by the day from which their shares of the arms are expected, in the order of days.
+    pub(crate) ramp: Vec<RampCounts>,
     /// By source: analysed units without rows, units with several.
     pub(crate) sources: BTreeMap<String, SourceCounts>,
+}
+
+/// Units of a step of a ramp, by arm.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RampCounts {
+    pub(crate) assigned: BTreeMap<String, u64>,
+    pub(crate) analysed: BTreeMap<String, u64>,
 }
 
 /// What is counted of a source.
@@ -136,6 +156,10 @@ impl<'a> Query<'a> {
     ) -> Result<Self> {
         let mut aggregates = vec![count(lit(1_i64)).alias(UNITS)];
         aggregates.extend(summaries(engine, experiment, wave, None)?);
+        for (i, part) in wave.parts.iter().enumerate() {
+            let bad = sum(ident(units::non_finite(part.metric)));
+            aggregates.push(bad.alias(units::non_finite(i)));
+        }
         let frame = units.frame.clone().filter(ident(units::STATE).eq(lit(state::ANALYSED)))?;
         let mut key = vec![ident(units::ARM)];
         let frame = match &wave.slices {
@@ -154,6 +178,49 @@ impl<'a> Query<'a> {
         Ok(Self { experiment, units, wave, frame })
     }
 
+    /// The units of each step of a ramp by arm: those that are analysed, and all of them.
+    pub(crate) async fn ramp(experiment: &Experiment, units: &Units) -> Result<Vec<RampCounts>> {
+        let keys = [units::RAMP, units::STATE, units::ARM, units::LAST_ARM];
+        let counted = vec![count(lit(1_i64)).alias(UNITS)];
+        let grouped = units.frame.clone().aggregate(keys.map(ident).into(), counted)?;
+        let text = |name: &str| cast(ident(name), DataType::Utf8).alias(name);
+        let columns = vec![
+            text(units::RAMP),
+            cast(ident(units::STATE), DataType::Int64).alias(units::STATE),
+            text(units::ARM),
+            text(units::LAST_ARM),
+            cast(ident(UNITS), DataType::Int64).alias(UNITS),
+        ];
+        let steps = experiment.expected.iter();
+        let steps: Vec<String> =
+            steps.map(|(from, _)| from.map(|from| from.to_string()).unwrap_or_default()).collect();
+        let mut counts = vec![RampCounts::default(); steps.len()];
+        for batch in grouped.select(columns)?.collect().await? {
+            for row in 0..batch.num_rows() {
+                let row = Row { batch: &batch, row };
+                let state = row.integer(units::STATE)?;
+                let step = row.text(units::RAMP)?;
+                let step = steps.iter().position(|from| Some(from) == step.as_ref());
+                let (Some(step), false) = (step, [state::NO_UNIT, state::NO_ARM].contains(&state))
+                else {
+                    continue;
+                };
+                let n = row.count_of(UNITS)?;
+                let arms: BTreeSet<String> = [units::ARM, units::LAST_ARM]
+                    .into_iter()
+                    .filter_map(|name| row.text(name).transpose())
+                    .collect::<Result<_>>()?;
+                for arm in arms {
+                    *counts[step].assigned.entry(arm.clone()).or_default() += n;
+                    if state == state::ANALYSED {
+                        *counts[step].analysed.entry(arm).or_default() += n;
+                    }
+                }
+            }
+        }
+        Ok(counts)
+    }
+
     /// The query itself.
     pub(crate) fn frame(&self) -> &DataFrame {
         &self.frame
@@ -165,20 +232,27 @@ impl<'a> Query<'a> {
             metrics: vec![MetricCounts::default(); self.experiment.metrics.len()],
             ..Counted::default()
         };
-        let cells = self.rows(|row, experiment, units| row.count(&mut counted, experiment, units));
+        let cells =
+            self.rows(|row, experiment, units| row.count(&mut counted, experiment, units), false);
         let cells = cells.await?;
         Ok((counted, cells))
     }
 
+    /// Runs the aggregation of groups.
+    pub(crate) async fn collect_groups(self) -> Result<Cells> {
+        self.rows(|_, _, _| Ok(true), false).await
+    }
+
     /// Runs a further aggregation.
     pub(crate) async fn collect(self) -> Result<Cells> {
-        self.rows(|_, _, _| Ok(true)).await
+        self.rows(|_, _, _| Ok(true), true).await
     }
 
     /// Reads the groups; `count` says whether the units of one are analysed.
     async fn rows(
         self,
         mut count: impl FnMut(&Row<'_>, &Experiment, &Units) -> Result<bool>,
+        further: bool,
     ) -> Result<Cells> {
         let schema = self.frame.schema().clone();
         let columns: Vec<Expr> = schema
@@ -206,8 +280,15 @@ impl<'a> Query<'a> {
                     let arm = row.text(units::ARM)?;
                     let arm = arm.ok_or_else(|| internal("an analysed unit has no arm"))?;
                     let parts = 0..self.wave.parts.len();
+                    let units = row.count_of(UNITS)?;
+                    let counted = if further { parts.clone() } else { 0..0 };
+                    let counted = counted.map(|i| {
+                        let non_finite = row.count_of(&units::non_finite(i))?;
+                        Ok(PartCounts { non_finite, active: units })
+                    });
                     let cell = Cell {
-                        units: row.count_of(UNITS)?,
+                        units,
+                        counts: counted.collect::<Result<_>>()?,
                         summaries: parts.map(|i| row.bytes(&summary(i))).collect::<Result<_>>()?,
                         beyond: row.beyond(self.wave)?,
                     };

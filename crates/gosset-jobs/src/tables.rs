@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch,
+    StringArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -18,11 +19,14 @@ use crate::audit::Audit;
 use crate::caps::Capped;
 use crate::effects::EffectRow;
 use crate::job::{Experiment, Job};
+use crate::stored::SummaryRow;
 
 /// The table of effects.
 pub const EFFECTS: &str = "effects";
 /// The table of audits.
 pub const AUDITS: &str = "audits";
+/// The table of stored summaries.
+pub const SUMMARIES: &str = "summaries";
 /// What the tables are partitioned by.
 pub const PARTITION: [&str; 3] = ["job", "experiment", "analysis_date"];
 
@@ -93,6 +97,16 @@ pub fn audits_schema() -> SchemaRef {
     Arc::new(Schema::new(columns.collect::<Vec<_>>()))
 }
 
+/// The columns of `summaries`.
+pub(crate) fn summaries_schema() -> SchemaRef {
+    let text = ["period", "metric", "segment", "segment_value", "arm", "kind"];
+    let columns = keys()
+        .chain(text.map(|name| field(name, DataType::Utf8)))
+        .chain(["units", "non_finite", "active"].map(|name| field(name, DataType::Int64)))
+        .chain([field("summary", DataType::Binary)]);
+    Arc::new(Schema::new(columns.collect::<Vec<_>>()))
+}
+
 /// The rows of an experiment's results.
 pub(crate) fn rows_of(job: &str, experiment: &str, date: Option<Date>) -> Expr {
     partition(&[
@@ -108,12 +122,15 @@ pub(crate) fn days(date: Date) -> i32 {
     date.since((jiff::Unit::Day, epoch)).map_or(0, |span| span.get_days())
 }
 
+/// An experiment and a date.
+type Place<'a> = (&'a Experiment, Option<Date>);
+
 fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
 
-fn key_columns(job: &Job, experiment: &Experiment, n: usize) -> Vec<ArrayRef> {
-    let date = experiment.analysis_date().map(days);
+fn key_columns(job: &Job, (experiment, date): Place<'_>, n: usize) -> Vec<ArrayRef> {
+    let date = date.map(days);
     vec![
         text(std::iter::repeat_n(Some(job.name.as_str()), n)),
         text(std::iter::repeat_n(Some(experiment.name.as_str()), n)),
@@ -124,21 +141,22 @@ fn key_columns(job: &Job, experiment: &Experiment, n: usize) -> Vec<ArrayRef> {
 /// The rows of `effects` of an experiment.
 pub(crate) fn effects_batch(
     job: &Job,
-    experiment: &Experiment,
+    place: Place<'_>,
     rows: &[EffectRow],
 ) -> Result<RecordBatch> {
     let n = rows.len();
+    let periods: Vec<String> = rows.iter().map(|row| row.period.to_string()).collect();
     let each = |of: fn(&EffectRow) -> Option<&str>| text(rows.iter().map(of));
     let constant = |value: &str| text(std::iter::repeat_n(Some(value), n));
-    let mut columns = key_columns(job, experiment, n);
+    let mut columns = key_columns(job, place, n);
     columns.extend([
         each(|r| Some(&r.metric)),
         each(|r| r.segment.as_deref()),
         each(|r| r.segment_value.as_deref()),
         constant("assignment"),
-        constant("overall"),
+        text(periods.iter().map(|period| Some(period.as_str()))),
         each(|r| Some(&r.arm)),
-        constant(&experiment.control),
+        constant(&place.0.control),
         each(|r| Some(&r.estimator)),
     ]);
     let effects: Vec<_> = rows.iter().map(|row| Some(row.effect.clone())).collect();
@@ -156,12 +174,8 @@ pub(crate) fn effects_batch(
 }
 
 /// The rows of `audits` of an experiment.
-pub(crate) fn audits_batch(
-    job: &Job,
-    experiment: &Experiment,
-    audits: &[Audit],
-) -> Result<RecordBatch> {
-    let mut columns = key_columns(job, experiment, audits.len());
+pub(crate) fn audits_batch(job: &Job, place: Place<'_>, audits: &[Audit]) -> Result<RecordBatch> {
+    let mut columns = key_columns(job, place, audits.len());
     let columns_of_audits: [ArrayRef; 8] = [
         text(audits.iter().map(|a| Some(a.kind.name()))),
         text(audits.iter().map(|a| a.metric.as_deref())),
@@ -174,4 +188,31 @@ pub(crate) fn audits_batch(
     ];
     columns.extend(columns_of_audits);
     Ok(RecordBatch::try_new(audits_schema(), columns)?)
+}
+
+/// The rows of `summaries` of an experiment.
+pub(crate) fn summaries_batch(
+    job: &Job,
+    place: Place<'_>,
+    rows: &[SummaryRow],
+) -> Result<RecordBatch> {
+    let mut columns = key_columns(job, place, rows.len());
+    let periods: Vec<String> = rows.iter().map(|row| row.period.to_string()).collect();
+    let each = |of: fn(&SummaryRow) -> Option<&str>| text(rows.iter().map(of));
+    let number = |of: fn(&SummaryRow) -> u64| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| Some(of(row).cast_signed())).collect::<Int64Array>())
+    };
+    columns.extend([
+        text(periods.iter().map(|period| Some(period.as_str()))),
+        each(|row| Some(&row.metric)),
+        each(|row| row.segment.as_deref()),
+        each(|row| row.segment_value.as_deref()),
+        each(|row| Some(&row.arm)),
+        each(|row| Some(row.kind)),
+        number(|row| row.units),
+        number(|row| row.counts.non_finite),
+        number(|row| row.counts.active),
+        Arc::new(rows.iter().map(|row| Some(row.summary.as_slice())).collect::<BinaryArray>()),
+    ]);
+    Ok(RecordBatch::try_new(summaries_schema(), columns)?)
 }

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Expr, ident, lit};
+use datafusion::logical_expr::{Expr, cast, ident, lit};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -24,6 +24,21 @@ pub(crate) fn clock(data_type: &DataType) -> Result<Clock> {
         DataType::Timestamp(_, Some(_)) => Ok(Clock::Instant),
         other => Err(JobError::Data(format!("expected a timestamp or a date, found {other}"))),
     }
+}
+
+/// The civil day of a time, in the time zone.
+pub(crate) fn civil_day(time: Expr, data_type: &DataType, zone: &TimeZone) -> Result<Expr> {
+    let local = match (data_type, zone.iana_name()) {
+        (DataType::Timestamp(unit, Some(_)), Some(zone)) => {
+            cast(time, DataType::Timestamp(*unit, Some(zone.into())))
+        }
+        (DataType::Timestamp(_, Some(_)), None) => {
+            return Err(JobError::File("the time zone has no IANA name".into()));
+        }
+        _ => time,
+    };
+    clock(data_type)?;
+    Ok(cast(local, DataType::Date32))
 }
 
 /// Rows from the beginning of `start` to the end of `end`, both days of the time zone: half-open, whatever the clock

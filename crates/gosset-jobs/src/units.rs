@@ -1,13 +1,14 @@
 //! From rows to units: one row for each unit of an experiment, in one pass over each source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, DataFusionError, JoinType};
+use datafusion::common::{DFSchema, DataFusionError, JoinType, ScalarValue};
 use datafusion::execution::SpillFile;
-use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min};
+use datafusion::functions::core::expr_fn::{coalesce, greatest};
+use datafusion::functions::string::expr_fn::concat_ws;
+use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min, sum};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, cast, ident, lit, when};
 use datafusion::parquet::arrow::ArrowWriter;
@@ -15,11 +16,16 @@ use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties}
 use datafusion::prelude::{DataFrame, ParquetReadOptions};
 use futures::TryStreamExt;
 use gosset_engine::{Engine, EngineError};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
+use crate::days::{DAY, Days, Late, ROWS, UnitDays};
 use crate::expression::{Aggregates, Over, UnitValue, is_number, unit_value, with_policy};
 use crate::file::{Grain, MultipleArms};
 use crate::job::{Assignments, Experiment, Job, Measure, Metric, Source};
-use crate::time::{clock, within};
+use crate::period::{Period, days_before};
+use crate::tables::days;
+use crate::time::{civil_day, clock, within};
 use crate::{JobError, Result, internal};
 
 /// Whether a unit is analysed, in the column [`STATE`].
@@ -46,6 +52,12 @@ pub(crate) const SEVERAL_ARMS: &str = "several_arms";
 /// Rows of the assignments.
 pub(crate) const ASSIGNMENTS: &str = "[assignments]";
 const ALLOCATED: &str = "allocated";
+/// The day from which a unit's share of the arms is expected.
+pub(crate) const RAMP: &str = "ramp";
+/// The day from which the outcomes of a unit count, where they are of days.
+pub(crate) const SINCE: &str = "since";
+/// The unit of a day beside that of the assignments.
+const DAY_UNIT: &str = "unit of the day";
 
 /// The column of a segment.
 pub(crate) fn segment(i: usize) -> String {
@@ -111,11 +123,50 @@ impl Units {
 /// Rows that a stored file of units holds in memory while it is written.
 const ROWS_AT_ONCE: usize = 1 << 16;
 
+/// Which units of an experiment, and what they did when.
+#[derive(Clone)]
+pub(crate) struct View<'a> {
+    /// The day at whose end it is seen.
+    pub(crate) date: Option<Date>,
+    pub(crate) outcomes: Outcomes<'a>,
+    /// The units that it is of; all of them unless given.
+    pub(crate) only: Option<DataFrame>,
+}
+
+/// Where the outcomes of units come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Outcomes<'a> {
+    /// Their rows.
+    Rows,
+    /// Their days.
+    Days(&'a OfDays<'a>),
+}
+
+/// Outcomes that are made of unit-days.
+pub(crate) struct OfDays<'a> {
+    /// By source.
+    pub(crate) days: &'a BTreeMap<String, UnitDays<'a>>,
+    pub(crate) late: Late,
+    pub(crate) period: Period,
+    /// Which metrics get values; the others are 0 for every unit.
+    pub(crate) values: Vec<bool>,
+    /// Whether covariates that are the metric itself get values.
+    pub(crate) before: bool,
+}
+
+impl View<'_> {
+    /// All units with their rows, at the end of the experiment.
+    pub(crate) fn of_rows(experiment: &Experiment) -> Self {
+        Self { date: experiment.end, outcomes: Outcomes::Rows, only: None }
+    }
+}
+
 /// What the columns of the units are made of.
 struct Builder<'a> {
     job: &'a Job,
     engine: &'a Engine,
     experiment: &'a Experiment,
+    view: &'a View<'a>,
     /// The values of each metric, over the columns of the aggregations.
     values: BTreeMap<usize, MetricColumns>,
 }
@@ -133,29 +184,92 @@ pub(crate) async fn rows_of_assignments(
     job: &Job,
     engine: &Engine,
     experiment: &Experiment,
+    date: Option<Date>,
 ) -> Result<Units> {
     let assignments = Assignments { unit: None, ..job.assignments.clone() };
     let job = Job { assignments, experiments: Vec::new(), ..job.clone() };
     let experiment = Experiment { metrics: Vec::new(), ..experiment.clone() };
-    units(&job, engine, &experiment).await
+    let view = View { date, ..View::of_rows(&experiment) };
+    units(&job, engine, &experiment, &view).await
 }
 
 /// Plans the units of an experiment.
-pub(crate) async fn units(job: &Job, engine: &Engine, experiment: &Experiment) -> Result<Units> {
-    let mut builder = Builder { job, engine, experiment, values: BTreeMap::new() };
+pub(crate) async fn units(
+    job: &Job,
+    engine: &Engine,
+    experiment: &Experiment,
+    view: &View<'_>,
+) -> Result<Units> {
+    let mut builder = Builder { job, engine, experiment, view, values: BTreeMap::new() };
     let mut frame = builder.assigned().await?;
     let mut sources = Vec::new();
     let own = job.assignments.source.as_deref();
     sources.extend(own.map(ToOwned::to_owned));
     for source in job.sources.values() {
         let used = experiment.metrics.iter().any(|m| m.source == source.name);
-        if used && Some(source.name.as_str()) != own {
-            let joined = builder.joined(frame, source).await;
-            frame = joined.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
-            sources.push(source.name.clone());
+        if !used || Some(source.name.as_str()) == own {
+            continue;
+        }
+        let about = |error: JobError| error.about(&format!("source '{}'", source.name));
+        match view.outcomes {
+            Outcomes::Rows => {
+                frame = builder.joined(frame, source).await.map_err(about)?;
+                sources.push(source.name.clone());
+            }
+            Outcomes::Days(of) => {
+                let days = of
+                    .days
+                    .get(&source.name)
+                    .ok_or_else(|| internal("a source has no unit-days"))?;
+                frame = builder.joined_before(frame, of, days).map_err(about)?;
+                if builder.metrics_on(&source.name).any(|(i, _)| of.values[i]) {
+                    frame = builder.joined_days(frame, of, days).map_err(about)?;
+                    sources.push(source.name.clone());
+                }
+            }
         }
     }
     builder.finish(frame, sources)
+}
+
+/// Plans the unit-days of some days of one source, as additions to what its units did before: a row for each unit-day of
+/// a unit that is assigned by then.
+pub(crate) async fn increments(
+    job: &Job,
+    engine: &Engine,
+    experiment: &Experiment,
+    view: &View<'_>,
+    (source, range): (&str, Days),
+) -> Result<Units> {
+    let Outcomes::Days(of) = view.outcomes else { return Err(internal("rows have no increments")) };
+    let mut builder = Builder { job, engine, experiment, view, values: BTreeMap::new() };
+    let assigned = builder.assigned().await?;
+    let days = of.days.get(source).ok_or_else(|| internal("a source has no unit-days"))?;
+    let about = |error: JobError| error.about(&format!("source '{source}'"));
+    let frame = builder.each_day(assigned, of, days, range).map_err(about)?;
+    builder.finish(frame, Vec::new())
+}
+
+/// Units with a row of the assignments after one day and up to another: none where assignments have no time.
+pub(crate) async fn assigned_since(
+    job: &Job,
+    engine: &Engine,
+    experiment: &Experiment,
+    (after, until): (Date, Date),
+) -> Result<Option<DataFrame>> {
+    let assignments = &job.assignments;
+    let (Some(time), Some(unit)) = (&assignments.time, &assignments.unit) else { return Ok(None) };
+    let view = View::of_rows(experiment);
+    let builder = Builder { job, engine, experiment, view: &view, values: BTreeMap::new() };
+    let frame = engine.read(&assignments.url).await?;
+    let schema = frame.schema().clone();
+    let frame = builder.of_experiment(frame, &schema)?;
+    let first = after.tomorrow().map_err(|error| internal(error.to_string()))?;
+    let time_type = type_of(&schema, time)?;
+    let within = within(time, &time_type, &job.timezone, Some(first), Some(until))?;
+    let within = within.ok_or_else(|| internal("days without bounds"))?;
+    let units = frame.filter(within.and(ident(unit).is_not_null()))?;
+    Ok(Some(units.aggregate(vec![ident(unit).alias(UNIT)], vec![])?))
 }
 
 impl Builder<'_> {
@@ -176,7 +290,9 @@ impl Builder<'_> {
         let own = assignments.source.as_deref().map(|name| &self.job.sources[name]);
         // Rows of a source that also says the arms are outcomes as well: they count from the start on.
         let start = own.and(self.experiment.start);
-        let bounds = self.bounds(&assignments.url, &schema, time, start).await.map_err(about)?;
+        let until = self.view.date;
+        let bounds =
+            self.bounds(&assignments.url, &schema, time, (start, until)).await.map_err(about)?;
         let arm = column(&schema, &assignments.section.arm).map_err(about)?;
         let mut arm = cast(arm, DataType::Utf8);
         let frame = match (bounds, time.filter(|_| own.is_none())) {
@@ -206,8 +322,8 @@ impl Builder<'_> {
                 on_own.is_some() || self.job.sources[&metric.source].section.grain == Grain::Row;
             let mut covariates = Vec::new();
             if attributes {
-                for (k, known) in metric.covariates.iter().enumerate() {
-                    let value = covariate_column(&schema, &known.column, metric).map_err(told)?;
+                for (k, column) in known_columns(metric) {
+                    let value = covariate_column(&schema, column, metric).map_err(told)?;
                     once.add(value, covariate(i, k));
                     covariates.push(ident(covariate(i, k)));
                 }
@@ -217,10 +333,11 @@ impl Builder<'_> {
                 let columns = columns.map_err(told)?;
                 self.values.insert(i, MetricColumns { covariates, ..columns });
             } else {
+                let ratio = matches!(metric.measure, Measure::Ratio(..));
                 let none = MetricColumns {
-                    value: lit(0),
-                    denominator: None,
-                    non_finite: lit(0),
+                    value: lit(0.0_f64),
+                    denominator: ratio.then(|| lit(0.0_f64)),
+                    non_finite: lit(0_i64),
                     covariates,
                 };
                 self.values.insert(i, none);
@@ -252,8 +369,233 @@ impl Builder<'_> {
             aggregates.push(first.alias("first_arm"));
         }
         aggregates.extend(once.aggregates());
-        aggregates.extend(sums.exprs());
-        Ok(frame.aggregate(vec![unit.alias(UNIT)], aggregates)?)
+        aggregates.extend(sums.exprs(self.engine)?);
+        let assigned = frame.aggregate(vec![unit.alias(UNIT)], aggregates)?;
+        match self.view.outcomes {
+            Outcomes::Rows => Ok(assigned),
+            Outcomes::Days(of) => self.since(assigned, of.period),
+        }
+    }
+
+    /// The units with the day from which their outcomes count.
+    fn since(&self, assigned: DataFrame, period: Period) -> Result<DataFrame> {
+        let start = self.experiment.start.map(day);
+        let since = if self.job.assignments.time.is_some() {
+            let allocated = type_of(assigned.schema(), ALLOCATED)?;
+            let day = civil_day(ident(ALLOCATED), &allocated, &self.job.timezone)?;
+            match start {
+                Some(start) => greatest(vec![day, start]),
+                None => day,
+            }
+        } else {
+            start.ok_or_else(|| internal("nobody knows since when units are assigned"))?
+        };
+        let mut columns: Vec<Expr> =
+            assigned.schema().fields().iter().map(|f| ident(f.name())).collect();
+        columns.push(since.alias(SINCE));
+        // One name each, so that sides of a join with themselves can be told apart.
+        let assigned = assigned.select(columns)?;
+        let assigned = match &self.view.only {
+            None => assigned,
+            Some(only) => {
+                let only = only.clone().select(vec![ident(UNIT).alias("only unit")])?;
+                let same = [ident(UNIT).eq(ident("only unit"))];
+                assigned.join_on(only, JoinType::LeftSemi, same)?
+            }
+        };
+        match (period, self.view.date) {
+            (Period::Days(days), Some(date)) => {
+                let last = days_before(date, days.saturating_sub(1));
+                Ok(assigned.filter(ident(SINCE).lt_eq(day(last)))?)
+            }
+            _ => Ok(assigned),
+        }
+    }
+
+    /// The days of units that their outcomes are of: of a frame with [`SINCE`].
+    fn counts(&self, period: Period) -> Expr {
+        let since = ident(DAY).gt_eq(ident(SINCE));
+        match (period, self.view.date) {
+            (Period::Day, Some(date)) => since.and(ident(DAY).eq(day(date))),
+            (Period::Days(days), _) => {
+                let over = ident(DAY) - ident(SINCE);
+                // The difference of two dates is a duration or a number of days, whatever the engine makes of it.
+                since.and(cast(over, DataType::Int64).lt(lit(i64::from(days))))
+            }
+            _ => since,
+        }
+    }
+
+    /// The assigned units with what their days say of them.
+    fn joined_days(
+        &mut self,
+        assigned: DataFrame,
+        of: &OfDays<'_>,
+        days: &UnitDays<'_>,
+    ) -> Result<DataFrame> {
+        let source = days.source();
+        let mut sums = Aggregates::of_days(&format!("sum of {} ", source.name));
+        self.measured_on(source, days.schema(), &mut sums, |i| of.values[i])?;
+        let range = self.range(of.period)?;
+        let frame = self.with_since(days.rows(range, of.late)?, &assigned)?;
+        let mut aggregates = vec![sum(ident(ROWS)).alias(rows(&source.name))];
+        aggregates.extend(sums.exprs(self.engine)?);
+        let key = format!("unit of {}", source.name);
+        let counted = frame.filter(self.counts(of.period))?;
+        let of_units = counted.aggregate(vec![ident(DAY_UNIT).alias(&key)], aggregates)?;
+        Ok(assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?)
+    }
+
+    /// The assigned units with what the days before their assignment say of them.
+    fn joined_before(
+        &mut self,
+        assigned: DataFrame,
+        of: &OfDays<'_>,
+        days: &UnitDays<'_>,
+    ) -> Result<DataFrame> {
+        let source = days.source();
+        let looked: Vec<(usize, Metric, u16)> = self
+            .metrics_on(&source.name)
+            .filter_map(|(i, metric)| Some((i, metric.clone(), metric.lookback?)))
+            .collect();
+        if !of.before {
+            for (i, metric, _) in &looked {
+                let known =
+                    self.values.get_mut(i).ok_or_else(|| internal("a metric is not known"))?;
+                known.covariates.resize(metric.covariates.len(), lit(0.0_f64));
+            }
+            return Ok(assigned);
+        }
+        let mut assigned = assigned;
+        let lookbacks: BTreeSet<u16> = looked.iter().map(|(_, _, lookback)| *lookback).collect();
+        for lookback in lookbacks {
+            let mut sums =
+                Aggregates::of_days(&format!("{lookback} days before in {} ", source.name));
+            for (i, metric, _) in looked.iter().filter(|(_, _, l)| *l == lookback) {
+                let told = |e: JobError| e.about(&format!("metric '{}'", metric.name));
+                let made = self.measured(
+                    *i,
+                    metric,
+                    source,
+                    days.schema(),
+                    &mut sums,
+                    &mut Attributes::new(None),
+                );
+                let made = made.map_err(told)?;
+                let known =
+                    self.values.get_mut(i).ok_or_else(|| internal("a metric is not known"))?;
+                known.covariates.push(made.value);
+                known.covariates.extend(made.denominator);
+            }
+            let first = self.experiment.start.or(self.view.date).unwrap_or(Date::MIN);
+            let (_, last) = self.span()?;
+            // Units that were assigned before the experiment began look back from its start on.
+            let range = Days { from: days_before(first, lookback), to: last };
+            let frame = self.with_since(days.rows(range, of.late)?, &assigned)?;
+            let before = ident(DAY).lt(ident(SINCE));
+            let long = cast(ident(SINCE) - ident(DAY), DataType::Int64);
+            let frame = frame.filter(before.and(long.lt_eq(lit(i64::from(lookback)))))?;
+            let key = format!("unit {lookback} days before in {}", source.name);
+            let of_units =
+                frame.aggregate(vec![ident(DAY_UNIT).alias(&key)], sums.exprs(self.engine)?)?;
+            assigned = assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?;
+        }
+        Ok(assigned)
+    }
+
+    /// A row for each day of assigned units, as additions: covariates are 0, which other rows count.
+    fn each_day(
+        &mut self,
+        assigned: DataFrame,
+        of: &OfDays<'_>,
+        days: &UnitDays<'_>,
+        range: Days,
+    ) -> Result<DataFrame> {
+        let source = days.source();
+        let mut sums = Aggregates::of_days(&format!("sum of {} ", source.name));
+        self.measured_on(source, days.schema(), &mut sums, |_| true)?;
+        for metric in self.values.values_mut() {
+            metric.covariates.iter_mut().for_each(|covariate| *covariate = lit(0.0_f64));
+        }
+        for (i, metric) in self.experiment.metrics.iter().enumerate() {
+            let known = self.values.get_mut(&i).ok_or_else(|| internal("a metric is not known"))?;
+            known.covariates.resize(metric.covariates.len(), lit(0.0_f64));
+        }
+        let mut of_days = days.rows(range, of.late)?;
+        if days.is_whole(range) {
+            let columns = [ident(UNIT), ident(DAY)].into_iter().chain(sums.stored());
+            of_days = of_days.select(columns.collect::<Vec<_>>())?;
+        } else {
+            of_days = of_days.aggregate(vec![ident(UNIT), ident(DAY)], sums.exprs(self.engine)?)?;
+        }
+        let columns: Vec<Expr> = of_days
+            .schema()
+            .fields()
+            .iter()
+            .filter(|f| f.name() != UNIT)
+            .map(|f| ident(f.name()))
+            .chain([ident(UNIT).alias(DAY_UNIT)])
+            .collect();
+        let of_days = of_days.select(columns)?;
+        let frame =
+            assigned.join_on(of_days, JoinType::Inner, [ident(UNIT).eq(ident(DAY_UNIT))])?;
+        Ok(frame.filter(self.counts(of.period))?)
+    }
+
+    /// What is measured on a source, for the metrics that get values.
+    fn measured_on(
+        &mut self,
+        source: &Source,
+        schema: &DFSchema,
+        sums: &mut Aggregates,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<()> {
+        let metrics: Vec<(usize, Metric)> =
+            self.metrics_on(&source.name).map(|(i, metric)| (i, metric.clone())).collect();
+        for (i, metric) in metrics.iter().filter(|(i, _)| wanted(*i)) {
+            let told = |e: JobError| e.about(&format!("metric '{}'", metric.name));
+            let made = self.measured(*i, metric, source, schema, sums, &mut Attributes::new(None));
+            let made = made.map_err(told)?;
+            let covariates = self.values.remove(i).map(|m| m.covariates).unwrap_or_default();
+            self.values.insert(*i, MetricColumns { covariates, ..made });
+        }
+        Ok(())
+    }
+
+    /// Days of units with the day since which their unit is assigned.
+    fn with_since(&self, days: DataFrame, assigned: &DataFrame) -> Result<DataFrame> {
+        let (mine, theirs) = (type_of(days.schema(), UNIT)?, type_of(assigned.schema(), UNIT)?);
+        if family(&mine) != family(&theirs) {
+            return Err(JobError::Data(format!(
+                "its units are {mine}, those of the assignments are {theirs}: they are not joined"
+            )));
+        }
+        let columns: Vec<Expr> = days
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| match f.name().as_str() {
+                UNIT => ident(UNIT).alias(DAY_UNIT),
+                name => ident(name),
+            })
+            .collect();
+        let since =
+            assigned.clone().select(vec![ident(UNIT).alias("assigned unit"), ident(SINCE)])?;
+        let same = [ident(DAY_UNIT).eq(ident("assigned unit"))];
+        Ok(days.select(columns)?.join_on(since, JoinType::Inner, same)?)
+    }
+
+    /// The days from the experiment's start to the date.
+    fn span(&self) -> Result<(Date, Date)> {
+        let date = self.view.date.or(self.experiment.end);
+        let last = date.ok_or_else(|| internal("days of an experiment without an end"))?;
+        Ok((self.experiment.start.unwrap_or(Date::MIN), last))
+    }
+
+    /// The days that outcomes of a period are of.
+    fn range(&self, period: Period) -> Result<Days> {
+        let (from, to) = self.span()?;
+        Ok(if period == Period::Day { Days { from: to, to } } else { Days { from, to } })
     }
 
     /// Where no column says the unit, each row is one; its position is its key where one is needed.
@@ -282,23 +624,15 @@ impl Builder<'_> {
         url: &str,
         schema: &DFSchema,
         time: Option<&str>,
-        start: Option<jiff::civil::Date>,
+        (start, end): (Option<Date>, Option<Date>),
     ) -> Result<Option<Expr>> {
         let Some(time) = time else { return Ok(None) };
         let data_type = type_of(schema, time)?;
-        let told = |error: JobError| error.about(&format!("column '{time}'"));
-        clock(&data_type).map_err(told)?;
+        clock(&data_type).map_err(|error| error.about(&format!("column '{time}'")))?;
         let zone = &self.job.timezone;
-        let bounds = within(time, &data_type, zone, start, self.experiment.end)?;
-        let wall_clock = matches!(data_type, DataType::Timestamp(_, None));
-        if bounds.is_some() && wall_clock && zone.iana_name() != Some("UTC") {
-            let is_text = |name: &str| [".csv", ".tsv"].iter().any(|end| name.contains(end));
-            let files = self.engine.list(url).await?;
-            if files.iter().any(|file| file.location.filename().is_some_and(is_text)) {
-                return Err(told(JobError::File(
-                    "the times of CSV files are read without their zone; use dates, Parquet, or timezone = \"UTC\"".into(),
-                )));
-            }
+        let bounds = within(time, &data_type, zone, start, end)?;
+        if bounds.is_some() {
+            check_wall_clock(self.engine, url, time, &data_type, zone).await?;
         }
         Ok(bounds)
     }
@@ -349,7 +683,8 @@ impl Builder<'_> {
         let schema = frame.schema().clone();
         let time = source.section.time.as_deref();
         let start = self.experiment.start;
-        let frame = match self.bounds(&source.section.url, &schema, time, start).await? {
+        let within = (start, self.view.date);
+        let frame = match self.bounds(&source.section.url, &schema, time, within).await? {
             Some(bounds) => frame.filter(bounds)?,
             None => frame,
         };
@@ -373,8 +708,8 @@ impl Builder<'_> {
                 self.measured(*i, metric, source, &schema, &mut sums, &mut once).map_err(told)?;
             let mut covariates = self.values.remove(i).map(|m| m.covariates).unwrap_or_default();
             if source.is_units() {
-                for (k, known) in metric.covariates.iter().enumerate() {
-                    let column = covariate_column(&schema, &known.column, metric).map_err(told)?;
+                for (k, column) in known_columns(metric) {
+                    let column = covariate_column(&schema, column, metric).map_err(told)?;
                     once.add(column, covariate(*i, k));
                     covariates.push(ident(covariate(*i, k)));
                 }
@@ -385,7 +720,7 @@ impl Builder<'_> {
         let frame = self.since_assignment(frame, &assigned, source, &schema)?;
         let mut aggregates = vec![count(lit(1_i64)).alias(rows(&source.name))];
         aggregates.extend(once.aggregates());
-        aggregates.extend(sums.exprs());
+        aggregates.extend(sums.exprs(self.engine)?);
         let of_units = frame.aggregate(vec![ident(unit).alias(&key)], aggregates)?;
         Ok(assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?)
     }
@@ -424,6 +759,23 @@ impl Builder<'_> {
         Ok(joined.filter(ident(time).gt_eq(since))?.select(columns)?)
     }
 
+    /// The day from which a unit's share of the arms is expected, as text, where there is more than one.
+    fn ramp(&self, schema: &DFSchema) -> Result<Option<Expr>> {
+        let expected = &self.experiment.expected;
+        if !self.experiment.is_ramp() {
+            return Ok(None);
+        }
+        let allocated = type_of(schema, ALLOCATED)?;
+        let on = civil_day(ident(ALLOCATED), &allocated, &self.job.timezone)?;
+        let first = expected[0].0.map(|from| from.to_string());
+        let mut label = lit(first.unwrap_or_default());
+        for (from, _) in &expected[1..] {
+            let from = from.ok_or_else(|| internal("a ramp has no day"))?;
+            label = when(on.clone().gt_eq(day(from)), lit(from.to_string())).otherwise(label)?;
+        }
+        Ok(Some(label))
+    }
+
     /// The columns that summaries are made of.
     fn finish(self, frame: DataFrame, sources: Vec<String>) -> Result<Units> {
         let has = |name: &str| frame.schema().has_column_with_unqualified_name(name);
@@ -456,8 +808,20 @@ impl Builder<'_> {
         for i in 0..self.experiment.segments.len() {
             columns.push(ident(segment(i)));
         }
-        if self.experiment.strata().is_some() {
-            columns.push(ident(STRATUM));
+        let ramp = self.ramp(frame.schema())?;
+        if self.experiment.is_stratified() {
+            let column = self.experiment.strata().map(|_| ident(STRATUM));
+            let stratum = match (&ramp, column) {
+                (Some(ramp), Some(column)) => concat_ws(lit(" "), vec![ramp.clone(), column]),
+                (Some(ramp), None) => ramp.clone(),
+                (None, Some(column)) => column,
+                (None, None) => return Err(internal("units have no strata")),
+            };
+            columns.push(stratum.alias(STRATUM));
+        }
+        columns.extend(ramp.map(|ramp| ramp.alias(RAMP)));
+        if has(SINCE) {
+            columns.push(ident(SINCE));
         }
         for source in &sources {
             let name = rows(source);
@@ -511,6 +875,54 @@ impl Attributes {
     }
 }
 
+/// A day as a value.
+pub(crate) fn day(day: Date) -> Expr {
+    lit(ScalarValue::Date32(Some(days(day))))
+}
+
+/// The columns of a metric's covariates, with their positions.
+fn known_columns(metric: &Metric) -> impl Iterator<Item = (usize, &str)> {
+    let all = metric.covariates.iter().enumerate();
+    all.filter_map(|(k, known)| Some((k, known.column.as_deref()?)))
+}
+
+/// Refuses times of CSV files in a zone: they are read without theirs.
+pub(crate) async fn check_wall_clock(
+    engine: &Engine,
+    url: &str,
+    column: &str,
+    data_type: &DataType,
+    zone: &TimeZone,
+) -> Result<()> {
+    if !matches!(data_type, DataType::Timestamp(_, None)) || zone.iana_name() == Some("UTC") {
+        return Ok(());
+    }
+    let is_text = |name: &str| [".csv", ".tsv"].iter().any(|end| name.contains(end));
+    let listing = engine.list(url).await?;
+    match listing.files().iter().any(|file| file.location.filename().is_some_and(is_text)) {
+        true => Err(JobError::File(format!(
+            "column '{column}': the times of CSV files are read without their zone; use dates, Parquet, or timezone = \"UTC\""
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// The column of a unit as unit-days have it.
+pub(crate) fn unit_column(schema: &DFSchema, name: &str) -> Result<Expr> {
+    let found = type_of(schema, name)?;
+    let kept = match family(&found) {
+        Family::Integer => DataType::Int64,
+        Family::Text => DataType::Utf8,
+        Family::Binary => DataType::Binary,
+        Family::Other => {
+            return Err(JobError::Data(format!(
+                "expected the unit '{name}' to be an integer, a string or binary, found {found}"
+            )));
+        }
+    };
+    Ok(cast(ident(name), kept))
+}
+
 /// A covariate: a number of the columns given, missing where it is NULL or, by the metric's policy, not finite.
 fn covariate_column(schema: &DFSchema, name: &str, metric: &Metric) -> Result<Expr> {
     let told = |error: JobError| error.about("covariate");
@@ -528,7 +940,7 @@ fn column(schema: &DFSchema, name: &str) -> Result<Expr> {
 }
 
 /// The type of a column that must be there.
-fn type_of(schema: &DFSchema, name: &str) -> Result<DataType> {
+pub(crate) fn type_of(schema: &DFSchema, name: &str) -> Result<DataType> {
     match schema.field_with_unqualified_name(name) {
         Ok(field) => Ok(field.data_type().clone()),
         Err(_) => {

@@ -69,9 +69,9 @@ impl Limits {
     }
 }
 
-/// Everything at once.
-pub(crate) fn whole(experiment: &Experiment) -> Wave {
-    Wave { slices: None, parts: experiment.parts(), bytes: 0 }
+/// Some summaries at once.
+pub(crate) fn whole(parts: Vec<Part>) -> Wave {
+    Wave { slices: None, parts, bytes: 0 }
 }
 
 /// Divides the work of an experiment whose groups are known.
@@ -79,11 +79,16 @@ pub(crate) fn whole(experiment: &Experiment) -> Wave {
 /// The first wave is of every slice, with the summaries that fit or none: it also counts what audits are made of. A
 /// summary that does not fit in the smallest of divisions has a wave of its own: what it takes is an estimate, and the
 /// memory limit has the last word.
-pub(crate) fn waves(experiment: &Experiment, groups: &Cells, limits: Limits) -> Vec<Wave> {
+pub(crate) fn waves(
+    experiment: &Experiment,
+    parts: Vec<Part>,
+    groups: &Cells,
+    limits: Limits,
+) -> Vec<Wave> {
     let slices: Vec<Slice> = groups.keys().cloned().collect();
     let mut division =
         Division { experiment, groups, room: limits.of_states(), waves: vec![Wave::default()] };
-    for part in experiment.parts() {
+    for part in parts {
         if !division.fit(part, None, &slices) {
             slices.chunk_by(Slice::is_beside).for_each(|of_one| division.place(part, of_one));
         }
@@ -221,7 +226,12 @@ mod tests {
     }
 
     fn divided(memory: usize) -> Vec<Wave> {
-        let waves = waves(&experiment(), &groups(), Limits { memory: Some(memory), partitions: 2 });
+        let waves = waves(
+            &experiment(),
+            experiment().parts(),
+            &groups(),
+            Limits { memory: Some(memory), partitions: 2 },
+        );
         let room = memory / SHARE / 2;
         for wave in &waves {
             let small = wave.slices.as_ref().is_some_and(|s| s.len() == 1) && wave.parts.len() == 1;

@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Compute what is missing and publish it
     Run(RunArgs),
+    /// Compute what is missing of past days, late rows among it
+    Backfill(BackfillArgs),
     /// Show what is published, when, and by which configuration
     Status(JobArgs),
     /// Show the function reference
@@ -122,6 +124,22 @@ pub(crate) struct RunArgs {
     /// The last day that results are asked for [default: yesterday, in the job's time zone]
     #[arg(long, value_name = "DAY")]
     pub(crate) date: Option<Date>,
+}
+
+/// `gosset backfill`
+#[derive(Debug, Args)]
+pub(crate) struct BackfillArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// The first day that results are asked for [default: the start of each experiment]
+    #[arg(long, value_name = "DAY")]
+    pub(crate) from: Option<Date>,
+    /// The last day that results are asked for [default: yesterday, in the job's time zone]
+    #[arg(long, value_name = "DAY")]
+    pub(crate) to: Option<Date>,
+    /// One experiment alone
+    #[arg(long, value_name = "NAME")]
+    pub(crate) experiment: Option<String>,
 }
 
 /// `gosset plan`

@@ -129,6 +129,7 @@ async fn execute(app: &App, command: &Command) -> Result<Exit, Failure> {
         Command::Validate(args) => commands::job::validate(app, args).await,
         Command::Plan(args) => commands::job::plan(app, args).await,
         Command::Run(args) => commands::job::run(app, args).await,
+        Command::Backfill(args) => commands::job::backfill(app, args).await,
         Command::Status(args) => commands::job::status(app, args).await,
         Command::Schema => commands::job::schema(),
         Command::Demo(args) => commands::demo::execute(app, args).await,

@@ -55,11 +55,11 @@ impl DeltaStore {
 
     /// Where one table is.
     pub fn table_url(&self, name: &str) -> Result<Url> {
-        let plain = !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let plain = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
         if !plain {
             return Err(EngineError::Option(format!(
-                "'{name}' is not a table name (letters, digits, _ and -)"
+                "'{name}' is not a table name (letters, digits, _, - and ., a letter or digit first)"
             )));
         }
         self.root.join(&format!("{name}/")).map_err(|error| EngineError::Option(error.to_string()))

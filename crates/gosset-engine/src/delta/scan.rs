@@ -99,6 +99,13 @@ impl DeltaFiles {
         self.files.iter().map(|file| file.object.clone()).collect()
     }
 
+    /// The same table of some of its files.
+    pub(crate) fn only(mut self, files: &[ObjectMeta]) -> Self {
+        self.files
+            .retain(|file| files.iter().any(|wanted| wanted.location == file.object.location));
+        self
+    }
+
     /// The files whose partition values every filter on partition columns alone lets through.
     fn pruned(
         &self,

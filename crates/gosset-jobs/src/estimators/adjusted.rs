@@ -5,9 +5,10 @@ use gosset_stats::compare::{
     self, Influence, LinOptions, LinVcov, lin_among, lin_influences, lin_of_passes,
 };
 use gosset_stats::linear::Vcov;
+use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 use serde_json::{Value, json};
 
-use super::{Estimator, Measured, Sides, is_ratio, of_values};
+use super::{Estimator, Measured, Sides, is_ratio, of_totals, of_values};
 use crate::Result;
 use crate::file::{self, Centre, LinSection};
 use crate::job::Metric;
@@ -52,6 +53,11 @@ fn with_covariates(name: &str, metric: &Metric) -> Result<Kept, String> {
     }
 }
 
+/// Whether `cuped` takes totals of buckets: ratios are linearised by units.
+fn by_totals(metric: &Metric) -> bool {
+    metric.totals && !is_ratio(metric)
+}
+
 impl Estimator for Cuped {
     fn name(&self) -> &'static str {
         "cuped"
@@ -62,10 +68,16 @@ impl Estimator for Cuped {
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
-        with_covariates(self.name(), metric)
+        let kept = with_covariates(self.name(), metric)?;
+        Ok(if by_totals(metric) { Kept::Totals(DEFAULT_BUCKETS) } else { kept })
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+        if by_totals(of.metric) {
+            let (t, c) = sides.buckets()?;
+            let effect = of_totals(compare::clustered_cuped(t, c, &of.metric.inference)?, (t, c));
+            return Ok(vec![("cuped".into(), effect)]);
+        }
         let (t, c) = sides.moments()?;
         let compare = if is_ratio(of.metric) { compare::cuped_ratio } else { compare::cuped };
         Ok(vec![("cuped".into(), compare(t, c, &of.metric.inference)?)])

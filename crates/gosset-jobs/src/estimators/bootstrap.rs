@@ -9,7 +9,7 @@ use gosset_stats::summary::{Law, Resampling};
 use serde_json::{Value, json};
 
 use super::means::Ttest;
-use super::{Estimator, Measured, Sides, is_ratio};
+use super::{Estimator, Measured, Sides, is_ratio, of_totals};
 use crate::file::{self, BootstrapSection};
 use crate::job::Metric;
 use crate::kept::Kept;
@@ -107,7 +107,9 @@ impl Estimator for Bootstrap {
         let (method, buckets) = match self.kept {
             Kept::Replicates(Resampling { law, buckets, .. }) => (law.name(), buckets),
             Kept::Buckets(buckets) => ("buckets", Some(buckets)),
-            Kept::Moments | Kept::StratifiedMoments | Kept::Histogram(_) => ("", None),
+            Kept::Moments | Kept::StratifiedMoments | Kept::Totals(_) | Kept::Histogram(_) => {
+                ("", None)
+            }
         };
         json!([method, buckets, replicates, seed, interval.name()])
     }
@@ -116,8 +118,11 @@ impl Estimator for Bootstrap {
         Some(self.options.seed)
     }
 
-    fn takes(&self, _: &Metric) -> Result<Kept, String> {
-        Ok(self.kept)
+    fn takes(&self, metric: &Metric) -> Result<Kept, String> {
+        Ok(match self.kept {
+            Kept::Buckets(buckets) if metric.totals => Kept::Totals(buckets),
+            kept => kept,
+        })
     }
 
     fn for_estimates(&self) -> Option<&'static dyn Estimator> {
@@ -133,7 +138,8 @@ impl Estimator for Bootstrap {
             }
             _ => {
                 let (t, c) = sides.buckets()?;
-                of_buckets(t, c, inference, &self.options)?
+                let effect = of_buckets(t, c, inference, &self.options)?;
+                if of.metric.totals { of_totals(effect, (t, c)) } else { effect }
             }
         };
         let name = if is_ratio(of.metric) { "bootstrap_ratio" } else { "bootstrap_mean" };

@@ -1,9 +1,13 @@
 //! `ttest`: differences of means, of proportions and of ratios.
 
 use gosset_stats::Effect;
-use gosset_stats::compare::{ProportionMethod, Variance, proportion_test, ratio_test, ttest};
+use gosset_stats::compare::{
+    ClusteredStdError, ProportionMethod, Variance, clustered_ttest, proportion_test, ratio_test,
+    ttest,
+};
+use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 
-use super::{Estimator, Measured, Sides, is_ratio};
+use super::{Estimator, Measured, Sides, is_ratio, of_totals};
 use crate::Result;
 use crate::job::Metric;
 use crate::kept::Kept;
@@ -17,16 +21,23 @@ impl Estimator for Ttest {
     }
 
     fn functions(&self) -> &'static [&'static str] {
-        &["ttest", "proportion_test", "ratio_test"]
+        &["ttest", "proportion_test", "ratio_test", "clustered_ttest"]
     }
 
-    fn takes(&self, _: &Metric) -> Result<Kept, String> {
-        Ok(Kept::Moments)
+    fn takes(&self, metric: &Metric) -> Result<Kept, String> {
+        Ok(if metric.totals { Kept::Totals(DEFAULT_BUCKETS) } else { Kept::Moments })
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
-        let (t, c) = sides.moments()?;
         let inference = &of.metric.inference;
+        if of.metric.totals {
+            let (t, c) = sides.buckets()?;
+            let effect =
+                of_totals(clustered_ttest(t, c, inference, ClusteredStdError::Delta)?, (t, c));
+            let name = if is_ratio(of.metric) { "ratio_test" } else { "ttest" };
+            return Ok(vec![(name.into(), effect)]);
+        }
+        let (t, c) = sides.moments()?;
         if is_ratio(of.metric) {
             return Ok(vec![("ratio_test".into(), ratio_test(t, c, inference)?)]);
         }

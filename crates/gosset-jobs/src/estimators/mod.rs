@@ -48,14 +48,19 @@ pub(crate) trait Estimator: Debug + Send + Sync {
         None
     }
 
-    /// Whether it has all that an experiment needs which names it.
-    fn check(&self) -> Result<()> {
+    /// Whether it has all that an experiment needs which names it; a ramp has strata of its own.
+    fn check(&self, _ramp: bool) -> Result<()> {
         Ok(())
     }
 
     /// The column of the assignments that units are stratified by, where it takes strata.
     fn strata(&self) -> Option<&str> {
         None
+    }
+
+    /// Whether it compares units of a stratum with those of the same alone.
+    fn is_stratified(&self) -> bool {
+        false
     }
 
     /// What it compares of a metric, or why it cannot.
@@ -127,9 +132,7 @@ pub(crate) fn estimator(
             hint.unwrap_or_default()
         )));
     };
-    let made = make(options, seed)?;
-    made.check()?;
-    Ok(made)
+    make(options, seed)
 }
 
 /// Checks the options of all estimators, also of those that no experiment names.
@@ -203,6 +206,12 @@ fn of_values(name: &str, metric: &Metric, kept: Kept) -> Result<Kept, String> {
         true => Err(format!("{name} takes a metric with a value, this one is a ratio")),
         false => Ok(kept),
     }
+}
+
+/// An effect from totals, whose rows are units: they are counted, also where they are in buckets.
+fn of_totals(mut effect: Effect, (t, c): (&Buckets, &Buckets)) -> Effect {
+    effect.count_units(t.rows(), c.rows());
+    effect
 }
 
 /// The effect of an estimator that a metric cannot take.

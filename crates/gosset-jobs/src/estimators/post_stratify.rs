@@ -41,9 +41,11 @@ impl Estimator for PostStratify {
         json!([self.strata, format!("{:?}", self.options)])
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, ramp: bool) -> Result<()> {
         match &self.strata {
             Some(_) => Ok(()),
+            // Units are stratified by the day from which their shares of the arms are expected.
+            None if ramp => Ok(()),
             None => Err(JobError::File(
                 "the estimator 'post_stratify' needs [estimators.post_stratify] with 'strata', a column of the assignments".into(),
             )),
@@ -52,6 +54,10 @@ impl Estimator for PostStratify {
 
     fn strata(&self) -> Option<&str> {
         self.strata.as_deref()
+    }
+
+    fn is_stratified(&self) -> bool {
+        true
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {

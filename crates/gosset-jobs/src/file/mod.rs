@@ -152,6 +152,12 @@ pub struct SourceSection {
     /// The column of the time of a row.
     #[serde(default)]
     pub time: Option<String>,
+    /// The folders that rows arrive in, one for each day: `ds` for `ds=2026-03-02`. Without it each file is a part.
+    #[serde(default)]
+    pub partition: Option<String>,
+    /// How many days before the day of its folder a row may be of: older ones are counted and wait for a backfill.
+    #[serde(default)]
+    pub max_lateness_days: Option<u16>,
 }
 
 /// `grain`
@@ -238,6 +244,9 @@ pub struct CovariateSection {
     /// A column, or a list of columns: of the metric's source where its rows are units, else of the assignments.
     #[serde(default)]
     pub column: Option<OneOrMany>,
+    /// The metric itself, over so many days before the day of the unit's assignment.
+    #[serde(default)]
+    pub lookback_days: Option<u16>,
     /// The column of the numerator of a ratio before the experiment, for a metric that is a ratio.
     #[serde(default)]
     pub numerator: Option<String>,
@@ -539,6 +548,29 @@ pub struct AuditsSection {
     /// The number of arms that are expected and that nobody is in, or the other way round, is at most the threshold (0).
     #[serde(default)]
     pub arms: AuditSection,
+    /// The number of days before the date, and it, that a source has no row of is at most the threshold (0): where it is
+    /// not and this blocks, the date waits, and the run ends with 66.
+    #[serde(default)]
+    pub freshness: AuditSection,
+    /// The number of rows that came later than their source allows is at most the threshold (0); it does not block unless
+    /// asked to.
+    #[serde(default)]
+    pub late_rows: AuditSection,
+    /// The rows of the date are at most so many times (3) as many, or as few, as the median of the 7 days before; it does
+    /// not block unless asked to.
+    #[serde(default)]
+    pub row_count: AuditSection,
+    /// The same for what a metric is made of, per unit with rows; it does not block unless asked to.
+    #[serde(default)]
+    pub distribution: AuditSection,
+    /// The number of columns that vanished or changed their type since the part before is at most the threshold (0); it
+    /// does not block unless asked to.
+    #[serde(default)]
+    pub schema: AuditSection,
+    /// The arms were alike before the experiment: the p-value of a metric's covariate is at least the threshold (0.001); it
+    /// does not block unless asked to.
+    #[serde(default)]
+    pub balance: AuditSection,
 }
 
 /// `[audits.<name>]`
@@ -548,7 +580,7 @@ pub struct AuditSection {
     /// Beyond it the check fails.
     #[serde(default)]
     pub threshold: Option<f64>,
-    /// Whether a failure keeps the experiment's effects from being published; true unless given.
+    /// Whether a failure keeps the experiment's effects from being published; true unless given or said above.
     #[serde(default)]
     pub blocking: Option<bool>,
 }
@@ -570,15 +602,16 @@ pub struct ExperimentSection {
     /// Names of segments.
     #[serde(default)]
     pub segments: Vec<String>,
-    /// What the effects are of.
+    /// What the effects are of: `day`, `cumulative`, `overall`, `days(7)`.
     #[serde(default = "overall")]
     pub periods: Vec<String>,
     /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
     #[serde(default = "ttest")]
     pub estimators: Vec<String>,
-    /// The weights of the arms in the assignment; equal for the arms that are found unless given.
+    /// The weights of the arms in the assignment, or a list of them from days on; equal for the arms that are found
+    /// unless given.
     #[serde(default)]
-    pub expected: Option<BTreeMap<String, f64>>,
+    pub expected: Option<ExpectedSection>,
     /// What happens with units that are seen in more than one arm.
     #[serde(default)]
     pub multiple_arms: Option<MultipleArms>,
@@ -591,6 +624,38 @@ pub struct ExperimentSection {
     /// How the interval of the relative effect is made.
     #[serde(default)]
     pub relative: Option<Relative>,
+}
+
+/// `expected`
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ExpectedSection {
+    /// The same for all units.
+    Always(BTreeMap<String, f64>),
+    /// Of units that are assigned from a day on: a ramp.
+    From(Vec<ExpectedFrom>),
+}
+
+impl<'de> Deserialize<'de> for ExpectedSection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let value = toml::Value::deserialize(deserializer)?;
+        let read = match value {
+            toml::Value::Array(_) => value.try_into().map(Self::From),
+            _ => value.try_into().map(Self::Always),
+        };
+        read.map_err(|error: toml::de::Error| D::Error::custom(error.message()))
+    }
+}
+
+/// `{ from = 2026-03-02, ... }`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+pub struct ExpectedFrom {
+    /// The first day.
+    pub from: Day,
+    /// The weights of the arms.
+    #[serde(flatten)]
+    pub weights: BTreeMap<String, f64>,
 }
 
 fn overall() -> Vec<String> {

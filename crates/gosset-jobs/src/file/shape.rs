@@ -14,7 +14,6 @@ const TABLES: &[&str] = &[
     "estimators.*",
     "audits.*",
     "experiments.*",
-    "experiments.*.expected",
 ];
 
 /// Refuses a list where a table belongs.

@@ -61,6 +61,26 @@ pub fn clustered_ttest(
     Ok(effect)
 }
 
+/// Compares the means of two arms adjusted by covariates, from bucket totals: [`clustered_ttest`] of `y − θ'x`.
+///
+/// θ is the regression of the residuals of clusters within both arms; covariates that are constant or follow from others
+/// are left out and named. `variance_reduction` is against the same test without covariates.
+///
+/// # Errors
+/// As [`clustered_ttest`]; [`Error::Invalid`](crate::Error::Invalid) for a ratio and without covariates.
+///
+/// # References
+/// Deng, Xu, Kohavi and Walker (2013), Improving the sensitivity of online controlled experiments by utilizing
+/// pre-experiment data, WSDM '13, 123–132, doi:10.1145/2433396.2433413.
+pub fn clustered_cuped(t: &Buckets, c: &Buckets, inference: &Inference) -> Result<Effect> {
+    let mut effect = Effect::of_buckets((t, c), inference, "clustered cuped")?;
+    if let Some(adjusted) = effect.cluster_adjusted(t, c, 2)? {
+        effect.infer(inference, &adjusted.clustered.difference());
+        effect.remark_adjustment(&adjusted);
+    }
+    Ok(effect)
+}
+
 /// The standard error of a mean or ratio of clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClusteredStdError {

@@ -142,6 +142,9 @@ impl<'a> From<&'a Histogram> for Seen<'a> {
     }
 }
 
+/// How a remark about units ends whose number is not known.
+const NOT_COUNTED: &str = " and not counted";
+
 impl Effect {
     /// An effect of which no more is known than how it is asked for.
     pub(super) fn new(inference: &Inference, method: &str) -> Result<Self> {
@@ -191,8 +194,18 @@ impl Effect {
     /// Says where units are that are not counted.
     pub(super) fn remark_uncounted(&mut self, place: &str) {
         if self.n_treatment.is_none() || self.n_control.is_none() {
-            self.remark(format!("units are in {place} and not counted"));
+            self.remark(format!("units are in {place}{NOT_COUNTED}"));
         }
+    }
+
+    /// Sets the numbers of units, for who knows them where the summaries do not: that each row of buckets is a unit.
+    pub fn count_units(&mut self, treatment: u64, control: u64) {
+        (self.n_treatment, self.n_control) = (Some(treatment), Some(control));
+        self.note = self.note.take().and_then(|note| {
+            let others: Vec<&str> =
+                note.split("; ").filter(|r| !r.ends_with(NOT_COUNTED)).collect();
+            (!others.is_empty()).then(|| others.join("; "))
+        });
     }
 
     /// Adds to the note.

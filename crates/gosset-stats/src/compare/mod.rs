@@ -33,7 +33,7 @@ mod ttest;
 mod winsorized;
 
 pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_cuped};
-pub use clustered::{ClusteredStdError, clustered_ttest};
+pub use clustered::{ClusteredStdError, clustered_cuped, clustered_ttest};
 pub use cuped::cuped;
 pub use cuped_ratio::cuped_ratio;
 pub use effect::{Alternative, Effect, Inference, Relative};

@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::codec::check_rows;
 use super::moments::Columns;
 use super::{Kind, Reader, Rows, Summary, Table, Writer};
-use crate::exact::{Products, SumTable, Sums};
+use crate::exact::{ExactSum, Products, SumTable, Sums};
 use crate::units::{bucket, bucket_of};
 use crate::{Error, Result};
 
@@ -127,6 +127,67 @@ impl Buckets {
         total
     }
 
+    /// Leaves the outcomes alone, as additions to units that another summary counts already: without rows and covariates.
+    ///
+    /// What a unit did on a further day is added in this way to what it did before. It is for merging alone: units without
+    /// rows have no byte form.
+    pub fn clear_units(&mut self) {
+        let outcomes = self.columns.outcomes();
+        self.each(|sums| {
+            sums.n = 0;
+            sums.sums[outcomes..].fill(ExactSum::new());
+        });
+        self.dropped = 0;
+    }
+
+    /// Makes the outcomes of all units 0, and leaves them and their covariates: what a further day begins with.
+    pub fn clear_outcomes(&mut self) {
+        let outcomes = self.columns.outcomes();
+        self.each(|sums| sums.sums[..outcomes].fill(ExactSum::new()));
+    }
+
+    /// Takes units out again that were counted, exactly: what is left is the summary without them.
+    ///
+    /// Gives `false` where that cannot be told from the totals, which are then of no use: few units are left of many,
+    /// whose list is gone, or a value was not finite.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for summaries of different columns or bucket counts.
+    pub fn subtract(&mut self, other: &Self) -> Result<bool> {
+        self.check_same(other)?;
+        let finite = other.totals().all(|(_, sums)| sums.sums.iter().all(ExactSum::is_finite));
+        let buckets = self.buckets;
+        let known = match (&mut self.content, &other.content) {
+            (Content::Units(mine), Content::Units(theirs)) => {
+                theirs.iter().all(|(hash, sums)| take(mine, hash, sums))
+            }
+            (Content::Units(_), Content::Buckets(_)) => false,
+            (Content::Buckets(mine), _) => {
+                let mut at = BTreeMap::new();
+                match &other.content {
+                    Content::Buckets(theirs) => at.clone_from(theirs),
+                    Content::Units(theirs) => {
+                        for (&hash, sums) in theirs {
+                            add(&mut at, bucket_of(hash, buckets), sums.clone());
+                        }
+                    }
+                }
+                at.iter().all(|(k, sums)| take(mine, k, sums))
+            }
+        };
+        let many = matches!(self.content, Content::Units(_))
+            || self.rows() > max_units(self.buckets) as u64;
+        self.dropped = self.dropped.saturating_sub(other.dropped);
+        Ok(finite && known && many)
+    }
+
+    fn each(&mut self, mut change: impl FnMut(&mut Sums)) {
+        match &mut self.content {
+            Content::Units(units) => units.values_mut().for_each(&mut change),
+            Content::Buckets(buckets) => buckets.values_mut().for_each(&mut change),
+        }
+    }
+
     /// Bytes held on the heap, about.
     pub fn heap_size(&self) -> usize {
         let key = size_of::<u128>() + size_of::<Sums>();
@@ -169,6 +230,19 @@ fn add<K: Ord>(totals: &mut BTreeMap<K, Sums>, key: K, sums: Sums) {
             e.insert(sums);
         }
     }
+}
+
+/// Takes sums away again; gives `false` where they were not there.
+fn take<K: Ord>(totals: &mut BTreeMap<K, Sums>, key: &K, sums: &Sums) -> bool {
+    let Some(mine) = totals.get_mut(key).filter(|mine| mine.n >= sums.n) else { return false };
+    mine.n -= sums.n;
+    mine.sums.iter_mut().zip(&sums.sums).for_each(|(mine, theirs)| mine.subtract(theirs));
+    if mine.n == 0 {
+        let nothing = mine.sums.iter().all(ExactSum::is_zero);
+        totals.remove(key);
+        return nothing;
+    }
+    true
 }
 
 impl Summary for Buckets {

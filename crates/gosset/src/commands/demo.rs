@@ -3,7 +3,7 @@
 use std::io;
 
 use gosset_engine::EngineOptions;
-use gosset_jobs::{Job, Runner, demo};
+use gosset_jobs::{Asked, Job, Runner, demo};
 use jiff::civil::date;
 
 use super::job;
@@ -22,7 +22,7 @@ pub(crate) async fn execute(app: &App, args: &DemoArgs) -> Result<Exit, Failure>
     ));
     app.say(&format!("$ gosset run {}", lake.job.display()));
     let runner = Runner::new(Job::read(&lake.job)?, app.engine_options(EngineOptions::new()))?;
-    let outcome = job::observed(app, &runner, date(2026, 3, 15)).await?;
+    let outcome = job::observed(app, &runner, &Asked::until(date(2026, 3, 15))).await?;
     job::report(app, &outcome, &runner, &lake.job);
 
     let query = format!(

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 
 use gosset_engine::{EngineError, EngineOptions};
 use gosset_jobs::file::JobFile;
-use gosset_jobs::{EFFECTS, Event, Job, JobError, Outcome, Runner, State, Work};
+use gosset_jobs::{Asked, EFFECTS, Event, Job, JobError, Outcome, Place, Runner, State, Work};
 use jiff::civil::Date;
 use jiff::{Timestamp, Zoned};
 
 use crate::App;
-use crate::cli::{JobArgs, PlanArgs, RunArgs};
+use crate::cli::{BackfillArgs, JobArgs, PlanArgs, RunArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 
@@ -64,13 +64,16 @@ pub(crate) async fn validate(app: &App, args: &JobArgs) -> Result<Exit, Failure>
 pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
     let runner = open(app, &args.job)?;
     let step = app.progress.step("planning");
-    let plan = runner.plan(until(&runner, args.date)?).await?;
+    let plan = runner.plan(&Asked::until(until(&runner, args.date)?)).await?;
     let mut out = Vec::new();
     let mut unplanned = None;
+    for part in &plan.parts {
+        writeln!(out, "{part}")?;
+    }
     for work in &plan.work {
         writeln!(out, "{work}")?;
         if work.is_due() {
-            match runner.waves(&work.experiment).await {
+            match runner.waves(&work.experiment, work.analysis_date).await {
                 Ok(waves) => writeln!(out, "  {waves}")?,
                 Err(error) => {
                     writeln!(out, "  failed: {error}")?;
@@ -88,7 +91,8 @@ pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
     if let Some(error) = plan.work.iter().find_map(failure).or(unplanned.as_ref()) {
         return Err(failed(error, &args.job));
     }
-    let work = args.detailed_exitcode && plan.due().next().is_some();
+    let due = plan.due().next().is_some() || !plan.parts.is_empty();
+    let work = args.detailed_exitcode && due;
     Ok(if work { Exit::WorkFound } else { Exit::Done })
 }
 
@@ -102,26 +106,50 @@ fn failure(work: &Work) -> Option<&JobError> {
 /// Computes what is missing and publishes it.
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Result<Exit, Failure> {
     let runner = open(app, &args.job)?;
-    let until = until(&runner, args.date)?;
-    let outcome = observed(app, &runner, until).await?;
+    let asked = Asked::until(until(&runner, args.date)?);
+    let outcome = observed(app, &runner, &asked).await?;
+    report(app, &outcome, &runner, &args.job);
+    Ok(end(&outcome))
+}
+
+/// Computes what is missing of past days.
+pub(crate) async fn backfill(app: &App, args: &BackfillArgs) -> Result<Exit, Failure> {
+    let runner = open(app, &args.job)?;
+    let asked = Asked {
+        until: until(&runner, args.to)?,
+        from: args.from,
+        experiment: args.experiment.clone(),
+        backfill: true,
+    };
+    if let Some(name) = &asked.experiment {
+        runner.check_experiment(name)?;
+    }
+    let outcome = observed(app, &runner, &asked).await?;
     report(app, &outcome, &runner, &args.job);
     Ok(end(&outcome))
 }
 
 /// Runs a job while telling what it does.
-pub(crate) async fn observed(app: &App, runner: &Runner, until: Date) -> Result<Outcome, Failure> {
+pub(crate) async fn observed(
+    app: &App,
+    runner: &Runner,
+    asked: &Asked,
+) -> Result<Outcome, Failure> {
     let step = Mutex::new(None);
     let outcome = runner
-        .run(until, &|event| {
+        .run(asked, &|event| {
             let mut step = step.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             // The old step ends before the new one is drawn.
             *step = None;
             *step = match event {
-                Event::Computing { experiment, waves: 1, .. } => {
-                    Some(app.progress.step(format!("computing {experiment}")))
+                Event::Reading { parts } => {
+                    Some(app.progress.step(format!("reading {parts} parts of sources")))
                 }
-                Event::Computing { experiment, wave, waves } => {
-                    let text = format!("computing {experiment}, wave {wave} of {waves}");
+                Event::Computing { experiment, date, wave, waves } => {
+                    let mut text = format!("computing {}", Place { experiment, date });
+                    if waves > 1 {
+                        text += &format!(", wave {wave} of {waves}");
+                    }
                     Some(app.progress.step(text))
                 }
                 Event::Publishing { table } => {
@@ -136,29 +164,54 @@ pub(crate) async fn observed(app: &App, runner: &Runner, until: Date) -> Result<
 
 /// Says what a run did.
 pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) {
-    for name in &outcome.up_to_date {
-        app.say(&format!("{name}: nothing to do, its results are published"));
+    if outcome.read > 0 {
+        let parts = if outcome.read == 1 { "part" } else { "parts" };
+        app.say(&format!("read {} {parts} of sources", outcome.read));
+    }
+    for (places, ()) in spans(outcome.up_to_date.iter().map(|place| (place, ()))) {
+        app.say(&format!("{places}: nothing to do, its results are published"));
     }
     for (name, end) in &outcome.not_due {
         app.say(&format!("{name}: not due before the end of {end}"));
     }
-    for (name, warning) in &outcome.warnings {
-        app.warn(&format!("{name}: failed audit: {warning}"));
+    let warnings = outcome.warnings.iter().map(|(place, warning)| (place, warning.as_str()));
+    for (places, warning) in spans(warnings) {
+        app.warn(&format!("{places}: failed audit: {warning}"));
     }
-    for (name, rows) in &outcome.published {
-        app.say(&format!("{name}: published {rows} effects"));
+    for (places, rows) in spans(outcome.published.iter().map(|(place, rows)| (place, *rows))) {
+        app.say(&format!("{places}: published {rows} effects"));
     }
-    for (name, audits) in &outcome.blocked {
-        let audits = audits.join("; ");
-        app.error(&format!("{name}: no effects are published, failed audit: {audits}"));
+    let blocked = outcome.blocked.iter().map(|(place, audits)| (place, audits.join("; ")));
+    for (places, audits) in spans(blocked) {
+        app.error(&format!("{places}: no effects are published, failed audit: {audits}"));
     }
-    for (name, error) in &outcome.failed {
-        app.error(&format!("{name}: {}", told(error, job)));
+    for (place, error) in &outcome.failed {
+        app.error(&format!("{place}: {}", told(error, job)));
     }
     if let Some(version) = outcome.version {
         let store = gosset_engine::shown(runner.store().url());
         app.say(&format!("version {version} of {}/{EFFECTS}", store.trim_end_matches('/')));
     }
+}
+
+/// The same said of days in a row, once: `precache 2026-03-02 to 2026-03-05`.
+fn spans<'a, T: PartialEq>(all: impl IntoIterator<Item = (&'a Place, T)>) -> Vec<(String, T)> {
+    let mut spans: Vec<(&Place, &Place, T)> = Vec::new();
+    for (place, what) in all {
+        let follows = |last: &Place| {
+            let next = last.date.and_then(|date| date.tomorrow().ok());
+            last.experiment == place.experiment && next.is_some() && next == place.date
+        };
+        match spans.last_mut().filter(|(_, last, told)| follows(last) && *told == what) {
+            Some((_, last, _)) => *last = place,
+            None => spans.push((place, place, what)),
+        }
+    }
+    let shown = |first: &Place, last: &Place| match last.date.filter(|_| first != last) {
+        Some(date) => format!("{first} to {date}"),
+        None => first.to_string(),
+    };
+    spans.into_iter().map(|(first, last, what)| (shown(first, last), what)).collect()
 }
 
 /// The status of a run: that of the first experiment that failed.
@@ -175,7 +228,7 @@ pub(crate) async fn status(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
     let runner = open(app, &args.job)?;
     let step = app.progress.step("reading");
     let results = runner.status().await?;
-    let plan = runner.plan(until(&runner, None)?).await?;
+    let plan = runner.plan(&Asked::until(until(&runner, None)?)).await?;
     drop(step);
     let header = ["experiment", "date", "published", "version", "rows", "run", "now"];
     let mut rows = Vec::new();

@@ -302,6 +302,39 @@ def lin(t, c, vcov="by_arm", **options):
     return adjusted(t, c, effect(m_t, v_t, m_c, v_c, df, **options))
 
 
+def post_stratify(strata, t, c, superpopulation=False, **options):
+    """Means of the arms by stratum with the shares of the strata, after CUPED where arms have covariates; `strata` has the two
+    arms of each, `t` and `c` are those of all of them together."""
+    total = sum(a.n + b.n for a, b in strata)
+    k = len(strata[0][0].mean) - 1
+    theta = mp.matrix(k, 1)
+    if k:
+        parts = [arm.split() for pair in strata for arm in pair]
+        theta = mp.lu_solve(sum((p[2] for p in parts[1:]), parts[0][2]), sum((p[1] for p in parts[1:]), parts[0][1]))
+    v_t = v_c = m_t = m_c = spent = mpf(0)
+    effects = []
+    for a, b in strata:
+        w, centre = mpf(a.n + b.n) / total, overall_means(a, b)
+
+        def arm(side):
+            yy, xy, xx = side.split()
+            mean = side.mean[0] - dot(theta, [v - m for v, m in zip(side.mean[1:], centre, strict=True)])
+            return mean, w**2 * (yy - 2 * dot(theta, xy) + dot(theta, xx * theta)) / (side.n - 1) / side.n
+
+        (mean_t, of_t), (mean_c, of_c) = arm(a), arm(b)
+        m_t, m_c, v_t, v_c = m_t + w * mean_t, m_c + w * mean_c, v_t + of_t, v_c + of_c
+        spent += of_t**2 / (a.n - 1) + of_c**2 / (b.n - 1)
+        effects.append((w, mean_t - mean_c))
+    result = effect(m_t, v_t, m_c, v_c, (v_t + v_c) ** 2 / spent, **options)
+    if superpopulation:
+        extra = sum(w * (d - result["estimate"]) ** 2 for w, d in effects) / (total - 1)
+        se = mp.sqrt(v_t + v_c + extra)
+        result = {"estimate": result["estimate"], "std_error": se, "statistic": result["estimate"] / se, "df": result["df"]}
+    means = {"mean_treatment": t.mean[0], "mean_control": c.mean[0]}
+    reduction = {"variance_reduction": 1 - result["std_error"] ** 2 / unadjusted(t, c)}
+    return result | means | reduction | {"n_treatment": t.n, "n_control": c.n}
+
+
 def ratio_test(t, c, **options):
     """Ratio of sums by the delta method; the columns are numerator and denominator, the rows are units."""
 

@@ -79,6 +79,48 @@ async fn models_are_those_of_the_definition_of_statsmodels_and_of_r() {
     }
 }
 
+/// Lin's regression over all arms of an experiment is one model: each arm's average effect over all rows.
+#[tokio::test]
+async fn average_effects_of_an_interacted_model_are_lins_over_all_arms() {
+    let text = std::fs::read_to_string(folder().join("lin_arms/expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let context = MODES[0].session().unwrap();
+    let path = folder().join("../../jobs/hillstrom.csv");
+    context.register_csv("t", path.to_str().unwrap(), CsvReadOptions::new()).await.unwrap();
+    let robust = expected["cases"].as_array().unwrap().iter();
+    let robust: Vec<_> = robust.filter(|case| case["std_error_of_model"].is_number()).collect();
+    assert_eq!(robust.len(), 16);
+    for metric in ["visit", "spend"] {
+        for vcov in ["HC0", "HC1", "HC2", "HC3"] {
+            let query = format!(
+                "SELECT conditional_effects(
+                   gram({metric}, {{arm: segment, history: history, recency: recency}}),
+                   {{treatment: 'arm', reference: {{arm: 'No E-Mail'}}, interactions: ['arm:history', 'arm:recency'],
+                     vcov: '{vcov}'}}) FROM t"
+            );
+            let effects = run(&context, &query).await;
+            let effects = effects.as_list::<i32>().value(0);
+            let arms = effects.as_struct().column_by_name("level").unwrap().as_string_view();
+            for case in robust.iter().filter(|c| c["metric"] == metric && c["vcov"] == vcov) {
+                let arm = case["arm"].as_str().unwrap();
+                let row = (0..arms.len()).find(|&r| arms.value(r) == arm).unwrap();
+                let number = |name: &str| {
+                    let column = effects.as_struct().column_by_name(name).unwrap();
+                    column.as_primitive::<Float64Type>().value(row)
+                };
+                for (found, expected) in [
+                    (number("estimate"), &case["effect"]["estimate"]),
+                    (number("std_error"), &case["std_error_of_model"]),
+                ] {
+                    let expected = expected.as_f64().unwrap();
+                    let near = (found - expected).abs() <= 1e-9 * expected.abs();
+                    assert!(near, "{metric} {arm} {vcov}: expected {expected:e}, found {found:e}");
+                }
+            }
+        }
+    }
+}
+
 /// Each set with the digits that coefficients and standard errors have of the certified ones (which have 15, of decimal
 /// data), and coefficients of the regression of the doubles that are nearest to the data and their powers.
 const DIGITS: &[(&str, [f64; 3])] = &[

@@ -242,7 +242,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "control",
             "estimators = [\"ttests\"]\ncontrol",
-            "expected the estimators ttest, cuped, lin, mlrate, post_stratify, winsorized, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
+            "expected the estimators ttest, cuped, lin, mlrate, post_stratify, bootstrap, quantile, mann_whitney, ks_test; found 'ttests'; did you mean 'ttest'?",
         ),
         (
             "control",
@@ -381,6 +381,21 @@ fn job_files_are_refused_before_anything_is_read() {
             "cap: expected a lower cap from 0 to 0.5 and an upper one from 0.5 to 1, found 0 and 0.4",
         ),
         ("[metrics.m]", "[metrics.m]\ncap = {}", "cap: expected 'upper' or 'lower', a quantile"),
+        (
+            "[metrics.m]",
+            "[metrics.m]\ncap = 99",
+            "cap: expected a lower cap from 0 to 0.5 and an upper one from 0.5 to 1, found 0 and 99",
+        ),
+        (
+            "[metrics.m]",
+            "[metrics.m]\ncap = \"p99\"",
+            "expected a quantile such as 0.99, or a table of 'upper' and 'lower'",
+        ),
+        (
+            "[metrics.m]",
+            "[metrics.m]\ncap = { uper = 0.99 }",
+            "unknown key 'uper'; did you mean 'upper'?",
+        ),
         (
             "[metrics.m]",
             "[engine]\nmemory_limit = \"much\"\n[metrics.m]",

@@ -28,7 +28,7 @@ fn place() -> Place {
 fn published(arguments: &[&str]) -> (Place, Table) {
     let place = place();
     let all = [&["run", "hillstrom.toml"], arguments].concat();
-    place.gosset(&all).ended(0).told("email: published 252 effects");
+    place.gosset(&all).ended(0).told("email: published 378 effects");
     let effects = place.effects();
     (place, effects)
 }
@@ -49,7 +49,7 @@ fn csv(path: &Path) -> Vec<Vec<(String, String)>> {
 fn every_effect_is_that_of_the_reference() {
     let (_place, effects) = published(&[]);
     let expected = csv(&root().join("tests/golden/hillstrom/expected.csv"));
-    assert_eq!(expected.len(), 168);
+    assert_eq!(expected.len(), 266);
     for line in &expected {
         let (keys, fields) = line.split_at(KEYS.len());
         let keys: Vec<(&str, &str)> =
@@ -78,7 +78,7 @@ fn every_effect_is_that_of_the_reference() {
     let of_reference = |row: &&Row| {
         let estimator = row.text("estimator").unwrap();
         let ratio = row.text("metric") == Some("spend_per_visit");
-        let taken = !ratio || !["cuped", "lin"].contains(&estimator);
+        let taken = !ratio || !["cuped", "lin", "post_stratify"].contains(&estimator);
         taken && !estimator.starts_with("bootstrap")
     };
     assert_eq!(effects.rows().iter().filter(of_reference).count(), expected.len());
@@ -122,7 +122,7 @@ fn bootstrap_and_analytic_standard_errors_agree() {
     let job = job
         .replace("[metrics.spend]", &format!("{defined}[metrics.spend]"))
         .replace("\"zip_code\"]", &format!("\"zip_code\"{named}]"))
-        .replace("\"cuped\", \"lin\", ", "");
+        .replace("\"cuped\", \"lin\", \"post_stratify\", ", "");
     place.run(&job).ended(0);
     let effects = place.effects();
     let band = 5.0 * (1.0_f64 / (2.0 * 1000.0) + 1.0 / (2.0 * 4096.0)).sqrt();
@@ -166,6 +166,7 @@ fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
         };
         for arm in ARMS {
             let arms = format!("segment, {{treatment: '{arm}', control: 'No E-Mail'}}");
+            let arms_and_covariate = arms.replacen(',', ", {history: history},", 1);
             let mut calls = vec![(
                 "spend_per_visit",
                 "ratio_test",
@@ -175,6 +176,8 @@ fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
                 calls.push((metric, "ttest", format!("ttest({metric}, {arms})")));
                 calls.push((metric, "cuped", format!("cuped({metric}, history, {arms})")));
                 calls.push((metric, "lin", format!("lin({metric}, history, {arms})")));
+                let call = format!("post_stratify({metric}, recency, {arms_and_covariate})");
+                calls.push((metric, "post_stratify", call));
             }
             for metric in ["visit", "conversion"] {
                 let call = format!("proportion_test({metric}, {arms})");
@@ -219,7 +222,50 @@ fn a_published_effect_is_that_of_the_sql_function_to_the_bit() {
             }
         }
     }
-    assert_eq!(compared, 168 + 56);
+    // All but those of capped values.
+    assert_eq!(compared, 210 + 56);
+}
+
+/// One model of three arms, by the covariates at their mean over all of them: numbers of statsmodels.
+#[test]
+fn lin_among_all_arms_is_one_model() {
+    let text = fs::read_to_string(root().join("tests/golden/lin_arms/expected.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let cases = expected["cases"].as_array().unwrap();
+    let place = place();
+    let job = fs::read_to_string(place.path("hillstrom.toml")).unwrap();
+    let job = job
+        .replace("column = \"history\"", "column = [\"history\", \"recency\"]")
+        .replace("\"ttest\", \"cuped\", \"lin\", \"post_stratify\", \"bootstrap\"", "\"lin\"");
+    let mut compared = 0;
+    for (vcov, superpopulation) in [
+        ("by_arm", false),
+        ("by_arm", true),
+        ("HC0", false),
+        ("HC1", false),
+        ("HC2", false),
+        ("HC3", false),
+    ] {
+        place.run(&format!(
+            "{job}\n[estimators.lin]\nvcov = \"{vcov}\"\nsuperpopulation = {superpopulation}\ncentre = \"all_arms\"\n"
+        ))
+        .ended(0);
+        let effects = place.effects();
+        for case in cases.iter().filter(|case| {
+            case["vcov"] == vcov && case["superpopulation"].as_bool() == Some(superpopulation)
+        }) {
+            let (metric, arm) = (case["metric"].as_str().unwrap(), case["arm"].as_str().unwrap());
+            let row = effects.only(&[("metric", metric), ("segment", ""), ("arm", arm)]);
+            assert!(row.text("method").unwrap().contains("among all arms"));
+            for (field, value) in case["effect"].as_object().unwrap() {
+                let (found, expected) = (row.number(field).unwrap(), value.as_f64().unwrap());
+                let near = (found - expected).abs() <= 1e-9 * expected.abs();
+                assert!(near, "{metric} {arm} {vcov} {field}: {found:e}, {expected:e}");
+            }
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, cases.len());
 }
 
 #[test]
@@ -253,7 +299,7 @@ fn stale(place: &Place, reasons: &str, version: u64) {
 fn edit(place: &Place, from: &str, to: &str) {
     let job = fs::read_to_string(place.path("hillstrom.toml")).unwrap();
     assert!(job.contains(from), "{from}");
-    place.write("hillstrom.toml", &job.replace(from, to));
+    place.write("hillstrom.toml", &job.replacen(from, to, 1));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -13,7 +14,7 @@ use arrow::array::{
 use gosset_engine::delta::{DeltaStore, Metadata, partition};
 use gosset_engine::{Engine, EngineOptions};
 use gosset_tests::place::Place;
-use gosset_tests::table::Table;
+use gosset_tests::table::{Row, Table};
 use gosset_tests::welch::Welch;
 
 const HOUR: i64 = 3_600_000_000;
@@ -434,23 +435,209 @@ fn post_stratified_effects_are_those_of_sql() {
     assert_eq!(row.text("note"), Some(note));
 }
 
-/// Values are capped at quantiles of both arms, in a row beside the uncapped one.
+/// The numbers of an effect, as bits.
+fn numbers(row: &Row) -> Vec<Option<u64>> {
+    let fields = gosset_sql::effect_fields();
+    let fields = fields.iter().filter(|field| field.data_type().is_numeric());
+    fields.map(|field| row.number(field.name()).map(f64::to_bits)).collect()
+}
+
+/// Every estimator of means takes values that are capped at quantiles of all units, in every segment at the same; those of
+/// distributions take the values. The estimate without the cap is beside.
 #[test]
-fn winsorized_effects_are_those_of_sql() {
+fn capped_effects_are_those_of_capped_values() {
+    let (place, units) = lake();
+    let means = ["ttest", "cuped", "lin", "mlrate", "post_stratify", "bootstrap_mean"];
+    let distributions = ["quantile 0.5", "mann_whitney"];
+    let job = job("sessions.parquet", "allocations.parquet").replace(
+        "\"cuped\", \"lin\", \"bootstrap\"",
+        "\"cuped\", \"lin\", \"mlrate\", \"post_stratify\", \"bootstrap\", \"quantile\", \"mann_whitney\"",
+    ) + "\n[estimators.post_stratify]\nstrata = \"country\"\n";
+    let run = |job: &str| {
+        place.run(job).ended(0);
+        place.effects()
+    };
+    let plain = run(&job);
+    let with_cap = "[metrics.minutes]\ncap = { upper = 0.9, lower = 0.45 }";
+    let capped = run(&job.replace("[metrics.minutes]", with_cap));
+
+    let mut values: Vec<f64> = units.values().map(|unit| unit.minutes).collect();
+    values.sort_by(f64::total_cmp);
+    let rank = |share: f64| share * values.len() as f64;
+    let upper = values[rank(0.9).ceil() as usize - 1];
+    let lower = values[rank(0.45).floor() as usize];
+    assert!(values[0] < lower && upper < values[values.len() - 1]);
+    let by_hand = |lower: f64, upper: f64| {
+        format!(
+            "CASE WHEN sum(minutes) > {upper:?} THEN {upper:?} WHEN sum(minutes) < {lower:?} THEN {lower:?} ELSE sum(minutes) END"
+        )
+    };
+    let of_capped =
+        run(&job.replace("\"sum(minutes)\"", &format!("\"{}\"", by_hand(lower, upper))));
+
+    for row in capped.of(&[("metric", "minutes")]) {
+        let text = |name| row.text(name).unwrap_or_default();
+        let keys: Vec<(&str, &str)> = ["metric", "segment", "segment_value", "estimator"]
+            .map(|name| (name, text(name)))
+            .into();
+        let estimator = text("estimator");
+        if distributions.contains(&estimator) {
+            assert_eq!(row.bits(), plain.only(&keys).bits());
+            continue;
+        }
+        assert!(means.contains(&estimator), "{estimator}");
+        assert_eq!(numbers(row), numbers(of_capped.only(&keys)), "{keys:?}");
+        assert_eq!((row.number("cap"), row.number("cap_lower")), (Some(upper), Some(lower)));
+        let uncapped = plain.only(&keys).number("estimate");
+        assert_eq!(row.number("estimate_uncapped"), uncapped, "{keys:?}");
+        let inside = |unit: &&Totals| match (text("segment"), text("segment_value")) {
+            ("", _) => true,
+            (_, value) => unit.country.unwrap_or_default() == value,
+        };
+        let inside: Vec<f64> = units.values().filter(inside).map(|unit| unit.minutes).collect();
+        let beyond = inside.iter().filter(|x| **x < lower || **x > upper).count();
+        let share = beyond as f64 / inside.len() as f64;
+        assert_eq!(row.number("capped_share"), Some(share), "{keys:?}");
+        assert!(text("note").contains(&format!("lower cap {lower}; upper cap {upper}; ")));
+    }
+    for row in capped.rows().iter().filter(|row| row.text("metric") != Some("minutes")) {
+        assert_eq!((row.number("cap"), row.number("capped_share")), (None, None));
+    }
+    // What is not finite is not beyond a cap: it is no number as it would be without.
+    let infinite = job.replace("\"sum(minutes)\"", "\"sum(minutes) * 1e307\"").replace(
+        "[metrics.minutes]",
+        "[audits.non_finite]\nblocking = false\n[metrics.minutes]\ncap = 0.9",
+    );
+    let infinite = run(&infinite);
+    let row = infinite.only(&[("metric", "minutes"), ("segment", ""), ("estimator", "ttest")]);
+    assert!(row.number("estimate").is_none_or(f64::is_nan), "{row:?}");
+    // A number is the upper quantile.
+    let short = |cap: &str| {
+        run(&job.replace("[metrics.minutes]", &format!("[metrics.minutes]\ncap = {cap}")))
+    };
+    assert_eq!(short("0.9").bits(), short("{ upper = 0.9 }").bits());
+    // Units that are made of their days have caps of their own, on every date.
+    let daily =
+        job.replace("control    =", "periods = [\"cumulative\", \"overall\"]\ncontrol    =");
+    let capped = run(&daily.replace("[metrics.minutes]", with_cap));
+    let overall = [("metric", "minutes"), ("period", "overall")];
+    let cap = |name| capped.of(&overall).iter().find_map(|row| row.number(name)).unwrap();
+    let of_capped = run(&daily
+        .replace("\"sum(minutes)\"", &format!("\"{}\"", by_hand(cap("cap_lower"), cap("cap")))));
+    for row in capped.of(&overall) {
+        let keys = ["metric", "segment", "segment_value", "estimator", "period"];
+        let keys: Vec<(&str, &str)> =
+            keys.map(|name| (name, row.text(name).unwrap_or_default())).into();
+        if means.contains(&row.text("estimator").unwrap()) {
+            assert_eq!(numbers(row), numbers(of_capped.only(&keys)), "{keys:?}");
+        }
+    }
+}
+
+/// Lin's robust standard errors by two passes over units, of the National Supported Work experiment, are those that
+/// statsmodels gives.
+#[test]
+fn robust_errors_of_two_passes_are_those_of_statsmodels() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let place = Place::new();
+    fs::copy(golden.join("lalonde/lalonde.csv"), place.path("lalonde.csv")).unwrap();
+    let expected = fs::read_to_string(golden.join("lin_robust/expected.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
+    let mut compared = 0;
+    for case in expected["cases"].as_array().unwrap() {
+        let call = case["sql"].as_str().unwrap();
+        let vcov = ["HC0", "HC1", "HC2", "HC3"].into_iter().find(|name| call.contains(name));
+        if !call.starts_with("lin(re78, {age: age, educ: educ, black: black, hisp: hisp, married: married, nodegr: nodegr, re74: re74, re75: re75}, treat = 1, {vcov:") {
+            continue;
+        }
+        let superpopulation = call.contains("superpopulation: true");
+        let job = format!(
+            "[job]
+            name = \"lalonde\"
+            store = \"results\"
+            [sources.men]
+            url = \"lalonde.csv\"
+            grain = \"unit\"
+            [assignments]
+            source = \"men\"
+            arm = \"treat\"
+            [metrics.re78]
+            source = \"men\"
+            value = \"re78\"
+            covariate = {{ column = [\"age\", \"educ\", \"black\", \"hisp\", \"married\", \"nodegr\", \"re74\", \"re75\"] }}
+            [estimators.lin]
+            vcov = \"{}\"
+            superpopulation = {superpopulation}
+            [experiments.nsw]
+            control = \"0\"
+            metrics = [\"re78\"]
+            estimators = [\"lin\"]
+            expected = {{ 0 = 260, 1 = 185 }}",
+            vcov.unwrap()
+        );
+        place.run(&job).ended(0);
+        let effects = place.effects();
+        let row = effects.only(&[("estimator", "lin")]);
+        assert!(row.text("method").unwrap().ends_with("in two passes"));
+        for (field, value) in case["effect"].as_object().unwrap() {
+            let (found, expected) = (row.number(field).unwrap(), value.as_f64().unwrap());
+            let apart = (found - expected).abs();
+            assert!(apart <= 1e-9 * expected.abs(), "{call} {field}: {found}, {expected}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 8);
+}
+
+/// Two passes give the numbers of one pass over the distinct rows, in every segment, with covariates that some units lack
+/// and with values that are capped; and the same bits however they are made.
+#[test]
+fn two_passes_over_units_are_one_over_distinct_rows() {
     let (place, units) = lake();
     write_units(&place, &units);
     let job = job("sessions.parquet", "allocations.parquet")
-        .replace("\"cuped\", \"lin\", ", "\"winsorized\", ")
-        .replace("[metrics.minutes]", "[metrics.minutes]\ncap = { upper = 0.9, lower = 0.02 }");
+        .replace("\"cuped\", \"lin\", \"bootstrap\"", "\"lin\", \"bootstrap\"")
+        + "\n[estimators.lin]\nvcov = \"HC3\"\n";
     place.run(&job).ended(0);
-    let call = "winsorized(minutes, arm, {ARMS, upper: 0.9, lower: 0.02})";
-    same_as_sql(&place, &[("minutes", "winsorized", call)]);
     let effects = place.effects();
-    let row =
-        |metric| effects.only(&[("metric", metric), ("segment", ""), ("estimator", "winsorized")]);
-    let note = "winsorized takes a metric with a value, this one is a ratio";
-    assert_eq!(row("rate").text("note"), Some(note));
-    assert!(row("minutes").text("note").unwrap().contains("upper cap "));
+    for segment in ["", "country"] {
+        let (key, group) = match segment {
+            "" => ("CAST(NULL AS VARCHAR)", ""),
+            _ => ("country", "GROUP BY country"),
+        };
+        let query = format!(
+            "COPY (SELECT k, e['estimate'] AS estimate, e['std_error'] AS std_error, e['df'] AS df, e['note'] AS note FROM
+               (SELECT {key} AS k, lin(minutes, {{before: before}}, arm, {{treatment: 'new', control: 'old', vcov: 'HC3'}}) AS e
+                FROM 'units.parquet' {group})) TO 'lin{segment}.parquet'"
+        );
+        place.gosset(&["sql", "-c", &query]).ended(0);
+        let by_hand = Table::read(&place.path(&format!("lin{segment}.parquet")));
+        for row in by_hand.rows().iter().filter(|row| row.text("k") != Some("XX")) {
+            let found = effects.only(&[
+                ("metric", "minutes"),
+                ("segment", segment),
+                ("segment_value", row.text("k").unwrap_or_default()),
+                ("estimator", "lin"),
+            ]);
+            assert_eq!(found.text("note"), row.text("note"));
+            for field in ["estimate", "std_error", "df"] {
+                let (a, b) = (found.number(field).unwrap(), row.number(field).unwrap());
+                assert!((a - b).abs() <= 1e-11 * b.abs(), "{segment} {field}: {a}, {b}");
+            }
+        }
+    }
+    let capped = job.replace("[metrics.minutes]", "[metrics.minutes]\ncap = 0.9");
+    let bits = |arguments: &[&str]| {
+        place.write("capped.toml", &capped);
+        place.gosset(&[&["run", "capped.toml"], arguments].concat()).ended(0);
+        let bits = place.effects().bits();
+        fs::remove_dir_all(place.path("results")).unwrap();
+        bits
+    };
+    let expected = bits(&["--partitions", "1"]);
+    for arguments in [["--partitions", "5"], ["--memory-limit", "8MB"]] {
+        assert_eq!(bits(&arguments), expected, "{arguments:?}");
+    }
 }
 
 /// Every way to resample units, with every interval that it allows.

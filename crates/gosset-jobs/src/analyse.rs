@@ -11,7 +11,7 @@ use jiff::civil::Date;
 
 use crate::audit::Audit;
 use crate::days::{Late, UnitDays};
-use crate::effects::{EffectRow, Effects};
+use crate::effects::{self, EffectRow, Effects, Known};
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
 use crate::period::Period;
@@ -21,7 +21,7 @@ use crate::summaries::{Cells, Counted, Query, Slice};
 use crate::totals::{Maker, OfDate};
 use crate::units::{self, OfDays, Outcomes, Units, View};
 use crate::waves::{self, Limits, Wave, Waves};
-use crate::{JobError, Result, checks, internal};
+use crate::{JobError, Result, caps, checks, internal, second_pass};
 
 /// The unit-days of the sources of a job, by name.
 pub(crate) type DaysOfSources<'a> = BTreeMap<String, UnitDays<'a>>;
@@ -157,8 +157,10 @@ impl Runner {
     /// fail in the middle of a run.
     async fn checked(&self, experiment: &Experiment, units: &Units) -> Result<LogicalPlan> {
         let wave = waves::whole(experiment.divided_parts().0);
-        let query = Query::first(self.engine(), experiment, units, &wave)?;
-        query.frame().clone().create_physical_plan().await?;
+        let units = caps::with_parameters(units.clone(), experiment)?;
+        let query = Query::first(self.engine(), experiment, &units, &wave)?;
+        let checked = caps::with_any_values(query.frame().clone(), experiment)?;
+        checked.create_physical_plan().await?;
         Ok(query.frame().logical_plan().clone())
     }
 
@@ -334,10 +336,12 @@ impl Runner {
             return Err(internal("an experiment has no wave"));
         };
         computing(1);
-        if !further.is_empty() {
+        if !further.is_empty() || experiment.passes_twice() {
             let stored = units.stored(self.engine()).await;
             units = stored.map_err(|error| self.while_reading(experiment, error))?;
         }
+        let caps = caps::find(self.engine(), experiment, &units).await?;
+        let units = caps::with_values(units, experiment, &caps)?;
         let query = Query::first(self.engine(), experiment, &units, first)?;
         let told = |wave: &Wave, error| self.told(experiment, wave, error);
         let (mut counted, cells) = query.collect_first().await.map_err(|e| told(first, e))?;
@@ -358,18 +362,18 @@ impl Runner {
         if blocked {
             return Ok(false);
         }
-        let mut effects = Effects::not_taken(experiment, &counted, &cells);
-        effects.add_failed(experiment, &counted);
-        let known = Arc::new((experiment.clone(), counted));
-        let mut effects = with_those_of(effects, &known, first, cells).await?;
+        let known = Arc::new(Known { experiment: experiment.clone(), counted, caps });
+        let mut effects = Effects::not_taken(&known, &cells);
+        effects.add_failed(&known);
+        let mut effects = self.with_those_of(effects, &known, &units, (first, cells)).await?;
         for (wave, cells) in totals {
-            effects = with_those_of(effects, &known, wave, cells).await?;
+            effects = self.with_those_of(effects, &known, &units, (wave, cells)).await?;
         }
         for (wave, number) in further.iter().zip(2..) {
             computing(number);
             let query = Query::further(self.engine(), experiment, &units, wave)?;
             let cells = query.collect().await.map_err(|e| told(wave, e))?;
-            effects = with_those_of(effects, &known, wave, cells).await?;
+            effects = self.with_those_of(effects, &known, &units, (wave, cells)).await?;
         }
         to.effects.extend(effects.rows(&to.audits, &window.periods));
         Ok(true)
@@ -419,6 +423,26 @@ impl Runner {
         Ok(Maker { job, engine, experiment, of: days, date, wave })
     }
 
+    /// Adds the effects of a wave.
+    pub(crate) async fn with_those_of(
+        &self,
+        mut effects: Effects,
+        known: &Arc<Known>,
+        units: &Units,
+        (wave, cells): (&Wave, Cells),
+    ) -> Result<Effects> {
+        let experiment = &known.experiment;
+        let asked = effects::asked(known, wave, &cells)?;
+        let squares = second_pass::squares(experiment, units, asked).await;
+        let squares = squares.map_err(|error| self.while_reading(experiment, error))?;
+        let (known, wave) = (Arc::clone(known), wave.clone());
+        away(move || {
+            effects.add(&known, &wave, &cells, &squares)?;
+            Ok(effects)
+        })
+        .await
+    }
+
     /// Where memory is too small for a wave, what can be lowered is told; where rows cannot be read, of which inputs.
     fn told(&self, experiment: &Experiment, wave: &Wave, error: JobError) -> JobError {
         match error {
@@ -460,22 +484,6 @@ fn count_totals(
                 analysed.saturating_sub(active);
         }
     }
-}
-
-/// Adds the effects of a wave.
-async fn with_those_of(
-    mut effects: Effects,
-    known: &Arc<(Experiment, Counted)>,
-    wave: &Wave,
-    cells: Cells,
-) -> Result<Effects> {
-    let (known, wave) = (Arc::clone(known), wave.clone());
-    away(move || {
-        let (experiment, counted) = &*known;
-        effects.add(experiment, counted, &wave, &cells)?;
-        Ok(effects)
-    })
-    .await
 }
 
 /// Resampling computes for seconds on end: on a thread of its own, so that the run can be stopped meanwhile.

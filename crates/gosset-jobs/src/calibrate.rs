@@ -2,6 +2,7 @@
 //! that p-values must be uniform, intervals must cover zero, and standard errors must be the spread of the estimates.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datafusion::execution::FunctionRegistry;
 use datafusion::functions_window::expr_fn::row_number;
@@ -10,13 +11,13 @@ use datafusion::prelude::DataFrame;
 use jiff::civil::Date;
 
 use crate::days::Late;
-use crate::effects::Effects;
+use crate::effects::{Effects, Known};
 use crate::job::{Experiment, Job};
 use crate::period::Period;
 use crate::run::{Event, Runner};
 use crate::summaries::{Counted, MetricCounts, Query, Slice};
 use crate::units::{self, OfDays, Outcomes, Units, View, state};
-use crate::{JobError, Result, waves};
+use crate::{JobError, Result, caps, waves};
 
 /// Which experiment is calibrated, and how often its arms are drawn.
 #[derive(Debug, Clone)]
@@ -124,18 +125,22 @@ impl Runner {
             metrics: self.binary_metrics(&experiment, &units).await?,
             ..Counted::default()
         };
+        let caps = caps::find(self.engine(), &experiment, &Units::of(units.clone())).await?;
+        let units = caps::with_values(Units::of(units), &experiment, &caps)?.frame;
         let wave = waves::whole(experiment.parts());
+        let known = Arc::new(Known { experiment, counted, caps });
+        let experiment = &known.experiment;
         let mut draws: BTreeMap<(usize, String, String), Draws> = BTreeMap::new();
         for draw in 0..of.replicates {
             tell(Event::Drawing { draw: draw + 1, of: of.replicates });
             let drawn = self.drawn(&units, share, (of.seed, draw))?;
-            let query = Query::further(self.engine(), &experiment, &drawn, &wave)?;
+            let query = Query::further(self.engine(), experiment, &drawn, &wave)?;
             let cells = query.collect().await?;
             if cells.get(&Slice::All).is_none_or(|arms| arms.len() < 2) {
                 continue;
             }
-            let mut effects = Effects::default();
-            effects.add(&experiment, &counted, &wave, &cells)?;
+            let none = Effects::default();
+            let effects = self.with_those_of(none, &known, &drawn, (&wave, cells)).await?;
             for row in effects.rows(&[], &[Period::Overall]) {
                 let at = experiment.metrics.iter().position(|metric| metric.name == row.metric);
                 let key = (at.unwrap_or_default(), row.metric, row.estimator);

@@ -145,8 +145,8 @@ impl Descriptor {
                 "numerator": metric.section.numerator,
                 "denominator": metric.section.denominator,
                 "covariates": metric.covariates,
+                "capped_at": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
                 "lookback_days": metric.lookback,
-                "cap": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
                 "non_finite": metric.non_finite,
                 "inference": inference,
             });

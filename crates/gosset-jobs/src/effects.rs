@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use gosset_stats::Effect;
+use gosset_stats::compare::{Influence, Squares};
 use gosset_stats::summary::AnySummary;
 
 use crate::audit::Audit;
-use crate::estimators::{Measured, Sides, not_taken};
+use crate::caps::{Capped, Caps};
+use crate::estimators::{Estimator, Measured, Sides, for_estimates, not_taken};
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
 use crate::period::Period;
@@ -33,23 +35,65 @@ pub struct EffectRow {
     pub effect: Effect,
     /// The seed of its replicates, where there are any.
     pub seed: Option<u64>,
+    /// Where the values behind it were capped, if they were.
+    pub capped: Option<Capped>,
+}
+
+/// What is known of an experiment before its effects are made.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) experiment: Experiment,
+    pub(crate) counted: Counted,
+    pub(crate) caps: Caps,
 }
 
 /// The effects of an experiment in the order of results, whatever the order in which waves made them.
 #[derive(Debug, Default)]
-pub(crate) struct Effects(BTreeMap<Place, Vec<EffectRow>>);
+pub(crate) struct Effects {
+    rows: BTreeMap<Place, Vec<EffectRow>>,
+    /// The estimates of the values as they are, where the rows are of capped ones.
+    uncapped: BTreeMap<Place, Vec<Option<f64>>>,
+}
 
 /// What rows are of: positions of a metric and of an estimator, a slice, the treatment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    metric: usize,
-    slice: Slice,
-    arm: String,
+pub(crate) struct Place {
+    pub(crate) metric: usize,
+    pub(crate) slice: Slice,
+    pub(crate) arm: String,
     estimator: usize,
 }
 
+/// What effects take of a second pass over the units.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) place: Place,
+    pub(crate) part: Part,
+    /// Of the units of treatment and of control.
+    pub(crate) influences: [Influence; 2],
+}
+
+/// What the effects of a wave take of a second pass.
+pub(crate) fn asked(known: &Known, wave: &Wave, cells: &Cells) -> Result<Vec<Asked>> {
+    let experiment = &known.experiment;
+    let mut asked = Vec::new();
+    for place in places(known, cells) {
+        let estimator = experiment.estimators[place.estimator].as_ref();
+        let part = experiment.part(estimator, place.metric);
+        let Some(part) = part.ok().filter(|_| estimator.passes_twice()) else { continue };
+        let Some(position) = wave.parts.iter().position(|known| *known == part) else { continue };
+        let arms = (place.arm.as_str(), experiment.control.as_str());
+        let sides =
+            sides(cells, &cells[&place.slice], position, arms, estimator.is_among_all_arms())?;
+        let influences = estimator.influences(&sides)?;
+        asked.extend(influences.map(|influences| Asked { place, part, influences }));
+    }
+    Ok(asked)
+}
+
 /// Everything that is asked for in some slices.
-fn places(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Vec<Place> {
+fn places(known: &Known, cells: &Cells) -> Vec<Place> {
+    let Known { experiment, counted, .. } = known;
     let mut places = Vec::new();
     for slice in cells.keys() {
         for metric in 0..experiment.metrics.len() {
@@ -70,22 +114,24 @@ fn places(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Vec<Plac
 
 impl Effects {
     /// The rows of estimators that a metric cannot take, in the slices of the first wave, which are all.
-    pub(crate) fn not_taken(experiment: &Experiment, counted: &Counted, cells: &Cells) -> Self {
+    pub(crate) fn not_taken(known: &Known, cells: &Cells) -> Self {
         let mut effects = Self::default();
-        for place in places(experiment, counted, cells) {
+        let experiment = &known.experiment;
+        for place in places(known, cells) {
             let metric = &experiment.metrics[place.metric];
             let estimator = &experiment.estimators[place.estimator];
             if let Err(why) = experiment.takes(&**estimator, metric) {
                 let rows = estimator.rows().into_iter();
                 let rows = rows.map(|row| (row.clone(), not_taken(metric, &row, why.clone())));
-                effects.insert(experiment, place, None, rows.collect());
+                effects.insert(experiment, place, (None, None), rows.collect());
             }
         }
         effects
     }
 
     /// Adds rows of metrics that could not be measured, which say why.
-    pub(crate) fn add_failed(&mut self, experiment: &Experiment, counted: &Counted) {
+    pub(crate) fn add_failed(&mut self, known: &Known) {
+        let Known { experiment, counted, .. } = known;
         let arms = counted.analysed.keys().filter(|arm| **arm != experiment.control);
         for arm in arms {
             for (k, (metric, error)) in experiment.failed.iter().enumerate() {
@@ -105,35 +151,60 @@ impl Effects {
                         effect: not_taken(metric, &name, error.to_string()),
                         estimator: name,
                         seed: None,
+                        capped: None,
                     };
-                    self.0.insert(place, made.rows().into_iter().map(row).collect());
+                    self.rows.insert(place, made.rows().into_iter().map(row).collect());
                 }
             }
         }
     }
 
-    /// Adds what the summaries of a wave say.
+    /// Adds what the summaries of a wave say, and a second pass over the units.
     pub(crate) fn add(
         &mut self,
-        experiment: &Experiment,
-        counted: &Counted,
+        known: &Known,
         wave: &Wave,
         cells: &Cells,
+        squares: &BTreeMap<Place, [Squares; 2]>,
     ) -> Result<()> {
-        for place in places(experiment, counted, cells) {
+        let experiment = &known.experiment;
+        for place in places(known, cells) {
             let metric = &experiment.metrics[place.metric];
-            let estimator = &experiment.estimators[place.estimator];
-            let Ok(kept) = experiment.takes(&**estimator, metric) else { continue };
-            let wanted = Part { metric: place.metric, kept };
-            let Some(part) = wave.parts.iter().position(|part| *part == wanted) else { continue };
+            let estimator = experiment.estimators[place.estimator].as_ref();
+            let Ok(part) = experiment.part(estimator, place.metric) else { continue };
+            let measured =
+                Measured { metric, binary: known.counted.metrics[place.metric].not_binary == 0 };
             let arms = (place.arm.as_str(), experiment.control.as_str());
-            let sides = sides(cells, &cells[&place.slice], part, arms)?;
-            let binary = counted.metrics[place.metric].not_binary == 0;
-            let made = estimator.effects(&Measured { metric, binary }, &sides);
-            let made = made.map_err(|error| {
-                error.about(&format!("{} of metric '{}'", estimator.name(), metric.name))
-            })?;
-            self.insert(experiment, place, estimator.seed(), made);
+            let (slice, capped) = (&cells[&place.slice], part.capped);
+            // The effects of a part, if it is in the wave.
+            let effects = |estimator: &dyn Estimator, part: Part| {
+                let position = wave.parts.iter().position(|known| *known == part)?;
+                let among_all = estimator.is_among_all_arms();
+                let made = sides(cells, slice, position, arms, among_all);
+                let made = made.and_then(|sides| {
+                    let squares = squares.get(&place).filter(|_| part.capped == capped).cloned();
+                    estimator.effects(&measured, &Sides { squares, ..sides })
+                });
+                let about = format!("{} of metric '{}'", estimator.name(), metric.name);
+                Some(made.map_err(|error| error.about(&about)))
+            };
+            if let Some(made) = effects(estimator, part) {
+                let capped = part.capped.then(|| {
+                    let beyond = |arm: &str| {
+                        let cell = slice.get(arm).and_then(|cell| cell.beyond.get(&part.metric));
+                        cell.copied().unwrap_or_default()
+                    };
+                    let cap = known.caps.get(&part.metric).copied().unwrap_or_default();
+                    Capped::new(cap, beyond(arms.0), beyond(arms.1))
+                });
+                self.insert(experiment, place.clone(), (estimator.seed(), capped), made?);
+            }
+            if let Some(part) = part.uncapped(estimator, metric)
+                && let Some(made) = effects(for_estimates(estimator), part)
+            {
+                let estimates = made?.into_iter().map(|(_, effect)| effect.estimate);
+                self.uncapped.insert(place, estimates.collect());
+            }
         }
         Ok(())
     }
@@ -142,7 +213,7 @@ impl Effects {
         &mut self,
         experiment: &Experiment,
         at: Place,
-        seed: Option<u64>,
+        (seed, capped): (Option<u64>, Option<Capped>),
         effects: Vec<(String, Effect)>,
     ) {
         let (segment, segment_value) = match &at.slice {
@@ -158,25 +229,31 @@ impl Effects {
             estimator,
             effect,
             seed,
+            capped,
         });
         let rows = rows.collect();
-        self.0.insert(at, rows);
+        self.rows.insert(at, rows);
     }
 
     /// All of them, as effects of some periods. Audits that failed and do not block are told in each effect's note.
-    pub(crate) fn rows(self, audits: &[Audit], periods: &[Period]) -> Vec<EffectRow> {
+    pub(crate) fn rows(mut self, audits: &[Audit], periods: &[Period]) -> Vec<EffectRow> {
+        for (place, estimates) in &self.uncapped {
+            let rows = self.rows.get_mut(place).into_iter().flatten();
+            for (row, estimate) in rows.zip(estimates) {
+                if let Some(capped) = &mut row.capped {
+                    capped.estimate_uncapped = *estimate;
+                    let told = capped.to_string();
+                    row.effect.note = joined(row.effect.note.take(), Some(told));
+                }
+            }
+        }
         let failed = audits.iter().filter(|audit| audit.failed);
         let warning: Vec<String> =
             failed.map(|audit| format!("failed audit: {}", audit.shown())).collect();
         let warning = (!warning.is_empty()).then(|| warning.join("; "));
-        let mut rows: Vec<EffectRow> = self.0.into_values().flatten().collect();
-        if let Some(warning) = warning {
-            for EffectRow { effect, .. } in &mut rows {
-                effect.note = Some(match effect.note.take() {
-                    Some(note) => format!("{warning}; {note}"),
-                    None => warning.clone(),
-                });
-            }
+        let mut rows: Vec<EffectRow> = self.rows.into_values().flatten().collect();
+        for EffectRow { effect, .. } in &mut rows {
+            effect.note = joined(warning.clone(), effect.note.take());
         }
         let of = |period: &Period| {
             let period = *period;
@@ -186,23 +263,41 @@ impl Effects {
     }
 }
 
-/// The summaries of treatment and control; an empty one where an arm has no unit in a slice.
+/// Both notes.
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    first.into_iter().chain(second).reduce(|all, more| format!("{all}; {more}"))
+}
+
+/// The summaries of treatment and control, and of other arms where an estimator takes them; an empty one where an arm has
+/// no unit in a slice.
 fn sides(
     cells: &Cells,
     arms: &BTreeMap<String, Cell>,
     part: usize,
     (treatment, control): (&str, &str),
+    among_all: bool,
 ) -> Result<Sides> {
     let decoded = |cell: &Cell| {
         AnySummary::decode(&cell.summaries[part]).map_err(|error| internal(error.to_string()))
     };
-    let side = |arm: &str| match arms.get(arm) {
-        Some(cell) => decoded(cell),
-        None => {
-            let any = cells.values().flat_map(BTreeMap::values).next();
-            let any = any.ok_or_else(|| internal("a slice has no arm"))?;
-            Kept::empty(&decoded(any)?)
-        }
+    let empty = || {
+        let any = cells.values().flat_map(BTreeMap::values).next();
+        let any = any.ok_or_else(|| internal("a slice has no arm"))?;
+        Kept::empty(&decoded(any)?)
     };
-    Ok(Sides { treatment: side(treatment)?, control: side(control)? })
+    let side = |arm: &str| arms.get(arm).map_or_else(empty, decoded);
+    let others = among_all.then(|| -> Result<AnySummary> {
+        let others = arms.iter().filter(|(arm, _)| *arm != treatment && *arm != control);
+        let mut all = empty()?;
+        others
+            .map(|(_, cell)| decoded(cell))
+            .try_for_each(|arm| -> Result<()> { Ok(all.merge(&arm?)?) })?;
+        Ok(all)
+    });
+    Ok(Sides {
+        treatment: side(treatment)?,
+        control: side(control)?,
+        others: others.transpose()?,
+        squares: None,
+    })
 }

@@ -129,7 +129,7 @@ pub struct Metric {
     /// Whether it is inferred from totals of buckets of units, to which days are added: results are of days, and the value
     /// of a unit is the sum of its values of each day.
     pub totals: bool,
-    /// Where `winsorized` caps the values of units.
+    /// Where the values of units are capped.
     pub cap: Option<Caps>,
     /// What happens with NaN and infinite values.
     pub non_finite: NonFinite,
@@ -144,6 +144,16 @@ pub struct Metric {
 pub(crate) struct Part {
     pub(crate) metric: usize,
     pub(crate) kept: Kept,
+    /// Whether it is of the capped values.
+    pub(crate) capped: bool,
+}
+
+impl Part {
+    /// What the estimate without the cap is made of, where the part is of capped values.
+    pub(crate) fn uncapped(&self, estimator: &dyn Estimator, metric: &Metric) -> Option<Self> {
+        let kept = estimators::for_estimates(estimator).takes(metric).ok()?;
+        self.capped.then_some(Self { kept, capped: false, ..*self })
+    }
 }
 
 /// What a metric measures, as SQL expressions.
@@ -282,6 +292,12 @@ impl Experiment {
         self.estimators.iter().find_map(|estimator| estimator.strata())
     }
 
+    /// Whether its units are looked at more than once.
+    pub(crate) fn passes_twice(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.cap.is_some())
+            || self.estimators.iter().any(|estimator| estimator.passes_twice())
+    }
+
     /// The weights of the arms, where they are the same for all units.
     pub(crate) fn weights(&self) -> Option<&BTreeMap<String, f64>> {
         match self.expected.as_slice() {
@@ -314,14 +330,24 @@ impl Experiment {
         }
     }
 
+    /// The summary that an estimator takes of the metric at a position, or why it cannot.
+    pub(crate) fn part(&self, estimator: &dyn Estimator, metric: usize) -> Result<Part, String> {
+        let of = &self.metrics[metric];
+        let kept = self.takes(estimator, of)?;
+        Ok(Part { metric, kept, capped: of.cap.is_some() && kept.is_of_means() })
+    }
+
     /// The summaries that its estimators take, metric by metric, each once.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
         for (metric, of) in self.metrics.iter().enumerate() {
-            for kept in self.estimators.iter().filter_map(|e| self.takes(&**e, of).ok()) {
-                let part = Part { metric, kept };
-                if !parts.contains(&part) {
-                    parts.push(part);
+            for estimator in &self.estimators {
+                let Ok(part) = self.part(estimator.as_ref(), metric) else { continue };
+                let uncapped = part.uncapped(estimator.as_ref(), of);
+                for part in std::iter::once(part).chain(uncapped) {
+                    if !parts.contains(&part) {
+                        parts.push(part);
+                    }
                 }
             }
         }
@@ -606,6 +632,10 @@ fn resolve_metric(
         },
     };
     inference.check().map_err(|error| JobError::File(error.to_string()))?;
+    let cap = section.cap.map(|cap| caps(&cap)).transpose()?;
+    if cap.is_some() && matches!(measure, Measure::Ratio(..)) {
+        return wrong("cap: is of metrics with a value, this one is a ratio");
+    }
     Ok(Metric {
         name: name.to_owned(),
         source: section.source.clone(),
@@ -613,7 +643,7 @@ fn resolve_metric(
         covariates,
         lookback: section.covariate.as_ref().and_then(|covariate| covariate.lookback_days),
         totals,
-        cap: section.cap.map(|cap| caps(&cap)).transpose()?,
+        cap,
         non_finite: section.non_finite.or(job.non_finite).unwrap_or_default(),
         inference,
         section: section.clone(),
@@ -623,10 +653,14 @@ fn resolve_metric(
 /// The caps of a metric; none where a side says none.
 fn caps(section: &file::CapSection) -> Result<Caps> {
     let told = |text: String| JobError::File(format!("cap: {text}"));
-    if section.upper.is_none() && section.lower.is_none() {
+    let (lower, upper) = match *section {
+        file::CapSection::Upper(upper) => (None, Some(upper)),
+        file::CapSection::Sides(file::CapSides { lower, upper }) => (lower, upper),
+    };
+    if upper.is_none() && lower.is_none() {
         return Err(told("expected 'upper' or 'lower', a quantile".into()));
     }
-    let caps = Caps { lower: section.lower.unwrap_or(0.0), upper: section.upper.unwrap_or(1.0) };
+    let caps = Caps { lower: lower.unwrap_or(0.0), upper: upper.unwrap_or(1.0) };
     caps.check().map_err(|error| told(error.to_string()))?;
     Ok(caps)
 }

@@ -8,13 +8,12 @@ use gosset_engine::Engine;
 use gosset_sql::size;
 use gosset_stats::summary::moments::INDICATOR;
 use gosset_stats::summary::{
-    AnySummary, BinnedMoments, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates,
-    Resampling, StratifiedMoments,
+    AnySummary, Buckets, Histogram, HistogramOptions, Kind, Moments, Replicates, Resampling,
+    StratifiedMoments,
 };
 
-use crate::Result;
-use crate::job::{Measure, Metric};
-use crate::units;
+use crate::job::{Measure, Metric, Part};
+use crate::{Result, caps, units};
 
 /// A kind of summary with its options.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,8 +22,6 @@ pub(crate) enum Kept {
     Moments,
     /// The same for each stratum.
     StratifiedMoments,
-    /// Sums and squares of the value by bins of it.
-    BinnedMoments,
     /// Totals of the outcomes by so many buckets of units.
     Buckets(u32),
     /// The same with covariates, to which the totals of further days are added.
@@ -35,13 +32,25 @@ pub(crate) enum Kept {
     Histogram(Option<Resampling>),
 }
 
+impl Part {
+    /// The column of its values, or of its numerators.
+    pub(crate) fn value(&self) -> String {
+        match self.capped {
+            true => caps::capped(self.metric),
+            false => units::value(self.metric),
+        }
+    }
+}
+
 impl Kept {
     /// Whether it takes the units themselves, not only their values.
     pub(crate) fn needs_units(&self) -> bool {
-        !matches!(
-            self,
-            Self::Moments | Self::StratifiedMoments | Self::BinnedMoments | Self::Histogram(None)
-        )
+        !matches!(self, Self::Moments | Self::StratifiedMoments | Self::Histogram(None))
+    }
+
+    /// Whether it is what means are made of, which are of capped values; distributions are of values as they are.
+    pub(crate) fn is_of_means(&self) -> bool {
+        !matches!(self, Self::Histogram(_))
     }
 
     /// The function of SQL that makes it.
@@ -49,7 +58,6 @@ impl Kept {
         match self {
             Self::Moments => Kind::Moments,
             Self::StratifiedMoments => Kind::StratifiedMoments,
-            Self::BinnedMoments => Kind::BinnedMoments,
             Self::Buckets(_) | Self::Totals(_) => Kind::Buckets,
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
@@ -57,14 +65,10 @@ impl Kept {
         .name()
     }
 
-    /// The aggregate over units of the metric at a position.
-    pub(crate) fn aggregate(
-        &self,
-        engine: &Engine,
-        position: usize,
-        metric: &Metric,
-    ) -> Result<Expr> {
-        let value = || ident(units::value(position));
+    /// The aggregate over units that makes a part, which is of this metric.
+    pub(crate) fn aggregate(engine: &Engine, part: &Part, metric: &Metric) -> Result<Expr> {
+        let (position, value) = (part.metric, part.value());
+        let value = || ident(&value);
         let outcomes = match metric.measure {
             Measure::Mean(_) => vec![lit("(value)"), value()],
             Measure::Ratio(..) => {
@@ -79,7 +83,7 @@ impl Kept {
             [lit(covariate.label.clone()), ident(units::covariate(position, k))]
         });
         let covariates = (!metric.covariates.is_empty()).then(|| named_struct(named.collect()));
-        let args = match self {
+        let args = match &part.kept {
             Self::Moments => std::iter::once(outcomes).chain(covariates).collect(),
             Self::StratifiedMoments => {
                 [ident(units::STRATUM), outcomes].into_iter().chain(covariates).collect()
@@ -96,10 +100,10 @@ impl Kept {
                 [unit(), outcomes].into_iter().chain(known).chain([options]).collect()
             }
             Self::Replicates(resampling) => vec![unit(), outcomes, options(resampling)],
-            Self::BinnedMoments | Self::Histogram(None) => vec![value()],
+            Self::Histogram(None) => vec![value()],
             Self::Histogram(Some(resampling)) => vec![value(), unit(), options(resampling)],
         };
-        Ok(engine.context().udaf(self.function())?.call(args))
+        Ok(engine.context().udaf(part.kept.function())?.call(args))
     }
 
     /// The summary of no units, with the columns and options of another.
@@ -108,10 +112,6 @@ impl Kept {
             AnySummary::Moments(s) => AnySummary::Moments(Moments::new(s.columns().clone())),
             AnySummary::StratifiedMoments(s) => {
                 AnySummary::StratifiedMoments(StratifiedMoments::new(s.columns().clone()))
-            }
-            AnySummary::BinnedMoments(s) => {
-                let relative_error = HistogramOptions::default().relative_error;
-                AnySummary::BinnedMoments(BinnedMoments::new(s.columns().clone(), relative_error)?)
             }
             AnySummary::Buckets(s) => {
                 AnySummary::Buckets(Buckets::new(s.columns().clone(), s.buckets())?)
@@ -140,7 +140,6 @@ impl Kept {
             Self::StratifiedMoments => {
                 size::stratified_moments(outcomes + metric.covariates.len(), units)
             }
-            Self::BinnedMoments => size::binned_moments(units),
             Self::Buckets(buckets) => size::buckets(*buckets, outcomes, units),
             Self::Totals(buckets) => {
                 size::buckets(*buckets, outcomes + 2 * metric.covariates.len(), units)
@@ -153,10 +152,7 @@ impl Kept {
     /// What to lower in the job file where it takes too much memory, if anything.
     pub(crate) fn what_to_lower(&self) -> Option<&'static str> {
         match self {
-            Self::Moments
-            | Self::StratifiedMoments
-            | Self::BinnedMoments
-            | Self::Histogram(None) => None,
+            Self::Moments | Self::StratifiedMoments | Self::Histogram(None) => None,
             Self::Buckets(_) | Self::Totals(_) => Some("'buckets' of [estimators.bootstrap]"),
             Self::Replicates(_) => {
                 Some("'replicates' of [estimators.bootstrap] or take its method = \"buckets\"")

@@ -124,6 +124,7 @@ impl Stored {
                     units: rows.first().map_or(0, |row| row.units),
                     counts: rows.iter().map(|row| row.counts).collect(),
                     summaries: rows.iter().map(|row| row.summary.clone()).collect(),
+                    ..Cell::default()
                 };
                 cells.entry(slice.clone()).or_default().insert(arm, cell);
             }

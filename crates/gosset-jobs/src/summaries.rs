@@ -12,6 +12,7 @@ use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
 use gosset_engine::Engine;
 
+use crate::caps::{self, Beyond};
 use crate::job::{Experiment, Measure};
 use crate::kept::Kept;
 use crate::units::{self, ASSIGNMENTS, Units, state};
@@ -38,7 +39,7 @@ impl Slice {
 }
 
 /// What is known of the analysed units of one arm in one slice.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
     /// How many there are; of additions, how many unit-days.
     pub(crate) units: u64,
@@ -46,6 +47,8 @@ pub(crate) struct Cell {
     pub(crate) counts: Vec<PartCounts>,
     /// The summaries of the wave's parts, as bytes, which are smaller than what they are read to.
     pub(crate) summaries: Vec<Vec<u8>>,
+    /// By metric with capped parts in the wave.
+    pub(crate) beyond: BTreeMap<usize, Beyond>,
 }
 
 /// What is counted of the days behind totals.
@@ -287,6 +290,7 @@ impl<'a> Query<'a> {
                         units,
                         counts: counted.collect::<Result<_>>()?,
                         summaries: parts.map(|i| row.bytes(&summary(i))).collect::<Result<_>>()?,
+                        beyond: row.beyond(self.wave)?,
                     };
                     let arms = cells.entry(slice).or_default();
                     arms.insert(arm, cell);
@@ -325,14 +329,24 @@ fn summaries(
 ) -> Result<Vec<Expr>> {
     let parts = wave.parts.iter().enumerate();
     let calls = parts.map(|(i, part)| {
-        let call = part.kept.aggregate(engine, part.metric, &experiment.metrics[part.metric])?;
+        let metric = &experiment.metrics[part.metric];
+        let call = Kept::aggregate(engine, part, metric)?;
         let call = match analysed.filter(|_| part.kept != Kept::Moments) {
             Some(analysed) => call.filter(analysed.clone()).build()?,
             None => call,
         };
         Ok(call.alias(summary(i)))
     });
-    calls.collect()
+    let mut calls = calls.collect::<Result<Vec<_>>>()?;
+    for metric in capped_metrics(wave) {
+        calls.extend(caps::counts(metric)?);
+    }
+    Ok(calls)
+}
+
+/// The metrics with capped parts in a wave.
+fn capped_metrics(wave: &Wave) -> BTreeSet<usize> {
+    wave.parts.iter().filter(|part| part.capped).map(|part| part.metric).collect()
 }
 
 /// What is counted in each group.
@@ -436,6 +450,14 @@ impl Row<'_> {
 
     fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         Ok(self.column(name)?.as_binary::<i64>().value(self.row).to_vec())
+    }
+
+    fn beyond(&self, wave: &Wave) -> Result<BTreeMap<usize, Beyond>> {
+        let of = |metric| {
+            let [units, beyond] = caps::counted(metric);
+            Ok((metric, Beyond { units: self.count_of(&units)?, beyond: self.count_of(&beyond)? }))
+        };
+        capped_metrics(wave).into_iter().map(of).collect()
     }
 
     fn slice(&self, segments: usize, wave: &Wave) -> Result<Slice> {

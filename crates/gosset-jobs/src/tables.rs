@@ -16,6 +16,7 @@ use jiff::civil::Date;
 
 use crate::Result;
 use crate::audit::Audit;
+use crate::caps::Capped;
 use crate::effects::EffectRow;
 use crate::job::{Experiment, Job};
 use crate::stored::SummaryRow;
@@ -66,9 +67,20 @@ pub fn effects_schema() -> SchemaRef {
     let columns = keys()
         .chain(text.map(|name| field(name, DataType::Utf8)))
         .chain(effect.iter().map(|f| field(f.name(), stored(f.data_type()))))
-        .chain([field("seed", DataType::Int64)]);
+        .chain([field("seed", DataType::Int64)])
+        .chain(CAPPED.map(|(name, _)| field(name, DataType::Float64)));
     Arc::new(Schema::new(columns.collect::<Vec<_>>()))
 }
+
+type OfCapped = fn(&Capped) -> Option<f64>;
+
+/// The columns of what became of an effect by a cap.
+const CAPPED: [(&str, OfCapped); 4] = [
+    ("cap", |c| c.cap.upper),
+    ("cap_lower", |c| c.cap.lower),
+    ("capped_share", |c| c.share),
+    ("estimate_uncapped", |c| c.estimate_uncapped),
+];
 
 /// The columns of `audits`.
 pub fn audits_schema() -> SchemaRef {
@@ -154,6 +166,10 @@ pub(crate) fn effects_batch(
     }
     let seeds = rows.iter().map(|row| row.seed.map(u64::cast_signed));
     columns.push(Arc::new(seeds.collect::<Int64Array>()));
+    for (_, of) in CAPPED {
+        let values = rows.iter().map(|row| of(row.capped.as_ref()?));
+        columns.push(Arc::new(values.collect::<Float64Array>()));
+    }
     Ok(RecordBatch::try_new(effects_schema(), columns)?)
 }
 

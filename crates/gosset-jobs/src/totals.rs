@@ -287,6 +287,7 @@ fn cells_of(totals: &Totals) -> Result<Cells> {
                 units: all.first().map_or(0, |total| total.buckets.rows()),
                 counts: all.iter().map(|total| total.counts).collect(),
                 summaries: all.iter().map(|total| total.buckets.encode()).collect(),
+                ..Cell::default()
             };
             cells.entry(slice.clone()).or_default().insert(arm.clone(), cell);
         }

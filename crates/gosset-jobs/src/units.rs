@@ -85,14 +85,14 @@ pub(crate) fn rows(source: &str) -> String {
 }
 
 /// The units of an experiment, not computed yet.
+#[derive(Clone)]
 pub(crate) struct Units {
     /// One row for each unit.
     pub(crate) frame: DataFrame,
     /// The sources that are joined, or that say the arm.
     pub(crate) sources: Vec<String>,
     /// The temporary file that they are read from, if they are: it is there as long as this is.
-    #[expect(dead_code, reason = "it is held, not looked at")]
-    file: Option<Arc<dyn SpillFile>>,
+    pub(crate) file: Option<Arc<dyn SpillFile>>,
 }
 
 impl Units {

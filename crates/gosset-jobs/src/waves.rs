@@ -218,7 +218,7 @@ mod tests {
     fn groups() -> Cells {
         let slice = |i| Slice::Segment(0, (i > 0).then(|| format!("country {i:02}")));
         let arms = |units| {
-            let cell = Cell { units, counts: Vec::new(), summaries: Vec::new() };
+            let cell = Cell { units, ..Cell::default() };
             ["x", "y"].into_iter().map(|arm| (arm.to_owned(), cell.clone())).collect()
         };
         let countries = (0..=10).map(|i| (slice(i), arms(450)));

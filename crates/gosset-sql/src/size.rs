@@ -60,17 +60,11 @@ pub fn histogram(resampling: Option<&Resampling>, rows: usize) -> usize {
     BINS.min(rows) * bin
 }
 
-/// Of `binned_moments` of so many rows.
-pub fn binned_moments(rows: usize) -> usize {
-    // A bin of a histogram, and its moments.
-    BINS.min(rows) * (72 + moments(1))
-}
-
 #[cfg(test)]
 mod tests {
     use gosset_stats::summary::{
-        BinnedTable, BucketTable, Columns, HistogramOptions, HistogramTable, MomentsTable,
-        ReplicatesTable, Rows, Strata, StratifiedTable, Table,
+        BucketTable, Columns, HistogramOptions, HistogramTable, MomentsTable, ReplicatesTable,
+        Rows, Strata, StratifiedTable, Table,
     };
     use gosset_stats::units;
 
@@ -135,10 +129,6 @@ mod tests {
                 close(replicates(&resampling, n, UNITS), held(table, n));
             }
         }
-        close(
-            binned_moments(UNITS),
-            held(|| BinnedTable::new(columns(1), 0.001).expect("bins"), 1),
-        );
         for resampling in [None, Some(resampling)] {
             let options = HistogramOptions { resampling, ..HistogramOptions::default() };
             let table = || HistogramTable::new(columns(1), &options).expect("a histogram");

@@ -9,6 +9,7 @@ import numpy as np
 import statsmodels.api as sm
 from mpmath import mpf
 from scipy import stats
+from scipy.stats.mstats import winsorize
 from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
 FOLDER = Path(__file__).parent
@@ -23,6 +24,7 @@ from reference import (  # noqa: E402
     floats,
     lin,
     plain,
+    post_stratify,
     ratio_test,
     read_csv,
     take,
@@ -31,14 +33,22 @@ from reference import (  # noqa: E402
 )
 
 CONTROL, TREATMENTS = "No E-Mail", ["Mens E-Mail", "Womens E-Mail"]
+METRICS = ["spend", "spend_capped", "visit", "conversion", "spend_per_visit"]
+CAP = 0.999
+STRATA = "recency"
 FIELDS = [
     *["estimate", "std_error", "statistic", "df", "p_value", "ci_lower", "ci_upper", "confidence"],
     *["relative", "relative_std_error", "relative_ci_lower", "relative_ci_upper"],
     *["mean_control", "mean_treatment", "n_control", "n_treatment", "variance_reduction"],
+    *["cap", "capped_share", "estimate_uncapped"],
 ]
 
 table = read_csv(FOLDER.parents[2] / "jobs" / "hillstrom.csv")
 values = {name: floats(table[name]) for name in ["spend", "visit", "conversion", "history"]}
+# A quantile of all customers, whatever their arm and segment.
+cap = float(np.quantile(values["spend"], CAP, method="inverted_cdf"))
+values["spend_capped"] = [min(v, cap) for v in values["spend"]]
+assert winsorize(np.array(values["spend"]), limits=(None, 1 - CAP)).tolist() == values["spend_capped"]
 
 
 def arm_of(keep, *names):
@@ -105,6 +115,39 @@ def check_lin(made, y_t, x_t, y_c, x_c):
     agree("lin df", made["df"], (v_t + v_c) ** 2 / (v_t**2 / d_t + v_c**2 / d_c), 1e-10)
 
 
+def strata_of(keep, *names):
+    """The arms of each stratum."""
+    for stratum in sorted(set(table[STRATA])):
+        inside = [s == stratum for s in table[STRATA]]
+        yield [arm_of([k and i for k, i in zip(side, inside, strict=True)], *names) for side in keep]
+
+
+def make_post_stratify(keep_t, keep_c, *names):
+    strata = list(strata_of((keep_t, keep_c), *names))
+    return post_stratify(strata, arm_of(keep_t, *names), arm_of(keep_c, *names))
+
+
+def check_post_stratify(made, keep_t, keep_c, name, covariate):
+    """The saturated regression with the outcome less θ times the covariate, of a regression on every cell."""
+    kept = np.array(keep_t) | np.array(keep_c)
+    treated, stratum = np.array(keep_t)[kept], np.array(table[STRATA])[kept]
+    y, x = (np.array(values[n])[kept] for n in (name, covariate))
+    x = (x - x.mean()) / x.std()
+    design, weights = [], []
+    for s in sorted(set(stratum)):
+        for sign in (1, -1):
+            design.append((stratum == s) & (treated == (sign > 0)))
+            weights.append(sign * (stratum == s).mean())
+    design = np.column_stack(design).astype(float)
+    theta = sm.OLS(y, np.column_stack([design, x])).fit().params[-1]
+    # The covariate is centred in each stratum.
+    for s in set(stratum):
+        x[stratum == s] -= x[stratum == s].mean()
+    found = sm.OLS(y - theta * x, design).fit(cov_type="HC2").t_test(np.array(weights))
+    agree("post_stratify", made["estimate"], found.effect[0], 1e-8)
+    agree("post_stratify se", made["std_error"], found.sd[0, 0], 1e-8)
+
+
 def analyses(metric):
     """Columns, estimator and check of a metric."""
     if metric == "spend_per_visit":
@@ -115,6 +158,23 @@ def analyses(metric):
     found.append(((metric, "history"), "cuped", cuped, check_cuped))
     found.append(((metric, "history"), "lin", lin, check_lin))
     return found
+
+
+def row(keep_t, keep_c, columns, make, check):
+    """An estimator's numbers."""
+    made = make(arm_of(keep_t, *columns), arm_of(keep_c, *columns))
+    check(made, *arrays(keep_t, *columns), *arrays(keep_c, *columns))
+    return made
+
+
+def rows(metric, keep_t, keep_c):
+    """The estimators of a metric with their numbers."""
+    for columns, estimator, make, check in analyses(metric):
+        yield estimator, row(keep_t, keep_c, columns, make, check)
+    if metric != "spend_per_visit":
+        made = make_post_stratify(keep_t, keep_c, metric, "history")
+        check_post_stratify(made, keep_t, keep_c, metric, "history")
+        yield "post_stratify", made
 
 
 segments = [("", "")]
@@ -129,22 +189,25 @@ with open(FOLDER / "expected.csv", "w", newline="", encoding="utf-8") as file:
             arm: [i and a == arm for i, a in zip(inside, table["segment"], strict=True)]
             for arm in [CONTROL, *TREATMENTS]
         }
-        for metric in ["spend", "visit", "conversion", "spend_per_visit"]:
-            for columns, estimator, make, check in analyses(metric):
-                control = arm_of(keep[CONTROL], *columns)
-                for arm in TREATMENTS:
-                    made = make(arm_of(keep[arm], *columns), control)
-                    check(made, *arrays(keep[arm], *columns), *arrays(keep[CONTROL], *columns))
-                    shown = plain({field: made.get(field) for field in FIELDS})
+        for arm in TREATMENTS:
+            made = {metric: dict(rows(metric, keep[arm], keep[CONTROL])) for metric in METRICS}
+            both = [t or c for t, c in zip(keep[arm], keep[CONTROL], strict=True)]
+            share = mpf(sum(v > cap for v in take(values["spend"], both))) / sum(both)
+            for estimator, fields in made["spend_capped"].items():
+                plain_one = made["spend"][estimator]
+                fields |= {"cap": cap, "capped_share": share, "estimate_uncapped": plain_one["estimate"]}
+            for metric, estimators in made.items():
+                for estimator, fields in estimators.items():
+                    shown = plain({field: fields.get(field) for field in FIELDS})
                     cells = ["" if v is None else v if isinstance(v, str) else repr(v) for v in shown.values()]
                     writer.writerow([metric, segment, value, arm, estimator, *cells])
-                    if not segment and estimator == "ttest":
-                        # Published with the data: visits and mean spend of each arm.
-                        figures = {"visit": (0.106167, 0.182757, 0.151400), "spend": (0.652789, 1.422617, 1.077202)}
-                        if metric in figures:
-                            expected = figures[metric][1 + TREATMENTS.index(arm)]
-                            assert abs(made["mean_control"] - mpf(figures[metric][0])) < 1e-6
-                            assert abs(made["mean_treatment"] - mpf(expected)) < 1e-6
+            if not segment:
+                # Published with the data: visits and mean spend of each arm.
+                figures = {"visit": (0.106167, 0.182757, 0.151400), "spend": (0.652789, 1.422617, 1.077202)}
+                for metric, (of_control, *of_arms) in figures.items():
+                    found = made[metric]["ttest"]
+                    assert abs(found["mean_control"] - mpf(of_control)) < 1e-6
+                    assert abs(found["mean_treatment"] - mpf(of_arms[TREATMENTS.index(arm)])) < 1e-6
 
 write_metadata(
     FOLDER,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import statsmodels.api as sm
-from mpmath import mp, mpf
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
-from reference import Arm, agree, dot, effect, floats, read_csv, take, unadjusted, write_json, write_metadata  # noqa: E402
+import reference  # noqa: E402
+from reference import Arm, agree, floats, read_csv, take, write_json, write_metadata  # noqa: E402
 
 SEED = 20260518
 
@@ -49,43 +49,9 @@ def cells(strata, columns):
 
 
 def post_stratify(strata, covariates=(), superpopulation=False, **options):
-    both = list(cells(strata, [y, *covariates]))
-    total = sum(t.n + c.n for t, c in both)
-    k = len(covariates)
-    theta = mp.matrix(k, 1)
-    if k:
-        parts = [arm.split() for pair in both for arm in pair]
-        theta = mp.lu_solve(sum((p[2] for p in parts[1:]), parts[0][2]), sum((p[1] for p in parts[1:]), parts[0][1]))
-    v_t = v_c = m_t = m_c = spent = mpf(0)
-    parts = []
-    for t, c in both:
-        w = mpf(t.n + c.n) / total
-        centre = [(t.n * a + c.n * b) / (t.n + c.n) for a, b in zip(t.mean[1:], c.mean[1:], strict=True)]
-
-        def arm(a):
-            yy, xy, xx = a.split()
-            mean = a.mean[0] - dot(theta, [v - m for v, m in zip(a.mean[1:], centre, strict=True)])
-            return mean, w**2 * (yy - 2 * dot(theta, xy) + dot(theta, xx * theta)) / (a.n - 1) / a.n
-
-        (mean_t, of_t), (mean_c, of_c) = arm(t), arm(c)
-        m_t, m_c, v_t, v_c = m_t + w * mean_t, m_c + w * mean_c, v_t + of_t, v_c + of_c
-        spent += of_t**2 / (t.n - 1) + of_c**2 / (c.n - 1)
-        parts.append((w, mean_t - mean_c))
-    result = effect(m_t, v_t, m_c, v_c, (v_t + v_c) ** 2 / spent, **options)
     inside = [any(country in s for s in strata) for country in table["country"]]
     t, c = (Arm(take(y, [i and n == side for i, n in zip(inside, new, strict=True)])) for side in (True, False))
-    if superpopulation:
-        extra = sum(w * (d - result["estimate"]) ** 2 for w, d in parts) / (total - 1)
-        se = mp.sqrt(v_t + v_c + extra)
-        result = {"estimate": result["estimate"], "std_error": se, "statistic": result["estimate"] / se, "df": result["df"]}
-    result |= {
-        "mean_treatment": t.mean[0],
-        "mean_control": c.mean[0],
-        "variance_reduction": 1 - result["std_error"] ** 2 / unadjusted(t, c),
-        "n_treatment": t.n,
-        "n_control": c.n,
-    }
-    return result
+    return reference.post_stratify(list(cells(strata, [y, *covariates])), t, c, superpopulation, **options)
 
 
 def check_saturated(name, strata, expected):

@@ -1,13 +1,16 @@
 //! `cuped`, `lin` and `mlrate`: differences of means, adjusted by covariates; `cuped` of ratios too.
 
 use gosset_stats::Effect;
-use gosset_stats::compare::{self, LinOptions, LinVcov};
+use gosset_stats::compare::{
+    self, Influence, LinOptions, LinVcov, lin_among, lin_influences, lin_of_passes,
+};
+use gosset_stats::linear::Vcov;
 use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 use serde_json::{Value, json};
 
 use super::{Estimator, Measured, Sides, is_ratio, of_totals, of_values};
 use crate::Result;
-use crate::file::{self, LinSection};
+use crate::file::{self, Centre, LinSection};
 use crate::job::Metric;
 use crate::kept::Kept;
 
@@ -15,7 +18,12 @@ use crate::kept::Kept;
 pub(super) struct Cuped;
 
 #[derive(Debug)]
-pub(super) struct Lin(LinOptions);
+pub(super) struct Lin {
+    options: LinOptions,
+    /// The covariance that takes a second pass over the units, if it is asked for.
+    robust: Option<Vcov>,
+    centre: Centre,
+}
 
 #[derive(Debug)]
 pub(super) struct Mlrate;
@@ -24,9 +32,17 @@ impl Lin {
     pub(super) fn new(section: &LinSection) -> Self {
         let vcov = match section.vcov {
             Some(file::LinVcov::Classical) => LinVcov::Classical,
-            Some(file::LinVcov::ByArm) | None => LinVcov::ByArm,
+            _ => LinVcov::ByArm,
         };
-        Self(LinOptions { vcov, superpopulation: section.superpopulation })
+        let robust = match section.vcov {
+            Some(file::LinVcov::Hc0) => Some(Vcov::Hc0),
+            Some(file::LinVcov::Hc1) => Some(Vcov::Hc1),
+            Some(file::LinVcov::Hc2) => Some(Vcov::Hc2),
+            Some(file::LinVcov::Hc3) => Some(Vcov::Hc3),
+            Some(file::LinVcov::ByArm | file::LinVcov::Classical) | None => None,
+        };
+        let options = LinOptions { vcov, superpopulation: section.superpopulation };
+        Self { options, robust, centre: section.centre }
     }
 }
 
@@ -78,7 +94,14 @@ impl Estimator for Lin {
     }
 
     fn options(&self) -> Value {
-        json!(format!("{:?}", self.0))
+        let options = match self.robust {
+            Some(vcov) => json!([vcov.name(), self.options.superpopulation]),
+            None => json!(format!("{:?}", self.options)),
+        };
+        match self.centre {
+            Centre::Pair => options,
+            Centre::AllArms => json!([options, "all arms"]),
+        }
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
@@ -88,7 +111,30 @@ impl Estimator for Lin {
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
         let (t, c) = sides.moments()?;
-        Ok(vec![("lin".into(), compare::lin(t, c, &of.metric.inference, &self.0)?)])
+        let (others, inference) = (sides.others()?, &of.metric.inference);
+        let effect = match self.robust {
+            Some(vcov) => {
+                let superpopulation = self.options.superpopulation;
+                let arms = (t, c, others);
+                lin_of_passes(arms, sides.squares.as_ref(), inference, vcov, superpopulation)?
+            }
+            None => lin_among(t, c, others, inference, &self.options)?,
+        };
+        Ok(vec![("lin".into(), effect)])
+    }
+
+    fn passes_twice(&self) -> bool {
+        self.robust.is_some()
+    }
+
+    fn influences(&self, sides: &Sides) -> Result<Option<[Influence; 2]>> {
+        let Some(vcov) = self.robust else { return Ok(None) };
+        let (t, c) = sides.moments()?;
+        Ok(lin_influences((t, c, sides.others()?), vcov)?)
+    }
+
+    fn is_among_all_arms(&self) -> bool {
+        self.centre == Centre::AllArms
     }
 }
 

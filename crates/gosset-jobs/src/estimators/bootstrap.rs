@@ -8,6 +8,7 @@ use gosset_stats::summary::buckets::{DEFAULT_BUCKETS, check_buckets};
 use gosset_stats::summary::{Law, Resampling};
 use serde_json::{Value, json};
 
+use super::means::Ttest;
 use super::{Estimator, Measured, Sides, is_ratio, of_totals};
 use crate::file::{self, BootstrapSection};
 use crate::job::Metric;
@@ -106,11 +107,9 @@ impl Estimator for Bootstrap {
         let (method, buckets) = match self.kept {
             Kept::Replicates(Resampling { law, buckets, .. }) => (law.name(), buckets),
             Kept::Buckets(buckets) => ("buckets", Some(buckets)),
-            Kept::Moments
-            | Kept::StratifiedMoments
-            | Kept::BinnedMoments
-            | Kept::Totals(_)
-            | Kept::Histogram(_) => ("", None),
+            Kept::Moments | Kept::StratifiedMoments | Kept::Totals(_) | Kept::Histogram(_) => {
+                ("", None)
+            }
         };
         json!([method, buckets, replicates, seed, interval.name()])
     }
@@ -124,6 +123,10 @@ impl Estimator for Bootstrap {
             Kept::Buckets(buckets) if metric.totals => Kept::Totals(buckets),
             kept => kept,
         })
+    }
+
+    fn for_estimates(&self) -> Option<&'static dyn Estimator> {
+        Some(&Ttest)
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {

@@ -7,14 +7,14 @@ mod means;
 mod post_stratify;
 mod quantile;
 mod rank;
-mod winsorized;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use gosset_stats::Effect;
+use gosset_stats::compare::{Influence, Squares};
 use gosset_stats::summary::{
-    AnySummary, BinnedMoments, Buckets, Histogram, Moments, Replicates, StratifiedMoments,
+    AnySummary, Buckets, Histogram, Moments, Replicates, StratifiedMoments,
 };
 use serde_json::Value;
 
@@ -29,7 +29,6 @@ use means::Ttest;
 use post_stratify::PostStratify;
 use quantile::Quantile;
 use rank::Rank;
-use winsorized::Winsorized;
 
 /// How the effects of an experiment are estimated, with its options.
 pub(crate) trait Estimator: Debug + Send + Sync {
@@ -67,6 +66,26 @@ pub(crate) trait Estimator: Debug + Send + Sync {
     /// What it compares of a metric, or why it cannot.
     fn takes(&self, metric: &Metric) -> Result<Kept, String>;
 
+    /// Another estimator that gives the same estimates and takes less for them.
+    fn for_estimates(&self) -> Option<&'static dyn Estimator> {
+        None
+    }
+
+    /// Whether it takes the summaries of other arms as well.
+    fn is_among_all_arms(&self) -> bool {
+        false
+    }
+
+    /// Whether its standard errors take a second pass over the units.
+    fn passes_twice(&self) -> bool {
+        false
+    }
+
+    /// What the second pass adds up over the units of treatment and of control, if it is worth one.
+    fn influences(&self, _: &Sides) -> Result<Option<[Influence; 2]>> {
+        Ok(None)
+    }
+
     /// What the rows of a metric that it cannot take are called.
     fn rows(&self) -> Vec<String> {
         vec![self.name().to_owned()]
@@ -80,13 +99,12 @@ pub(crate) trait Estimator: Debug + Send + Sync {
 type Make = fn(&EstimatorsSection, &dyn Fn(Option<u32>) -> u64) -> Result<Arc<dyn Estimator>>;
 
 /// The names that job files know.
-const ESTIMATORS: [(&str, Make); 10] = [
+const ESTIMATORS: [(&str, Make); 9] = [
     ("ttest", |_, _| Ok(Arc::new(Ttest))),
     ("cuped", |_, _| Ok(Arc::new(Cuped))),
     ("lin", |all, _| Ok(Arc::new(Lin::new(&all.lin)))),
     ("mlrate", |_, _| Ok(Arc::new(Mlrate))),
     ("post_stratify", |all, _| Ok(Arc::new(PostStratify::new(&all.post_stratify)))),
-    ("winsorized", |_, _| Ok(Arc::new(Winsorized))),
     ("bootstrap", |all, seed| {
         let made = Bootstrap::new(&all.bootstrap, seed(all.bootstrap.seed));
         Ok(Arc::new(made.map_err(|error| error.about("[estimators.bootstrap]"))?))
@@ -122,6 +140,11 @@ pub(crate) fn check(options: &EstimatorsSection) -> Result<()> {
     ESTIMATORS.iter().try_for_each(|(_, make)| make(options, &|_| 0).map(|_| ()))
 }
 
+/// The estimator that takes the least for the estimates of another, in their order.
+pub(crate) fn for_estimates(estimator: &dyn Estimator) -> &dyn Estimator {
+    estimator.for_estimates().unwrap_or(estimator)
+}
+
 /// A metric, and what is known of all of its units.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured<'a> {
@@ -135,6 +158,21 @@ pub(crate) struct Measured<'a> {
 pub(crate) struct Sides {
     pub(crate) treatment: AnySummary,
     pub(crate) control: AnySummary,
+    /// That of all other arms together, for an estimator that is among all arms.
+    pub(crate) others: Option<AnySummary>,
+    /// What a second pass found.
+    pub(crate) squares: Option<[Squares; 2]>,
+}
+
+impl Sides {
+    /// The moments of other arms, for an estimator that takes them.
+    fn others(&self) -> Result<Option<&Moments>> {
+        match &self.others {
+            None => Ok(None),
+            Some(AnySummary::Moments(others)) => Ok(Some(others)),
+            Some(_) => Err(internal("an estimator was not given the moments of other arms")),
+        }
+    }
 }
 
 macro_rules! sides {
@@ -152,7 +190,6 @@ macro_rules! sides {
 sides!(
     moments: Moments,
     stratified: StratifiedMoments,
-    binned: BinnedMoments,
     buckets: Buckets,
     replicates: Replicates,
     histograms: Histogram

@@ -7,11 +7,14 @@ pub(crate) mod explain;
 mod shape;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use gosset_engine::EngineError;
 use jiff::civil::Date;
 use schemars::{JsonSchema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::{JobError, Result};
@@ -237,7 +240,7 @@ pub struct MetricSection {
     /// What is known of a unit before its assignment.
     #[serde(default)]
     pub covariate: Option<CovariateSection>,
-    /// Where `winsorized` caps the values of units.
+    /// Where the values of units are capped: estimators of means take the capped values.
     #[serde(default)]
     pub cap: Option<CapSection>,
     /// Confidence level of intervals.
@@ -272,16 +275,55 @@ pub struct CovariateSection {
     pub denominator: Option<String>,
 }
 
-/// `cap = { upper = ... }`: quantiles of the values of units of both arms that are compared.
+/// `cap = 0.99`, or `cap = { upper = 0.99, lower = 0.01 }`: quantiles of the values of the units of all arms.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum CapSection {
+    /// Values above this quantile count as it: from 0.5 to 1.
+    Upper(f64),
+    /// One for each side.
+    Sides(CapSides),
+}
+
+/// Both sides of `cap`.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CapSection {
+pub struct CapSides {
     /// Values above this quantile count as it: from 0.5 to 1.
     #[serde(default)]
     pub upper: Option<f64>,
     /// Values below this quantile count as it: from 0 to 0.5.
     #[serde(default)]
     pub lower: Option<f64>,
+}
+
+impl<'de> Deserialize<'de> for CapSection {
+    /// By hand: what the reader says of a wrong table would be lost in trying one form after the other.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms;
+
+        impl<'de> Visitor<'de> for Forms {
+            type Value = CapSection;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quantile such as 0.99, or a table of 'upper' and 'lower'")
+            }
+
+            fn visit_f64<E>(self, upper: f64) -> Result<CapSection, E> {
+                Ok(CapSection::Upper(upper))
+            }
+
+            fn visit_i64<E>(self, upper: i64) -> Result<CapSection, E> {
+                Ok(CapSection::Upper(upper as f64))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CapSection, A::Error> {
+                CapSides::deserialize(MapAccessDeserializer::new(map)).map(CapSection::Sides)
+            }
+        }
+
+        deserializer.deserialize_any(Forms)
+    }
 }
 
 /// A name or a list of names.
@@ -435,12 +477,26 @@ impl From<Interval> for gosset_stats::compare::Interval {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinSection {
-    /// The variance, `by_arm` unless given.
+    /// The variance, `by_arm` unless given; `HC0` to `HC3` take a second pass over the units.
     #[serde(default)]
     pub vcov: Option<LinVcov>,
     /// Whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well.
     #[serde(default)]
     pub superpopulation: bool,
+    /// Over which units the covariates are averaged, `pair` unless given.
+    #[serde(default)]
+    pub centre: Centre,
+}
+
+/// `centre`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Centre {
+    /// Those of the two arms that are compared.
+    #[default]
+    Pair,
+    /// Those of all arms: one model of the experiment.
+    AllArms,
 }
 
 /// `vcov`
@@ -450,6 +506,14 @@ pub struct LinSection {
 pub enum LinVcov {
     ByArm,
     Classical,
+    #[serde(rename = "HC0")]
+    Hc0,
+    #[serde(rename = "HC1")]
+    Hc1,
+    #[serde(rename = "HC2")]
+    Hc2,
+    #[serde(rename = "HC3")]
+    Hc3,
 }
 
 /// `[estimators.post_stratify]`
@@ -561,7 +625,7 @@ pub struct ExperimentSection {
     /// What the effects are of: `day`, `cumulative`, `overall`, `days(7)`.
     #[serde(default = "overall")]
     pub periods: Vec<String>,
-    /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `winsorized`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
+    /// `ttest`, `cuped`, `lin`, `mlrate`, `post_stratify`, `bootstrap`, `quantile`, `mann_whitney`, `ks_test`.
     #[serde(default = "ttest")]
     pub estimators: Vec<String>,
     /// The weights of the arms in the assignment, or a list of them from days on; equal for the arms that are found
@@ -593,7 +657,7 @@ pub enum ExpectedSection {
 }
 
 impl<'de> Deserialize<'de> for ExpectedSection {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let value = toml::Value::deserialize(deserializer)?;
         let read = match value {
@@ -627,7 +691,7 @@ fn ttest() -> Vec<String> {
 pub struct Day(pub Date);
 
 impl<'de> Deserialize<'de> for Day {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let value = toml::value::Datetime::deserialize(deserializer)?;
         match value {

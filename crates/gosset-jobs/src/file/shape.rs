@@ -11,7 +11,6 @@ const TABLES: &[&str] = &[
     "segments.*",
     "metrics.*",
     "metrics.*.covariate",
-    "metrics.*.cap",
     "estimators.*",
     "audits.*",
     "experiments.*",

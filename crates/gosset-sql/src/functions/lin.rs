@@ -48,6 +48,12 @@ superpopulation: V + (β_t − β_c)'S(β_t − β_c)/N,  S the covariance of th
 HC0 to HC3 keep the distinct rows of covariates, up to `max_rows` in each arm; beyond, there is an estimate and no standard error, and the `note` says so. The covariates count as fixed, unless `superpopulation` says otherwise: the effect is then that in the population which the units were drawn from. `variance_reduction` is 1 − SE²/(unadjusted SE)². Covariates that are constant or follow from others are left out and named in the `note`. \
 Missing covariates are treated as in `cuped`.
 
+Of several arms two are named, and X̄ is the mean over these two. One model of all arms, with X̄ over all of them, is `conditional_effects` of a regression in which every covariate has an interaction with the arm, for all treatments in one call:
+
+```text
+conditional_effects(gram(y, {arm: arm, x: x}), {treatment: 'arm', reference: {arm: 'control'}, interactions: ['arm:x'], vcov: 'HC2'})
+```
+
 | input | result |
 | --- | --- |
 | `y` or `arm` NULL | the row is left out and counted in `n_dropped` |

@@ -6,7 +6,7 @@ use super::effect::{Effect, Inference};
 use super::infer::{Difference, Variance};
 use super::ttest::welch;
 use crate::linalg::Factor;
-use crate::summary::Moments;
+use crate::summary::{Moments, Summary};
 use crate::{Error, Result};
 
 /// The variance of Lin's estimate.
@@ -75,40 +75,32 @@ pub fn lin(
     inference: &Inference,
     options: &LinOptions,
 ) -> Result<Effect> {
-    let (mut effect, t, c) = Effect::adjusted((t, c), 1, inference, &options.method())?;
-    if !effect.set_means(&t, &c) {
-        return Ok(effect);
-    }
-    let (mut factor_t, mut factor_c) = (Factor::default(), Factor::default());
-    let kept = Kept::choose(1..t.width(), |column, kept| {
-        let next = |factor: &Factor, arm: &Moments| {
-            let row: Vec<f64> =
-                kept.iter().chain([&column]).map(|&k| comoment(arm, column, k)).collect();
-            factor.next_row(&row)
+    lin_among(t, c, None, inference, options)
+}
+
+/// The same at the mean `X̄` of the covariates over all arms of an experiment, of which `others` are the units that are in
+/// neither of the two: the regression of `y` on all arms, the covariates centred at `X̄`, and their products. The effects of
+/// several treatments are then of the same units, all of the experiment's, and the difference of two of them is the effect of
+/// one against the other. The superpopulation term is `(β_t − β_c)'S(β_t − β_c)/N` with the covariance `S` and the number `N`
+/// of all units.
+///
+/// # Errors
+/// As [`lin`], also for other columns of `others`.
+pub fn lin_among(
+    t: &Moments,
+    c: &Moments,
+    others: Option<&Moments>,
+    inference: &Inference,
+    options: &LinOptions,
+) -> Result<Effect> {
+    let method = options.method() + among(others);
+    let fitted = Regressions::of((t, c, others), inference, &method)?;
+    let Regressions { mut effect, t, c, kept, fit_t, fit_c, estimate, control, spread } =
+        match fitted {
+            Ok(fitted) => *fitted,
+            Err(effect) => return Ok(effect),
         };
-        let rows = next(&factor_t, &t).zip(next(&factor_c, &c));
-        rows.map(|(row_t, row_c)| {
-            factor_t.push(row_t);
-            factor_c.push(row_c);
-        })
-        .is_some()
-    });
-    effect.remark_covariates(&t, &c, &kept);
-
-    // x̄_t − X̄ is n_c/N of x̄_t − x̄_c, and x̄_c − X̄ is −n_t/N of it.
-    let apart: Vec<f64> =
-        kept.columns.iter().map(|&column| mean_difference(&t, &c, &[(column, 1.0)])).collect();
-    let total = t.n() as f64 + c.n() as f64;
-    let fit_t = Fit::new(&t, &kept, &factor_t, &apart, c.n() as f64 / total);
-    let fit_c = Fit::new(&c, &kept, &factor_c, &apart, -(t.n() as f64) / total);
-    let estimate = mean_difference(&t, &c, &[(0, 1.0)]) - (fit_t.adjustment - fit_c.adjustment);
-    let control = c.mean(0) - fit_c.adjustment;
-
     let parameters = kept.columns.len() as u64 + 1;
-    if effect.lacks_units((t.n(), c.n()), parameters + 1) {
-        effect.set_estimate(estimate, control);
-        return Ok(effect);
-    }
     let (df_t, df_c) = ((t.n() - parameters) as f64, (c.n() - parameters) as f64);
     let mut difference = match options.vcov {
         LinVcov::ByArm => {
@@ -127,12 +119,94 @@ pub fn lin(
         }
     };
     if options.superpopulation {
-        let spread = Spread::new((&t, &c), &kept.columns);
         spread.add_to(&mut difference, &fit_t.coefficients, &fit_c.coefficients);
     }
     effect.infer(inference, &difference);
     effect.set_variance_reduction(&difference, &welch(&t, &c, estimate));
     Ok(effect)
+}
+
+/// What a method says where its covariates are centred at their mean over more arms than two.
+pub(super) fn among(others: Option<&Moments>) -> &'static str {
+    if others.is_some() { " among all arms" } else { "" }
+}
+
+/// The regressions of two arms, and the estimate that they make.
+pub(super) struct Regressions {
+    pub(super) effect: Effect,
+    pub(super) t: Moments,
+    pub(super) c: Moments,
+    pub(super) kept: Kept,
+    pub(super) fit_t: Fit,
+    pub(super) fit_c: Fit,
+    pub(super) estimate: f64,
+    pub(super) control: f64,
+    pub(super) spread: Spread,
+}
+
+impl Regressions {
+    /// Those of two arms that have units enough for a standard error; else the effect, as far as it is known. The third
+    /// summary is of the units of other arms, over whom the covariates are averaged as well.
+    pub(super) fn of(
+        (t, c, others): (&Moments, &Moments, Option<&Moments>),
+        inference: &Inference,
+        method: &str,
+    ) -> Result<std::result::Result<Box<Self>, Effect>> {
+        let (mut effect, mut t, mut c) = Effect::adjusted((t, c), 1, inference, method)?;
+        if !effect.set_means(&t, &c) {
+            return Ok(Err(effect));
+        }
+        let mut everybody = None;
+        if let Some(others) = others {
+            let mut all;
+            (t, all) = Moments::aligned(&t, others)?;
+            (c, _) = Moments::aligned(&c, &all)?;
+            all.merge(&t)?;
+            all.merge(&c)?;
+            (all, _) = Moments::aligned(&all, &t)?;
+            everybody = Some(all);
+        }
+        let (mut factor_t, mut factor_c) = (Factor::default(), Factor::default());
+        let kept = Kept::choose(1..t.width(), |column, kept| {
+            let next = |factor: &Factor, arm: &Moments| {
+                let row: Vec<f64> =
+                    kept.iter().chain([&column]).map(|&k| comoment(arm, column, k)).collect();
+                factor.next_row(&row)
+            };
+            let rows = next(&factor_t, &t).zip(next(&factor_c, &c));
+            rows.map(|(row_t, row_c)| {
+                factor_t.push(row_t);
+                factor_c.push(row_c);
+            })
+            .is_some()
+        });
+        effect.remark_covariates(&t, &c, &kept);
+
+        // The mean of an arm less that of other units, times a share.
+        let apart = |arm: &Moments, other: &Moments, share: f64| -> Vec<f64> {
+            let one = |&column: &usize| share * mean_difference(arm, other, &[(column, 1.0)]);
+            kept.columns.iter().map(one).collect()
+        };
+        let total = t.n() as f64 + c.n() as f64;
+        let (from_mean_t, from_mean_c, spread) = match &everybody {
+            Some(all) => (apart(&t, all, 1.0), apart(&c, all, 1.0), Spread::of(all, &kept.columns)),
+            // x̄_t − X̄ is n_c/N of x̄_t − x̄_c, and x̄_c − X̄ is −n_t/N of it.
+            None => (
+                apart(&t, &c, c.n() as f64 / total),
+                apart(&t, &c, -(t.n() as f64) / total),
+                Spread::new((&t, &c), &kept.columns),
+            ),
+        };
+        let fit_t = Fit::new(&t, &kept, factor_t, from_mean_t);
+        let fit_c = Fit::new(&c, &kept, factor_c, from_mean_c);
+        let estimate = mean_difference(&t, &c, &[(0, 1.0)]) - (fit_t.adjustment - fit_c.adjustment);
+        let control = c.mean(0) - fit_c.adjustment;
+        if effect.lacks_units((t.n(), c.n()), kept.columns.len() as u64 + 2) {
+            effect.set_estimate(estimate, control);
+            return Ok(Err(effect));
+        }
+        Ok(Ok(Box::new(Self { effect, t, c, kept, fit_t, fit_c, estimate, control, spread })))
+    }
 }
 
 /// The difference of means, adjusted by a prediction of the outcome that a model makes from what was known before the
@@ -182,15 +256,22 @@ impl Spread {
         Self(columns.iter().map(row).collect())
     }
 
+    /// Of some columns of one summary of all units.
+    fn of(all: &Moments, columns: &[usize]) -> Self {
+        let n = all.n() as f64;
+        let row = |&i: &usize| columns.iter().map(|&j| all.covariance(i, j) / n).collect();
+        Self(columns.iter().map(row).collect())
+    }
+
     /// Adds what the variation of `X̄` adds to the variances, given the coefficients of the arms.
     pub(super) fn add_to(&self, difference: &mut Difference, t: &[f64], c: &[f64]) {
         let apart: Vec<f64> = t.iter().zip(c).map(|(t, c)| t - c).collect();
-        let (of_effect, of_control) = (self.of(&apart, &apart), self.of(c, c));
-        difference.add_common(of_effect, of_control, self.of(&apart, c));
+        let (of_effect, of_control) = (self.form(&apart, &apart), self.form(c, c));
+        difference.add_common(of_effect, of_control, self.form(&apart, c));
     }
 
     /// `a'S b/N`.
-    fn of(&self, a: &[f64], b: &[f64]) -> f64 {
+    fn form(&self, a: &[f64], b: &[f64]) -> f64 {
         let row =
             |(a, row): (&f64, &Vec<f64>)| a * row.iter().zip(b).map(|(s, b)| s * b).sum::<f64>();
         a.iter().zip(&self.0).map(row).sum()
@@ -199,28 +280,31 @@ impl Spread {
 
 /// The regression of one arm.
 #[derive(Debug, Clone)]
-struct Fit {
+pub(super) struct Fit {
     n: f64,
-    coefficients: Vec<f64>,
+    /// The sums of squares and products of the covariates.
+    pub(super) factor: Factor,
+    pub(super) coefficients: Vec<f64>,
+    /// `x̄ − X̄`.
+    pub(super) from_mean: Vec<f64>,
     /// `β'(x̄ − X̄)`.
     adjustment: f64,
     /// The variance of the residuals, with divisor `n − 1`.
-    variance: f64,
+    pub(super) variance: f64,
     /// `1 + n·d'M⁻¹d`.
     leverage: f64,
 }
 
 impl Fit {
-    fn new(arm: &Moments, kept: &Kept, factor: &Factor, apart: &[f64], share: f64) -> Self {
+    fn new(arm: &Moments, kept: &Kept, factor: Factor, from_mean: Vec<f64>) -> Self {
         let n = arm.n() as f64;
         let with_outcome: Vec<f64> =
             kept.columns.iter().map(|&column| comoment(arm, column, 0)).collect();
         let coefficients = factor.solve(&with_outcome);
-        let from_mean: Vec<f64> = apart.iter().map(|apart| share * apart).collect();
         let adjustment = coefficients.iter().zip(&from_mean).map(|(b, d)| b * d).sum();
         let variance = residual_variance(arm, &kept.weights(&coefficients));
         let leverage = 1.0 + n * factor.quadratic_form(&from_mean);
-        Self { n, coefficients, adjustment, variance, leverage }
+        Self { n, factor, coefficients, from_mean, adjustment, variance, leverage }
     }
 }
 
@@ -261,6 +345,33 @@ mod tests {
         let pooled = (16.0 + 19.25) / 7.0 * (v_t / (16.0 / 3.0) + v_c / (19.25 / 4.0));
         assert!((classical.std_error.expect("defined") - pooled.sqrt()).abs() < 1e-14);
         assert_eq!(classical.df, Some(7.0));
+    }
+
+    #[test]
+    fn among_all_arms_effects_add_up() {
+        let of = |n: i32, shift: f64, slope: f64| {
+            let x: Vec<f64> = (0..n).map(|i| f64::from(i * i % 17)).collect();
+            let y: Vec<f64> =
+                x.iter().zip(0..).map(|(x, i)| shift + slope * x + f64::from(i * 5 % 13)).collect();
+            arm(&["y", "x"], &[&y, &x])
+        };
+        let (a, b, c) = (of(60, 3.0, 2.0), of(83, 5.0, 1.0), of(71, 0.0, -1.0));
+        let among = |t: &Moments, c: &Moments, others: &Moments| {
+            let options = LinOptions { superpopulation: true, ..LinOptions::default() };
+            let found = lin_among(t, c, Some(others), &Inference::default(), &options);
+            found.expect("valid summaries")
+        };
+        let estimate = |e: &Effect| e.estimate.expect("defined");
+        let (a_c, b_c) = (estimate(&among(&a, &c, &b)), estimate(&among(&b, &c, &a)));
+        assert!((a_c - b_c - estimate(&among(&a, &b, &c))).abs() < 1e-12);
+        // Without others they are the two arms.
+        let nobody = among(&a, &c, &Moments::new(a.columns().clone()));
+        let options = LinOptions { superpopulation: true, ..LinOptions::default() };
+        let pair = lin(&a, &c, &Inference::default(), &options).expect("valid summaries");
+        assert!((estimate(&nobody) - estimate(&pair)).abs() < 1e-12);
+        let (all, two) = (nobody.std_error.expect("defined"), pair.std_error.expect("defined"));
+        assert!((all / two - 1.0).abs() < 1e-12);
+        assert!((a_c - estimate(&pair)).abs() > 1e-3, "other units, another mean");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::effect::{Effect, Inference};
 use super::infer::Difference;
 use super::lin::Spread;
+use super::lin_passes::check as check_robust;
 use super::ttest::welch;
 use crate::linear::{INTERCEPT, LinearOptions, Vcov, contrast, ols};
 use crate::summary::moments::INDICATOR;
@@ -127,9 +128,7 @@ pub fn lin_robust(
 }
 
 fn check(t: &Gram, c: &Gram, vcov: Vcov) -> Result<()> {
-    if !matches!(vcov, Vcov::Hc0 | Vcov::Hc1 | Vcov::Hc2 | Vcov::Hc3) {
-        return Err(Error::Invalid(format!("expected HC0 to HC3, found {}", vcov.name())));
-    }
+    check_robust(vcov)?;
     let columns = t.columns();
     if columns != c.columns() {
         return Err(Error::Mismatch(format!(

@@ -35,6 +35,24 @@ impl Caps {
             self.lower, self.upper
         )))
     }
+
+    /// The values that these are, lower and upper, where there are any: quantiles of the rows of bins in ascending order. The
+    /// lower one is the smallest value of its bin and the upper one the largest, so that no bin has values on both sides.
+    pub fn limits(&self, bins: &[Bin]) -> (Option<f64>, Option<f64>) {
+        let n: u64 = bins.iter().map(|bin| bin.rows).sum();
+        let bin_of = |rank: u64| {
+            let mut seen = 0;
+            bins.iter().find(|bin| {
+                seen += bin.rows;
+                seen >= rank
+            })
+        };
+        let below = whole(self.lower * n as f64).floor() as u64;
+        let up_to = whole(self.upper * n as f64).ceil() as u64;
+        let lower = (self.lower > 0.0).then(|| bin_of(below + 1)).flatten().map(|bin| bin.min);
+        let upper = (self.upper < 1.0).then(|| bin_of(up_to.max(1))).flatten().map(|bin| bin.max);
+        (lower, upper)
+    }
 }
 
 /// The difference of winsorized means; every row is a unit.
@@ -70,7 +88,7 @@ pub fn winsorized(
 ) -> Result<Effect> {
     caps.check()?;
     let (t, c) = BinnedMoments::aligned(t, c)?;
-    let (lower, upper) = limits(&pooled(&t.bins(), &c.bins()), caps);
+    let (lower, upper) = caps.limits(&pooled(&t.bins(), &c.bins()));
     let ((plain_t, _), (plain_c, _)) = (t.capped(None, None), c.capped(None, None));
     let ((of_t, beyond_t), (of_c, beyond_c)) = (t.capped(lower, upper), c.capped(lower, upper));
     let mut effect = Effect {
@@ -116,23 +134,6 @@ fn pooled(t: &[Bin], c: &[Bin]) -> Vec<Bin> {
         }
     }
     pooled
-}
-
-/// The caps, where there are any.
-fn limits(bins: &[Bin], caps: &Caps) -> (Option<f64>, Option<f64>) {
-    let n: u64 = bins.iter().map(|bin| bin.rows).sum();
-    let bin_of = |rank: u64| {
-        let mut seen = 0;
-        bins.iter().find(|bin| {
-            seen += bin.rows;
-            seen >= rank
-        })
-    };
-    let below = whole(caps.lower * n as f64).floor() as u64;
-    let up_to = whole(caps.upper * n as f64).ceil() as u64;
-    let lower = (caps.lower > 0.0).then(|| bin_of(below + 1)).flatten().map(|bin| bin.min);
-    let upper = (caps.upper < 1.0).then(|| bin_of(up_to.max(1))).flatten().map(|bin| bin.max);
-    (lower, upper)
 }
 
 /// A product that is whole but for its rounding: 0.07 of 100 is 7.

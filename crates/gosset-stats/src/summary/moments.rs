@@ -185,9 +185,13 @@ impl Moments {
             return self.columns.names[i].clone();
         }
         let nth = i - self.columns.len();
-        let covariate = (0..self.indicated.len()).filter(|&c| self.indicated[c]).nth(nth);
-        let covariate = covariate.expect("an indicator belongs to a covariate");
+        let covariate = self.indicated()[nth];
         format!("{}{INDICATOR}", self.columns.names[self.columns.outcomes + covariate])
+    }
+
+    /// The covariates that have an indicator column, by their place among the covariates, in the order of these columns.
+    pub fn indicated(&self) -> Vec<usize> {
+        (0..self.indicated.len()).filter(|&covariate| self.indicated[covariate]).collect()
     }
 
     /// `Σ x_i`.

@@ -7,6 +7,7 @@
 
 mod scan;
 mod table;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +20,13 @@ use deltalake::kernel::transaction::CommitProperties;
 use deltalake::logstore::{StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::SaveMode;
+use object_store::ObjectStore;
+use object_store::path::Path;
 use url::Url;
 
 pub(crate) use scan::DeltaFiles;
 pub use table::{Commit, DeltaTableHandle, Published, any_of, partition};
+pub use upkeep::{Compacted, Restoration, Unneeded};
 
 use crate::{Engine, EngineError, Result, Stores, location, shown};
 
@@ -70,6 +74,30 @@ impl DeltaStore {
         let url = self.table_url(name)?;
         let table = load(&url, self.engine.stores()).await?;
         Ok(table.map(|table| DeltaTableHandle::new(table, self.engine.clone())))
+    }
+
+    /// The table as of an earlier version; `None` if it was never created.
+    pub async fn existing_at(&self, name: &str, version: u64) -> Result<Option<DeltaTableHandle>> {
+        let Some(mut handle) = self.existing(name).await? else { return Ok(None) };
+        let loaded = handle.table.load_version(version).await;
+        loaded.map_err(|error| handle.told(error.into()))?;
+        Ok(Some(handle))
+    }
+
+    /// The names of the folders that can be tables, in their order.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        let about = |error: object_store::Error| EngineError::from(error).about(&shown(&self.root));
+        let root = Path::from_url_path(self.root.path()).map_err(|e| about(e.into()))?;
+        let store = self.engine.stores().get(&self.root)?;
+        let found = match store.list_with_delimiter(Some(&root)).await {
+            Ok(found) => found.common_prefixes,
+            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            Err(error) => return Err(about(error)),
+        };
+        let mut names: Vec<String> =
+            found.iter().filter_map(|path| path.filename().map(ToOwned::to_owned)).collect();
+        names.sort();
+        Ok(names)
     }
 
     /// The table as of its latest version, created if it does not exist, ready to be written.

@@ -34,7 +34,7 @@ const RETRY_AFTER: [Duration; 3] =
 /// A Delta table as of one version.
 #[derive(Clone)]
 pub struct DeltaTableHandle {
-    table: DeltaTable,
+    pub(super) table: DeltaTable,
     engine: Engine,
 }
 
@@ -54,6 +54,8 @@ pub struct Commit {
     pub version: u64,
     /// When, in milliseconds since 1970, by the writer's clock.
     pub timestamp: Option<i64>,
+    /// What was done, as the Delta protocol calls it: `WRITE`, `OPTIMIZE`, `RESTORE`.
+    pub operation: Option<String>,
     /// The run that made it, if it was one of ours.
     pub run_id: Option<String>,
     /// What was kept with it.
@@ -184,19 +186,39 @@ impl DeltaTableHandle {
         run_id: &str,
     ) -> Result<Published> {
         let count = rows.iter().map(RecordBatch::num_rows).sum();
+        let write = |table: &Self| {
+            let write = table.write(rows.clone(), predicate.clone(), metadata, run_id)?;
+            Ok(async move {
+                let table = write.await?;
+                let version = table.version().unwrap_or_default();
+                Ok((table, version))
+            })
+        };
+        let version = self.committed(run_id, write).await?;
+        Ok(Published { version, rows: count })
+    }
+
+    /// Commits, again where the store fails, and tells the version of the commit.
+    pub(super) async fn committed<F>(
+        &mut self,
+        run_id: &str,
+        commit: impl Fn(&Self) -> Result<F>,
+    ) -> Result<u64>
+    where
+        F: Future<Output = Result<(DeltaTable, u64), DeltaTableError>>,
+    {
         let mut wait = RETRY_AFTER.into_iter();
         loop {
-            let write = self.write(rows.clone(), predicate.clone(), metadata, run_id)?;
-            let error = match write.await {
-                Ok(table) => {
+            let error = match commit(self)?.await {
+                Ok((table, version)) => {
                     self.table = table;
-                    return Ok(Published { version: self.version(), rows: count });
+                    return Ok(version);
                 }
                 Err(error) => self.told(error.into()),
             };
             if let Some(version) = self.landed(run_id).await? {
                 tracing::warn!(table = self.location(), version, %error, "the commit landed although its answer did not");
-                return Ok(Published { version, rows: count });
+                return Ok(version);
             }
             // Only a store that failed is asked again, and from the same snapshot: a conflict stays one.
             match (&error, wait.next()) {
@@ -220,11 +242,6 @@ impl DeltaTableHandle {
             rows.push(RecordBatch::new_empty(self.schema()?));
         }
         let widened = rows[0].schema().fields().len() > self.schema()?.fields().len();
-        let kept = metadata
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .chain([(RUN_ID, run_id)])
-            .map(|(key, value)| (format!("{KEY_PREFIX}{key}"), Value::from(value)));
         let write = self
             .table
             .clone()
@@ -232,13 +249,13 @@ impl DeltaTableHandle {
             .with_session_state(Arc::new(self.session()))
             .with_save_mode(SaveMode::Overwrite)
             .with_replace_where(predicate)
-            .with_commit_properties(CommitProperties::default().with_metadata(kept));
+            .with_commit_properties(properties(metadata, run_id));
         Ok(if widened { write.with_schema_mode(SchemaMode::Merge) } else { write })
     }
 
     /// A session as Delta wants it, on the engine's memory, spill directory and stores. One partition, so that a
     /// table's partition is one file.
-    fn session(&self) -> SessionState {
+    pub(super) fn session(&self) -> SessionState {
         let mut state = DeltaSessionContext::with_runtime_env(self.engine.runtime()).state();
         state.config_mut().options_mut().execution.target_partitions = 1;
         state
@@ -291,9 +308,19 @@ impl DeltaTableHandle {
         Ok(())
     }
 
-    fn told(&self, error: EngineError) -> EngineError {
+    pub(super) fn told(&self, error: EngineError) -> EngineError {
         error.about(&self.location())
     }
+}
+
+/// What is kept with a commit of ours.
+pub(super) fn properties(metadata: &Metadata, run_id: &str) -> CommitProperties {
+    let kept = metadata
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .chain([(RUN_ID, run_id)])
+        .map(|(key, value)| (format!("{KEY_PREFIX}{key}"), Value::from(value)));
+    CommitProperties::default().with_metadata(kept)
 }
 
 /// A type as Delta has it: it knows one string and one binary type.
@@ -307,12 +334,19 @@ fn logical(data_type: &DataType) -> DataType {
 
 /// Reads a log entry: one JSON object a line, one of which is the commit's information.
 fn commit(version: u64, entry: &[u8]) -> Result<Commit> {
-    let mut commit = Commit { version, timestamp: None, run_id: None, metadata: Metadata::new() };
+    let mut commit = Commit {
+        version,
+        timestamp: None,
+        operation: None,
+        run_id: None,
+        metadata: Metadata::new(),
+    };
     for action in serde_json::Deserializer::from_slice(entry).into_iter::<Value>() {
         let action = action
             .map_err(|error| EngineError::BadData(format!("log entry {version}: {error}")))?;
         let Some(Value::Object(information)) = action.get("commitInfo") else { continue };
         commit.timestamp = information.get("timestamp").and_then(Value::as_i64);
+        commit.operation = information.get("operation").and_then(Value::as_str).map(Into::into);
         for (key, value) in information {
             if let (Some(key), Some(value)) = (key.strip_prefix(KEY_PREFIX), value.as_str()) {
                 match key {

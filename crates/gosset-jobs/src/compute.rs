@@ -25,7 +25,7 @@ impl Runner {
         before: Option<(Date, Stored)>,
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<(Computed, Stored)> {
-        let Known { looked, totals, afresh } = *known;
+        let Known { looked, totals, afresh, .. } = *known;
         let experiment = &looked.measurable(self.experiment(&work.experiment)?);
         let date = work.analysis_date;
         let of_totals = work.desired.of_totals(experiment);

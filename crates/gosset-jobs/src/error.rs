@@ -18,6 +18,9 @@ pub enum JobError {
     /// An input changed while it was read, or another run published meanwhile.
     #[error("{0}")]
     Changed(String),
+    /// It took longer than the job file allows.
+    #[error("{0}")]
+    TimedOut(String),
     /// Everything that the engine reports.
     #[error(transparent)]
     Engine(EngineError),
@@ -31,6 +34,7 @@ impl JobError {
             Self::File(text) => Self::File(format!("{what}: {text}")),
             Self::Data(text) => Self::Data(format!("{what}: {text}")),
             Self::Changed(text) => Self::Changed(format!("{what}: {text}")),
+            Self::TimedOut(text) => Self::TimedOut(format!("{what}: {text}")),
             Self::Engine(error) => Self::Engine(error.about(what)),
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gosset_engine::parse_bytes;
 use gosset_stats::compare::Caps;
 use gosset_stats::summary::moments::{DENOMINATOR, NUMERATOR};
 use gosset_stats::{Alternative, Inference, Relative, units};
+use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -38,6 +40,8 @@ pub struct Job {
     pub timezone: TimeZone,
     /// Memory that queries may hold, in bytes.
     pub memory_limit: Option<usize>,
+    /// How long a run may take.
+    pub timeout: Option<Duration>,
     /// Tables of rows, by name.
     pub sources: BTreeMap<String, Source>,
     /// Which unit is in which arm.
@@ -97,6 +101,8 @@ pub struct Experiment {
     pub multiple_arms: MultipleArms,
     /// The checks.
     pub audits: BTreeMap<AuditKind, Rule>,
+    /// How long its dates may take in a run.
+    pub timeout: Option<Duration>,
     /// What the file says.
     pub section: ExperimentSection,
 }
@@ -231,6 +237,7 @@ impl Job {
             store: file.job.store,
             timezone,
             memory_limit,
+            timeout: timeout(file.job.timeout.as_deref())?,
             sources,
             assignments,
             experiments,
@@ -495,6 +502,7 @@ fn experiment(
         expected,
         multiple_arms: section.multiple_arms.or(file.job.multiple_arms).unwrap_or_default(),
         audits: AuditKind::rules(&file.audits)?,
+        timeout: timeout(section.timeout.as_deref())?,
         section: section.clone(),
     };
     let ramp = experiment.is_ramp();
@@ -504,6 +512,18 @@ fn experiment(
     }
     check_days(file, assignments, &experiment)?;
     Ok(experiment)
+}
+
+/// A time-out as people write it: `2h`, `1h 30m`.
+fn timeout(text: Option<&str>) -> Result<Option<Duration>> {
+    let Some(text) = text else { return Ok(None) };
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+    match parsed.filter(|timeout| !timeout.is_zero()) {
+        Some(timeout) => Ok(Some(timeout)),
+        None => wrong(format!(
+            "'timeout' must be a time such as \"2h\" or \"1h 30m\"; found \"{text}\""
+        )),
+    }
 }
 
 /// What an experiment needs whose units are made of days.

@@ -124,6 +124,13 @@ impl Looked<'_> {
         Ok(())
     }
 
+    /// Rows of parts, as far as they could be read.
+    pub(crate) fn rows_of(&self, parts: &[DuePart]) -> u64 {
+        let rows =
+            |part: &DuePart| self.days.get(&part.source).map_or(0, |d| d.rows_of(&part.part));
+        parts.iter().map(rows).sum()
+    }
+
     /// Holds what many queries are about in memory, where it is small.
     pub(crate) async fn hold(&mut self, job: &Job, until: Date, limits: Limits) -> Result<()> {
         let bytes = limits.memory.map_or(HELD_AT_MOST, |memory| HELD_AT_MOST.min(memory / SHARE));

@@ -9,6 +9,7 @@ use gosset_engine::delta::DeltaStore;
 use gosset_engine::{Engine, EngineOptions, location, shown};
 use jiff::civil::Date;
 use tokio::sync::mpsc::Sender;
+use tracing::Instrument;
 
 use crate::analyse::Divided;
 use crate::job::{Experiment, Job};
@@ -32,6 +33,7 @@ pub(crate) struct Known<'a> {
     pub(crate) totals: &'a Published,
     /// Whether nothing of it is used.
     pub(crate) afresh: bool,
+    pub(crate) run_id: &'a str,
 }
 
 /// What became of a date.
@@ -119,8 +121,14 @@ impl fmt::Display for Place {
 /// What a run did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
+    /// The run.
+    pub run_id: String,
     /// Parts of sources that were read.
     pub read: usize,
+    /// Bytes of their files.
+    pub read_bytes: u64,
+    /// Rows of those of them that could be read.
+    pub read_rows: u64,
     /// Results that were published, with the number of effects.
     pub published: Vec<(Place, usize)>,
     /// The version of `effects`, if it changed.
@@ -226,15 +234,31 @@ impl Runner {
     /// If the store fails, or another run published the same results meanwhile as others. What is wrong with one experiment
     /// does not stop the others and is told in the [`Outcome`].
     pub async fn run(&self, asked: &Asked, tell: &(dyn Fn(Event) + Sync)) -> Result<Outcome> {
+        let run_id = uuid::Uuid::new_v4().to_string();
+        let span = tracing::info_span!("run", run_id);
+        self.run_as(run_id, asked, tell).instrument(span).await
+    }
+
+    async fn run_as(
+        &self,
+        run_id: String,
+        asked: &Asked,
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<Outcome> {
         // The snapshots that the commits start from are older than the plan: whoever publishes in between wins.
         let mut tables = self.tables_if_any().await?;
-        let run_id = uuid::Uuid::new_v4().to_string();
         let mut looked = self.look(asked.until).await;
         let parts = looked.due(self.job(), asked.until)?;
-        let mut outcome = Outcome { read: parts.len(), ..Outcome::default() };
+        let mut outcome = Outcome {
+            run_id: run_id.clone(),
+            read: parts.len(),
+            read_bytes: parts.iter().map(|part| part.bytes).sum(),
+            ..Outcome::default()
+        };
         if !parts.is_empty() {
             tell(Event::Reading { parts: parts.len() });
             looked.read(&parts, &run_id).await?;
+            outcome.read_rows = looked.rows_of(&parts);
         }
         let plan = self.planned(&looked, Vec::new(), asked).await?;
         tell(Event::Planned { due: plan.due().count(), all: plan.work.len() });
@@ -242,7 +266,8 @@ impl Runner {
             looked.hold(self.job(), asked.until, self.limits()).await?;
         }
         let totals = self.newest(SUMMARIES, asked.until).await?;
-        let known = Known { looked: &looked, totals: &totals, afresh: asked.afresh };
+        let known =
+            Known { looked: &looked, totals: &totals, afresh: asked.afresh, run_id: &run_id };
         let (send, mut made) = tokio::sync::mpsc::channel(1);
         let works = plan.work.chunk_by(|a, b| a.experiment == b.experiment);
         let jobs = asked.jobs.max(1);
@@ -287,6 +312,8 @@ impl Runner {
     ) {
         let mut before: Option<(Date, Stored)> = None;
         let mut waves: Option<Divided> = None;
+        let timeout = works.first().and_then(|w| self.experiment(&w.experiment).ok()?.timeout);
+        let began = Instant::now();
         for work in works {
             let place = Place::of(work);
             let mut failed = matches!(work.state, State::Failed(_));
@@ -299,7 +326,10 @@ impl Runner {
                     };
                     self.compute(work, known, waves, before.take(), tell).await
                 };
-                let made = made.await;
+                let date = work.analysis_date.map(tracing::field::display);
+                let (run_id, experiment) = (known.run_id, &work.experiment);
+                let span = tracing::info_span!("date", run_id, experiment, date);
+                let made = within(timeout, began, timed(made)).instrument(span).await;
                 tell(Event::Computed { experiment: work.experiment.clone() });
                 match made {
                     Ok((results, stored)) => {
@@ -334,5 +364,32 @@ impl Runner {
             .filter_map(|url| Some(format!("'{}'", shown(&location(url).ok()?))))
             .collect();
         error.about(&format!("reading {}", shown.join(" and ")))
+    }
+}
+
+/// Computes a date, and logs how long it took.
+async fn timed<T>(made: impl Future<Output = Result<T>>) -> Result<T> {
+    let began = Instant::now();
+    let made = made.await;
+    let seconds = began.elapsed().as_secs_f64();
+    match &made {
+        Ok(_) => tracing::info!(seconds, "computed"),
+        Err(error) => tracing::info!(seconds, %error, "not computed"),
+    }
+    made
+}
+
+/// Work that must be done within some time of its beginning.
+async fn within<T>(
+    timeout: Option<Duration>,
+    began: Instant,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(timeout) = timeout else { return work.await };
+    match tokio::time::timeout(timeout.saturating_sub(began.elapsed()), work).await {
+        Ok(done) => done,
+        Err(_) => Err(JobError::TimedOut(format!(
+            "its dates took longer than the time-out of {timeout:?}"
+        ))),
     }
 }

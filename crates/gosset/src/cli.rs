@@ -11,7 +11,7 @@ use jiff::civil::Date;
 #[command(
     after_help = "Exit status: 0 done or nothing to do · 2 usage · 65 bad data · 66 missing input · \
     69 store unavailable · 70 bug · 71 memory limit · 73 no space · 75 another run won, try again · \
-    77 permission denied · 78 job file or SQL · 130/143 stopped by a signal"
+    77 permission denied · 78 job file or SQL · 124 time-out · 130/143 stopped by a signal"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -129,6 +129,9 @@ pub(crate) struct RunArgs {
     /// Compute everything that is published again, from all raw rows, and compare; nothing is published
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Write what the run did as metrics of Prometheus, for the textfile collector of its node exporter
+    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
+    pub(crate) metrics_file: Option<PathBuf>,
 }
 
 /// `gosset backfill`
@@ -148,6 +151,9 @@ pub(crate) struct BackfillArgs {
     /// How many experiments are computed at once, within one memory limit
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: u16,
+    /// Write what the run did as metrics of Prometheus, for the textfile collector of its node exporter
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
 }
 
 /// `gosset calibrate`

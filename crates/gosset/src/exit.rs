@@ -34,6 +34,8 @@ pub(crate) enum Exit {
     Permission = 77,
     /// The job file or its SQL, or the SQL of a query.
     Config = 78,
+    /// It took longer than its time-out.
+    TimedOut = 124,
     /// Stopped by ctrl-C.
     Interrupted = 130,
     /// Stopped by SIGTERM.
@@ -69,6 +71,7 @@ impl From<&JobError> for Exit {
             JobError::File(_) => Self::Config,
             JobError::Data(_) => Self::BadData,
             JobError::Changed(_) => Self::TryAgain,
+            JobError::TimedOut(_) => Self::TimedOut,
             JobError::Engine(error) => error.into(),
             // A condition that a later version of the library knows.
             _ => Self::Bug,

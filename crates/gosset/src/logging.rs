@@ -32,6 +32,9 @@ pub(crate) fn start(format: LogFormat, progress: &Progress) {
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => lines.with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Json => {
+            // The span says of which run, experiment and date a line is.
+            lines.json().flatten_event(true).with_span_list(false).init();
+        }
     }
 }

@@ -1,16 +1,17 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM and time-outs: what ends work before it is done.
 
 use std::future::Future;
 #[cfg(unix)]
 use std::sync::Arc;
 #[cfg(unix)]
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use crate::exit::{Exit, Failure};
 
 /// How long work that was told to stop may go on. More than what the runtime is given to end its tasks.
-#[cfg(unix)]
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +107,41 @@ pub(crate) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T
     tokio::select! {
         biased;
         stop = stop() => Err(stop),
+        done = work => Ok(done),
+    }
+}
+
+/// How a piece of work with a time-out ended, where it did not end in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimedOut;
+
+/// Runs `work`, and drops it where it is not done in time.
+///
+/// A thread of its own has the clock: where all threads of the runtime compute, timers are late.
+pub(crate) async fn within<T>(
+    timeout: Option<Duration>,
+    work: impl Future<Output = T>,
+) -> Result<T, TimedOut> {
+    let Some(timeout) = timeout else { return Ok(work.await) };
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let (_working, done) = std::sync::mpsc::channel::<()>();
+    let clock = std::thread::Builder::new().name("time-out".into()).spawn(move || {
+        let late = |after| done.recv_timeout(after) == Err(RecvTimeoutError::Timeout);
+        if late(timeout) {
+            // Whoever waited may be gone by now.
+            let _ = tell.send(());
+            // Work that never looks up, as after a signal.
+            if late(PATIENCE) {
+                std::process::exit(Exit::TimedOut as i32);
+            }
+        }
+    });
+    if clock.is_err() {
+        return tokio::time::timeout(timeout, work).await.map_err(|_| TimedOut);
+    }
+    tokio::select! {
+        biased;
+        Ok(()) = told => Err(TimedOut),
         done = work => Ok(done),
     }
 }

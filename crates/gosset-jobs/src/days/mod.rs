@@ -467,6 +467,14 @@ impl<'a> UnitDays<'a> {
         Ok(())
     }
 
+    /// Rows of a part, as it was read.
+    pub(crate) fn rows_of(&self, part: &str) -> u64 {
+        self.records.get(part).map_or(0, |record| {
+            let rows: u64 = record.days.values().map(|of| of.rows).sum();
+            rows + record.without_unit + record.without_time
+        })
+    }
+
     /// Plans the query that makes unit-days of the newest part: the columns are there and the SQL of the metrics is right.
     pub(crate) async fn check(&self) -> Result<()> {
         if let Some(part) = self.parts.last() {

@@ -96,6 +96,9 @@ pub struct JobSection {
     /// What happens with NaN and infinite values.
     #[serde(default)]
     pub non_finite: Option<NonFinite>,
+    /// How long a run may take, such as 2h or 1h 30m; without end unless given.
+    #[serde(default)]
+    pub timeout: Option<String>,
 }
 
 fn utc() -> String {
@@ -644,6 +647,9 @@ pub struct ExperimentSection {
     /// How the interval of the relative effect is made.
     #[serde(default)]
     pub relative: Option<Relative>,
+    /// How long its dates may take in a run, such as 20m: those that are not computed by then fail.
+    #[serde(default)]
+    pub timeout: Option<String>,
 }
 
 /// `expected`

@@ -3,18 +3,21 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use gosset_engine::{EngineError, EngineOptions};
 use gosset_jobs::file::JobFile;
 use gosset_jobs::{Asked, EFFECTS, Event, Job, JobError, Outcome, Place, Runner, State, Work};
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::{Timestamp, Zoned};
 
+use super::metrics;
 use crate::App;
 use crate::cli::{BackfillArgs, JobArgs, PlanArgs, RunArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::Step;
+use crate::signals::{self, TimedOut};
 
 /// A job ready to run, with the limits of its file, or of the command line where it says some.
 pub(crate) fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
@@ -116,9 +119,7 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Result<Exit, Failure> {
     if args.verify {
         return verify(app, &runner, &asked, &args.job).await;
     }
-    let outcome = observed(app, &runner, &asked).await?;
-    report(app, &outcome, &runner, &args.job);
-    Ok(end(&outcome))
+    published(app, &runner, &asked, &args.job, args.metrics_file.as_deref()).await
 }
 
 /// Computes what is missing of past days.
@@ -135,8 +136,24 @@ pub(crate) async fn backfill(app: &App, args: &BackfillArgs) -> Result<Exit, Fai
     if let Some(name) = &asked.experiment {
         runner.check_experiment(name)?;
     }
-    let outcome = observed(app, &runner, &asked).await?;
-    report(app, &outcome, &runner, &args.job);
+    published(app, &runner, &asked, &args.job, args.metrics_file.as_deref()).await
+}
+
+/// Computes what is missing, publishes it, and tells what was done.
+async fn published(
+    app: &App,
+    runner: &Runner,
+    asked: &Asked,
+    job: &Path,
+    metrics: Option<&Path>,
+) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let outcome = observed(app, runner, asked).await;
+    if let Some(file) = metrics {
+        metrics::write(file, &runner.job().name, &outcome, began.elapsed())?;
+    }
+    let outcome = outcome?;
+    report(app, &outcome, runner, job);
     Ok(end(&outcome))
 }
 
@@ -147,7 +164,17 @@ pub(crate) async fn observed(
     asked: &Asked,
 ) -> Result<Outcome, Failure> {
     let steps = Steps::new(app);
-    Ok(runner.run(asked, &|event| steps.show(event)).await?)
+    let (timeout, tell) = (runner.job().timeout, |event| steps.show(event));
+    match signals::within(timeout, runner.run(asked, &tell)).await {
+        Ok(done) => Ok(done?),
+        Err(TimedOut) => {
+            let timeout = timeout.unwrap_or_default();
+            let text = format!(
+                "the run took longer than the time-out of {timeout:?}: what it published so far is whole"
+            );
+            Err(Failure::new(Exit::TimedOut, text))
+        }
+    }
 }
 
 /// Compares what is published with what raw rows give.
@@ -224,6 +251,7 @@ impl<'a> Steps<'a> {
 
 /// Says what a run did.
 pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) {
+    let _span = tracing::info_span!("run", run_id = outcome.run_id).entered();
     if outcome.read > 0 {
         let parts = if outcome.read == 1 { "part" } else { "parts" };
         app.say(&format!("read {} {parts} of sources", outcome.read));
@@ -260,7 +288,9 @@ pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) 
 }
 
 /// The same said of days in a row, once: `precache 2026-03-02 to 2026-03-05`.
-fn spans<'a, T: PartialEq>(all: impl IntoIterator<Item = (&'a Place, T)>) -> Vec<(String, T)> {
+fn spans<'a, T: PartialEq>(
+    all: impl IntoIterator<Item = (&'a Place, T)>,
+) -> Vec<(String, T)> {
     let mut spans: Vec<(&Place, &Place, T)> = Vec::new();
     for (place, what) in all {
         let follows = |last: &Place| {
@@ -303,12 +333,10 @@ pub(crate) async fn status(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
             work.experiment == found.results.experiment
                 && work.analysis_date.map(|date| date.to_string()) == found.results.analysis_date
         });
-        let when = found.timestamp.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let zoned: Option<Zoned> = when.map(|when| when.to_zoned(runner.job().timezone.clone()));
         rows.push([
             found.results.experiment.clone(),
             found.results.analysis_date.clone().unwrap_or_default(),
-            zoned.map(|z| z.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()).unwrap_or_default(),
+            when(&runner, found.timestamp),
             found.version.to_string(),
             found.results.rows.to_string(),
             found.run_id.clone().unwrap_or_default(),
@@ -336,6 +364,15 @@ pub(crate) async fn status(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
     }
     io::stdout().write_all(output::grid(&header, &rows).as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// A time in the job's time zone.
+fn when(runner: &Runner, ms: Option<i64>) -> String {
+    let Some(when) = ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()) else {
+        return String::new();
+    };
+    let zoned = when.to_zoned(runner.job().timezone.clone());
+    zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 fn in_words(work: &Work) -> String {

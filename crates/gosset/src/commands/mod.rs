@@ -5,4 +5,5 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod functions;
 pub(crate) mod job;
+mod metrics;
 pub(crate) mod sql;

@@ -167,11 +167,34 @@ impl Place {
     }
 
     /// A table of the store as a reader sees it now; empty where there is none yet.
-    fn table(&self, name: &str) -> Table {
+    pub fn table(&self, name: &str) -> Table {
         match self.version(name) {
             Some(_) => Table::read(&self.path("results").join(name)),
             None => Table::default(),
         }
+    }
+
+    /// The files of the newest version of a table, as its log names them.
+    ///
+    /// # Panics
+    /// If the log cannot be read.
+    pub fn files(&self, table: &str) -> Vec<String> {
+        let log = self.path("results").join(table).join("_delta_log");
+        let mut all: Vec<u64> = versions(&log).collect();
+        all.sort_unstable();
+        let mut files = Vec::new();
+        for version in all {
+            let entry = log.join(format!("{version:020}.json"));
+            for line in fs::read_to_string(entry).expect("an entry").lines() {
+                let action: serde_json::Value = serde_json::from_str(line).expect("an action");
+                let path = |kind: &str| action[kind]["path"].as_str().map(ToOwned::to_owned);
+                files.extend(path("add"));
+                if let Some(removed) = path("remove") {
+                    files.retain(|file| *file != removed);
+                }
+            }
+        }
+        files
     }
 
     /// The newest version of a table; none where there is no table.

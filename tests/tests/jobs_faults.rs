@@ -214,29 +214,6 @@ fn a_kill_at_any_moment_leaves_what_was_readable_and_the_next_run_completes() {
     );
 }
 
-/// The files of the newest version of a table, by the partitions that they are of.
-fn files(place: &Place, table: &str) -> Vec<String> {
-    let log = place.path(&format!("results/{table}/_delta_log"));
-    let mut entries: Vec<_> = fs::read_dir(log)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "json"))
-        .collect();
-    entries.sort();
-    let mut files = Vec::new();
-    for entry in entries {
-        for line in fs::read_to_string(entry).unwrap().lines() {
-            let action: serde_json::Value = serde_json::from_str(line).unwrap();
-            let path = |kind: &str| action[kind]["path"].as_str().map(ToOwned::to_owned);
-            files.extend(path("add"));
-            if let Some(removed) = path("remove") {
-                files.retain(|file| *file != removed);
-            }
-        }
-    }
-    files
-}
-
 #[test]
 fn runs_at_once_publish_once() {
     let clean = place();
@@ -255,7 +232,7 @@ fn runs_at_once_publish_once() {
         assert_eq!(published, 1, "one of {runners} publishes");
         for table in ["effects", "audits"] {
             assert_eq!(place.version(table), Some(1), "{runners}: {table}");
-            assert_eq!(files(&place, table).len(), 2, "{runners}: a file for each experiment");
+            assert_eq!(place.files(table).len(), 2, "{runners}: a file for each experiment");
         }
         assert_eq!(place.effects().bits(), effects, "{runners}");
         assert_eq!(place.audits().bits(), audits, "{runners}");
@@ -286,7 +263,7 @@ fn runs_of_other_configurations_at_once_do_not_mix() {
     }
     let seen = place.effects().bits();
     assert!(seen == ours || seen == theirs, "the results are of one of them");
-    assert_eq!(files(&place, "effects").len(), 2);
+    assert_eq!(place.files("effects").len(), 2);
     run(&place).ended(0);
     assert_eq!((place.effects().bits(), place.audits().bits()), (ours, our_audits));
 }

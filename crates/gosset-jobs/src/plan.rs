@@ -11,12 +11,15 @@ use crate::days::{DuePart, Late};
 use crate::descriptor::{Descriptor, Fingerprints, Input};
 use crate::job::Experiment;
 use crate::looked::Looked;
-use crate::run::Runner;
+use crate::run::{Place, Runner};
 use crate::tables::{AUDITS, EFFECTS};
 use crate::{JobError, Result, internal};
 
 /// The key of the results of a commit in its metadata.
 const RESULTS: &str = "results";
+/// The key of the job of which a commit's results, or parts, are all that there are: what was published before it does not
+/// count any more.
+pub(crate) const WHOLE: &str = "whole";
 
 /// The results of one experiment, as they are kept with the commit that published them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,14 @@ pub struct Results {
     /// Metrics that could not be measured, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, String>,
+}
+
+impl Results {
+    /// Which date of which experiment.
+    pub(crate) fn place(&self) -> Place {
+        let date = self.analysis_date.as_deref().and_then(|date| date.parse().ok());
+        Place { experiment: self.experiment.clone(), date, daily: date.is_some() }
+    }
 }
 
 /// Results with the commit that published them.
@@ -352,7 +363,7 @@ impl Runner {
     }
 
     /// The newest results of experiments of the job, from the commits of a table, until there are enough.
-    async fn published(
+    pub(crate) async fn published(
         &self,
         table: &DeltaTableHandle,
         enough: impl Fn(&Published) -> bool,
@@ -375,7 +386,7 @@ impl Runner {
                     }
                     Err(error) => unreadable = Some(error),
                 }
-                unreadable.is_some() || enough(&found)
+                unreadable.is_some() || is_whole(commit, &self.job().name) || enough(&found)
             })
             .await?;
         match unreadable {
@@ -399,8 +410,13 @@ pub(crate) fn key(experiment: &str, date: Option<Date>) -> Key {
     (experiment.to_owned(), date.map(|date| date.to_string()))
 }
 
+/// Whether nothing of a job that was published before a commit counts.
+pub(crate) fn is_whole(commit: &Commit, job: &str) -> bool {
+    commit.metadata.get(WHOLE).is_some_and(|whole| whole == job)
+}
+
 /// The results that a commit of ours published.
-fn results_of(commit: &Commit) -> Result<Vec<Results>> {
+pub(crate) fn results_of(commit: &Commit) -> Result<Vec<Results>> {
     match commit.metadata.get(RESULTS) {
         None => Ok(Vec::new()),
         Some(text) => serde_json::from_str(text).map_err(|error| {

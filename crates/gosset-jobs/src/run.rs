@@ -298,6 +298,9 @@ impl Runner {
             Ok::<_, JobError>(())
         };
         tokio::try_join!(computing, publishing)?;
+        if outcome.read > 0 || outcome.version.is_some() {
+            self.compact(&run_id).await;
+        }
         outcome.sort();
         Ok(outcome)
     }

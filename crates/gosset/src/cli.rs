@@ -58,6 +58,14 @@ pub(crate) enum Command {
     Backfill(BackfillArgs),
     /// Show what is published, when, and by which configuration
     Status(JobArgs),
+    /// Show what happened to a table: versions, runs, what each of them published
+    History(HistoryArgs),
+    /// Go back: make all tables of a job what they were
+    Restore(RestoreArgs),
+    /// Delete the files that no version needs
+    Vacuum(VacuumArgs),
+    /// Forget units: take them out of what is kept of their days, and delete the files they were in
+    Erase(EraseArgs),
     /// Draw the arms of an experiment's units anew, again and again, and tell what its estimators make of nothing
     Calibrate(CalibrateArgs),
     /// Show the function reference
@@ -154,6 +162,72 @@ pub(crate) struct BackfillArgs {
     /// Write what the run did as metrics of Prometheus, for the textfile collector of its node exporter
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics_file: Option<PathBuf>,
+}
+
+/// `gosset history`
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// Which table: effects, audits, summaries, or unit_days_ with the name of a source
+    #[arg(long, value_name = "TABLE", default_value = gosset_jobs::EFFECTS)]
+    pub(crate) table: String,
+}
+
+/// `gosset restore`
+#[derive(Debug, Args)]
+#[command(
+    group(clap::ArgGroup::new("moment").required(true).args(["version", "to"])),
+    after_help = "Other jobs of the same store stay as they are. The next run computes what differs from the job file and the inputs \
+    as they are then: see it with 'gosset plan', and correct them first.\n\n\
+    Examples:\n  \
+    gosset history nightly.toml\n  \
+    gosset restore nightly.toml --version 41\n  \
+    gosset restore nightly.toml --to '2026-03-29 06:00'"
+)]
+pub(crate) struct RestoreArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// The version of effects to go back to
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<u64>,
+    /// The time to go back to, in the job's time zone or with an offset
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+}
+
+/// `gosset vacuum`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Older versions cannot be read or restored afterwards. Runs that go on need files that are of no version yet: \
+    fewer days than the job's time-out, or than 1 without one, are refused unless --force says that no run goes on."
+)]
+pub(crate) struct VacuumArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// Days that a file stays after it was replaced
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    pub(crate) retain: u16,
+    /// Tell the files and delete none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// No run goes on: delete files however young they are
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `gosset erase`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Delete the units' rows from the sources first: a part that is read again brings back who is in it. Published \
+    effects, audits and summaries are of many units together; they stay."
+)]
+pub(crate) struct EraseArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// The units: a CSV file of one column, whose header is the name of a source's unit column, or a Parquet file of one column
+    #[arg(long, value_name = "FILE")]
+    pub(crate) units: PathBuf,
 }
 
 /// `gosset calibrate`

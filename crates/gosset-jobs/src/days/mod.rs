@@ -17,7 +17,7 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, cast, ident, lit};
 use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
-use gosset_engine::delta::{DeltaStore, DeltaTableHandle, any_of, partition};
+use gosset_engine::delta::{Commit, DeltaStore, DeltaTableHandle, Metadata, any_of, partition};
 use gosset_engine::{Engine, Listing, location, shown};
 use jiff::civil::Date;
 use serde_json::json;
@@ -42,14 +42,26 @@ pub(crate) const UNIT: &str = "unit";
 pub(crate) const DAY: &str = "day";
 pub(crate) const ROWS: &str = "rows";
 const JOB: &str = "job";
-const PART: &str = "part";
+pub(crate) const PART: &str = "part";
 const PARTITION: [&str; 3] = [JOB, PART, DAY];
 
 /// Bytes of a value in memory, about.
 const BYTES_OF_A_VALUE: usize = 16;
 
 /// Bytes of unit-days that are held before they are published.
-const BYTES_AT_ONCE: usize = 256 << 20;
+pub(crate) const BYTES_AT_ONCE: usize = 256 << 20;
+
+/// The metadata of all parts of a job in a table.
+pub(crate) async fn metadata_of_parts(table: &DeltaTableHandle, job: &str) -> Result<Metadata> {
+    let all = record::records(table, job).await?;
+    record::metadata(&all.into_values().collect::<Vec<_>>())
+}
+
+/// The jobs and parts that a commit published.
+pub(crate) fn parts_of(commit: &Commit) -> Result<Vec<(String, String)>> {
+    let all = record::of_commit(commit)?;
+    Ok(all.into_iter().map(|record| (record.job, record.part)).collect())
+}
 
 /// The unit-days of a source, as they are published, beside the parts that there are now.
 pub(crate) struct UnitDays<'a> {

@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor::Input;
+use crate::plan::is_whole;
 use crate::{JobError, Result, internal};
 
 /// The key of the parts of a commit in its metadata.
@@ -77,7 +78,7 @@ pub(super) async fn records(
                 }
                 Err(error) => unreadable = Some(error),
             }
-            unreadable.is_some()
+            unreadable.is_some() || is_whole(commit, job)
         })
         .await?;
     match unreadable {
@@ -86,7 +87,7 @@ pub(super) async fn records(
     }
 }
 
-fn of_commit(commit: &Commit) -> Result<Vec<PartRecord>> {
+pub(super) fn of_commit(commit: &Commit) -> Result<Vec<PartRecord>> {
     let Some(text) = commit.metadata.get(PARTS) else { return Ok(Vec::new()) };
     serde_json::from_str(text).map_err(|error| {
         let version = commit.version;

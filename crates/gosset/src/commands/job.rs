@@ -288,7 +288,7 @@ pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) 
 }
 
 /// The same said of days in a row, once: `precache 2026-03-02 to 2026-03-05`.
-fn spans<'a, T: PartialEq>(
+pub(super) fn spans<'a, T: PartialEq>(
     all: impl IntoIterator<Item = (&'a Place, T)>,
 ) -> Vec<(String, T)> {
     let mut spans: Vec<(&Place, &Place, T)> = Vec::new();
@@ -367,7 +367,7 @@ pub(crate) async fn status(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
 }
 
 /// A time in the job's time zone.
-fn when(runner: &Runner, ms: Option<i64>) -> String {
+pub(super) fn when(runner: &Runner, ms: Option<i64>) -> String {
     let Some(when) = ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()) else {
         return String::new();
     };

@@ -7,3 +7,4 @@ pub(crate) mod functions;
 pub(crate) mod job;
 mod metrics;
 pub(crate) mod sql;
+pub(crate) mod upkeep;

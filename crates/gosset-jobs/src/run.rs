@@ -201,7 +201,7 @@ impl Runner {
 
     async fn divided_for(&self, works: &[Work], known: &Known<'_>) -> Result<Divided> {
         let last = works.last().ok_or_else(|| internal("an experiment has no date"))?;
-        let experiment = self.experiment(&last.experiment)?;
+        let experiment = &known.looked.measurable(self.experiment(&last.experiment)?);
         let rows = known.looked.assignments.as_ref().filter(|_| experiment.is_of_days());
         self.divided(experiment, last.analysis_date, rows).await
     }

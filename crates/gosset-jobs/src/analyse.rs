@@ -355,6 +355,9 @@ impl Runner {
             audits = checks::audits(self.job(), experiment, &counted)?;
             if let Some(date) = of.date.filter(|_| experiment.is_of_days()) {
                 audits.extend(checks::of_days(experiment, date, of.days)?);
+                let waves = totals.iter().map(|(wave, cells)| (*wave, cells));
+                let waves: Vec<_> = waves.chain([(first, &cells)]).collect();
+                audits.extend(checks::balance(experiment, &waves)?);
             }
         }
         let blocked = audits.iter().any(Audit::blocks);

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gosset_stats::compare::srm;
-use gosset_stats::summary::Counts;
+use gosset_stats::compare::{self, srm};
+use gosset_stats::summary::{AnySummary, Counts};
 
 use jiff::civil::Date;
 
@@ -11,8 +11,9 @@ use crate::analyse::DaysOfSources;
 use crate::audit::{Audit, AuditKind, Rule};
 use crate::days::Days;
 use crate::file::{MultipleArms, NonFinite};
-use crate::job::{Experiment, Job, list};
-use crate::summaries::Counted;
+use crate::job::{Experiment, Job, Metric, list};
+use crate::summaries::{Cells, Counted, Slice};
+use crate::waves::Wave;
 use crate::{JobError, Result, internal};
 
 /// Checks what must hold for there to be anything to compare, and makes the audits.
@@ -177,6 +178,72 @@ pub(crate) fn of_days(
         }
     }
     Ok(audits)
+}
+
+/// Whether the arms were alike before the experiment, by metric: the least p-value of its covariates and arms, times their
+/// number.
+pub(crate) fn balance(experiment: &Experiment, waves: &[(&Wave, &Cells)]) -> Result<Vec<Audit>> {
+    let kind = AuditKind::Balance;
+    let mut audits = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (wave, cells) in waves {
+        let Some(everybody) = cells.get(&Slice::All) else { continue };
+        let Some(control) = everybody.get(&experiment.control) else { continue };
+        for (i, part) in wave.parts.iter().enumerate() {
+            let metric = &experiment.metrics[part.metric];
+            if metric.covariates.is_empty() || part.capped || !seen.insert(part.metric) {
+                continue;
+            }
+            let mut compared = Vec::new();
+            for (arm, cell) in everybody.iter().filter(|(arm, _)| **arm != experiment.control) {
+                let both = [&cell.summaries[i], &control.summaries[i]];
+                for (name, p) in p_values(both, metric)? {
+                    compared.push((p, format!("'{name}' of arm '{arm}'")));
+                }
+            }
+            let least = compared.iter().min_by(|(a, _), (b, _)| a.total_cmp(b));
+            if let Some((p, of)) = least {
+                let corrected = (p * compared.len() as f64).min(1.0);
+                let text = match compared.len() {
+                    1 => format!("{of}: p = {p:.3e}"),
+                    n => format!("{of}: p = {p:.3e}, the least of {n}"),
+                };
+                let audit = Audit::new(kind, experiment.audits.get(&kind), Some(corrected));
+                audits.push(audit.of_metric(&metric.name).noted(text));
+            }
+        }
+    }
+    Ok(audits)
+}
+
+/// The p-values of the covariates of a metric, from the summaries of two arms.
+fn p_values(summaries: [&Vec<u8>; 2], metric: &Metric) -> Result<Vec<(String, f64)>> {
+    let [t, c] = summaries
+        .map(|bytes| AnySummary::decode(bytes).map_err(|error| internal(error.to_string())));
+    let (t, c) = (t?, c?);
+    let columns = match &t {
+        AnySummary::Moments(t) => t.columns(),
+        AnySummary::Buckets(t) => t.columns(),
+        _ => return Ok(Vec::new()),
+    };
+    let covariates = (columns.outcomes()..columns.len()).filter(|i| {
+        metric.covariates.iter().any(|covariate| covariate.label == columns.names()[*i])
+    });
+    let mut found = Vec::new();
+    for column in covariates {
+        let name = columns.names()[column].clone();
+        let effect = match (&t, &c) {
+            (AnySummary::Moments(t), AnySummary::Moments(c)) => {
+                compare::balance(t, c, column, &metric.inference)?
+            }
+            (AnySummary::Buckets(t), AnySummary::Buckets(c)) => {
+                compare::clustered_balance(t, c, column, &metric.inference)?
+            }
+            _ => continue,
+        };
+        found.extend(effect.p_value.map(|p| (name, p)));
+    }
+    Ok(found)
 }
 
 fn plural(n: u64, one: &str, many: &str) -> String {

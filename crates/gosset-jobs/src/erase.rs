@@ -127,7 +127,11 @@ impl Runner {
             tokio::time::sleep(Duration::from_millis(5)).await;
             // Files of no version may be of a run that goes on, unless they are older than one.
             let mut files = table.vacuum(Unneeded::Replaced, Duration::ZERO, false).await?;
-            files.extend(table.vacuum(Unneeded::OfNoVersion, self.longest_run(), false).await?);
+            files.extend(
+                table
+                    .vacuum(Unneeded::OfNoVersion, self.longest_run().unsigned_abs(), false)
+                    .await?,
+            );
             tracing::info!(table = name, unit_days, files = files.len(), run_id, "erased");
             erased.push(Erased { table: name, unit_days, version, files: files.len() });
         }

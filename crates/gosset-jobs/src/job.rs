@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gosset_engine::parse_bytes;
 use gosset_stats::compare::Caps;
@@ -41,7 +40,7 @@ pub struct Job {
     /// Memory that queries may hold, in bytes.
     pub memory_limit: Option<usize>,
     /// How long a run may take.
-    pub timeout: Option<Duration>,
+    pub timeout: Option<SignedDuration>,
     /// Tables of rows, by name.
     pub sources: BTreeMap<String, Source>,
     /// Which unit is in which arm.
@@ -102,7 +101,7 @@ pub struct Experiment {
     /// The checks.
     pub audits: BTreeMap<AuditKind, Rule>,
     /// How long its dates may take in a run.
-    pub timeout: Option<Duration>,
+    pub timeout: Option<SignedDuration>,
     /// What the file says.
     pub section: ExperimentSection,
 }
@@ -515,10 +514,9 @@ fn experiment(
 }
 
 /// A time-out as people write it: `2h`, `1h 30m`.
-fn timeout(text: Option<&str>) -> Result<Option<Duration>> {
+fn timeout(text: Option<&str>) -> Result<Option<SignedDuration>> {
     let Some(text) = text else { return Ok(None) };
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
-    match parsed.filter(|timeout| !timeout.is_zero()) {
+    match text.parse::<SignedDuration>().ok().filter(|timeout| timeout.is_positive()) {
         Some(timeout) => Ok(Some(timeout)),
         None => wrong(format!(
             "'timeout' must be a time such as \"2h\" or \"1h 30m\"; found \"{text}\""

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use gosset_engine::delta::DeltaStore;
 use gosset_engine::{Engine, EngineOptions, location, shown};
+use jiff::SignedDuration;
 use jiff::civil::Date;
 use tokio::sync::mpsc::Sender;
 use tracing::Instrument;
@@ -209,7 +210,7 @@ impl Runner {
 
     async fn divided_for(&self, works: &[Work], known: &Known<'_>) -> Result<Divided> {
         let last = works.last().ok_or_else(|| internal("an experiment has no date"))?;
-        let experiment = self.experiment(&last.experiment)?;
+        let experiment = &known.looked.measurable(self.experiment(&last.experiment)?);
         let rows = known.looked.assignments.as_ref().filter(|_| experiment.is_of_days());
         self.divided(experiment, last.analysis_date, rows).await
     }
@@ -384,15 +385,14 @@ async fn timed<T>(made: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Work that must be done within some time of its beginning.
 async fn within<T>(
-    timeout: Option<Duration>,
+    timeout: Option<SignedDuration>,
     began: Instant,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(timeout) = timeout else { return work.await };
-    match tokio::time::timeout(timeout.saturating_sub(began.elapsed()), work).await {
-        Ok(done) => done,
-        Err(_) => Err(JobError::TimedOut(format!(
-            "its dates took longer than the time-out of {timeout:?}"
-        ))),
-    }
+    let left = timeout.unsigned_abs().saturating_sub(began.elapsed());
+    tokio::time::timeout(left, work).await.unwrap_or_else(|_| {
+        let text = format!("its dates took longer than the time-out of {timeout:#}");
+        Err(JobError::TimedOut(text))
+    })
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use gosset_engine::EngineError;
 use gosset_engine::delta::{DeltaTableHandle, Unneeded};
+use jiff::SignedDuration;
 
 use crate::days::UNIT_DAYS;
 use crate::run::Runner;
@@ -10,7 +12,7 @@ use crate::tables::{AUDITS, EFFECTS, SUMMARIES};
 use crate::{JobError, Result};
 
 /// How long a run may go on whose job has no time-out.
-const LONGEST_RUN: Duration = Duration::from_hours(24);
+const LONGEST_RUN: SignedDuration = SignedDuration::from_hours(24);
 /// Small files of a partition that are not merged yet.
 const SMALL_FILES: usize = 8;
 /// The column of the job in every table.
@@ -46,20 +48,20 @@ impl Runner {
     }
 
     /// How long a run of the job can go on: files that are of no version yet may be younger.
-    pub fn longest_run(&self) -> Duration {
+    pub(crate) fn longest_run(&self) -> SignedDuration {
         self.job().timeout.unwrap_or(LONGEST_RUN)
     }
 
     /// Deletes the files that no version needs, or only tells them, by table.
     ///
     /// # Errors
-    /// [`JobError::File`] if files may be younger than a run that still goes on; if the store fails.
+    /// [`EngineError::Option`] if files may be younger than a run that still goes on; if the store fails.
     pub async fn vacuum(&self, vacuum: Vacuum) -> Result<Vec<(String, Vec<String>)>> {
         let longest = self.longest_run();
-        if vacuum.retain < longest && !vacuum.force {
-            return Err(JobError::File(format!(
-                "files of the last {longest:?} may be of a run that still goes on: keep them, or force it when no run goes on"
-            )));
+        if vacuum.retain < longest.unsigned_abs() && !vacuum.force {
+            return Err(JobError::Engine(EngineError::Option(format!(
+                "files of the last {longest:#} may be of a run that goes on: retain more days, or say --force when none does"
+            ))));
         }
         let mut deleted = Vec::new();
         for name in self.names().await? {

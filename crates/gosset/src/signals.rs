@@ -119,10 +119,9 @@ pub(crate) struct TimedOut;
 ///
 /// A thread of its own has the clock: where all threads of the runtime compute, timers are late.
 pub(crate) async fn within<T>(
-    timeout: Option<Duration>,
+    timeout: Duration,
     work: impl Future<Output = T>,
 ) -> Result<T, TimedOut> {
-    let Some(timeout) = timeout else { return Ok(work.await) };
     let (tell, told) = tokio::sync::oneshot::channel();
     let (_working, done) = std::sync::mpsc::channel::<()>();
     let clock = std::thread::Builder::new().name("time-out".into()).spawn(move || {

@@ -4,6 +4,7 @@
 //! values that are not finite give NaN. Estimates, variances and covariances are formed exactly from the sums in the
 //! summaries and rounded once.
 
+mod balance;
 mod bootstrap;
 mod cluster_adjusted;
 mod clustered;
@@ -32,6 +33,7 @@ mod srm;
 mod ttest;
 mod winsorized;
 
+pub use balance::{balance, clustered_balance};
 pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, bootstrap_cuped};
 pub use clustered::{ClusteredStdError, clustered_cuped, clustered_ttest};
 pub use cuped::cuped;

@@ -1,5 +1,6 @@
 //! `gosset validate`, `plan`, `run`, `status` and `schema`.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -164,13 +165,13 @@ pub(crate) async fn observed(
     asked: &Asked,
 ) -> Result<Outcome, Failure> {
     let steps = Steps::new(app);
-    let (timeout, tell) = (runner.job().timeout, |event| steps.show(event));
-    match signals::within(timeout, runner.run(asked, &tell)).await {
+    let tell = |event| steps.show(event);
+    let Some(timeout) = runner.job().timeout else { return Ok(runner.run(asked, &tell).await?) };
+    match signals::within(timeout.unsigned_abs(), runner.run(asked, &tell)).await {
         Ok(done) => Ok(done?),
         Err(TimedOut) => {
-            let timeout = timeout.unwrap_or_default();
             let text = format!(
-                "the run took longer than the time-out of {timeout:?}: what it published so far is whole"
+                "the run took longer than the time-out of {timeout:#}: what it published so far is whole"
             );
             Err(Failure::new(Exit::TimedOut, text))
         }
@@ -266,8 +267,10 @@ pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) 
     for (places, warning) in spans(warnings) {
         app.warn(&format!("{places}: failed audit: {warning}"));
     }
-    for (places, rows) in spans(outcome.published.iter().map(|(place, rows)| (place, *rows))) {
-        app.say(&format!("{places}: published {rows} effects"));
+    for days in runs_of(outcome.published.iter().map(|(place, _)| (place, ()))) {
+        let of_days = outcome.published.iter().filter(|(place, _)| days.contains(place));
+        let rows: usize = of_days.map(|(_, rows)| rows).sum();
+        app.say(&format!("{days}: published {rows} effects"));
     }
     let blocked = outcome.blocked.iter().map(|(place, audits)| (place, audits.join("; ")));
     for (places, audits) in spans(blocked) {
@@ -287,26 +290,48 @@ pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) 
     }
 }
 
+/// Days in a row of an experiment of which the same is said.
+pub(super) struct Span<'a, T> {
+    first: &'a Place,
+    last: &'a Place,
+    told: T,
+}
+
+impl<T> Span<'_, T> {
+    fn contains(&self, place: &Place) -> bool {
+        (self.first..=self.last).contains(&place)
+    }
+}
+
+impl<T> fmt::Display for Span<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.last.date.filter(|_| self.first != self.last) {
+            Some(date) => write!(f, "{} to {date}", self.first),
+            None => write!(f, "{}", self.first),
+        }
+    }
+}
+
 /// The same said of days in a row, once: `precache 2026-03-02 to 2026-03-05`.
-pub(super) fn spans<'a, T: PartialEq>(
+pub(super) fn runs_of<'a, T: PartialEq>(
     all: impl IntoIterator<Item = (&'a Place, T)>,
-) -> Vec<(String, T)> {
-    let mut spans: Vec<(&Place, &Place, T)> = Vec::new();
-    for (place, what) in all {
+) -> Vec<Span<'a, T>> {
+    let mut spans: Vec<Span<'a, T>> = Vec::new();
+    for (place, told) in all {
         let follows = |last: &Place| {
             let next = last.date.and_then(|date| date.tomorrow().ok());
             last.experiment == place.experiment && next.is_some() && next == place.date
         };
-        match spans.last_mut().filter(|(_, last, told)| follows(last) && *told == what) {
-            Some((_, last, _)) => *last = place,
-            None => spans.push((place, place, what)),
+        match spans.last_mut().filter(|span| follows(span.last) && span.told == told) {
+            Some(span) => span.last = place,
+            None => spans.push(Span { first: place, last: place, told }),
         }
     }
-    let shown = |first: &Place, last: &Place| match last.date.filter(|_| first != last) {
-        Some(date) => format!("{first} to {date}"),
-        None => first.to_string(),
-    };
-    spans.into_iter().map(|(first, last, what)| (shown(first, last), what)).collect()
+    spans
+}
+
+fn spans<'a, T: PartialEq>(all: impl IntoIterator<Item = (&'a Place, T)>) -> Vec<(String, T)> {
+    runs_of(all).into_iter().map(|span| (span.to_string(), span.told)).collect()
 }
 
 /// The status of a run: that of the first experiment that failed.

@@ -7,7 +7,7 @@ use gosset_jobs::{Change, Moment, Runner, Vacuum, units_of};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use super::job::{self, spans, when};
+use super::job::{self, runs_of, when};
 use crate::App;
 use crate::cli::{EraseArgs, HistoryArgs, RestoreArgs, VacuumArgs};
 use crate::exit::{Exit, Failure};
@@ -42,12 +42,14 @@ pub(crate) async fn history(app: &App, args: &HistoryArgs) -> Result<Exit, Failu
 fn of(change: &Change) -> String {
     let mut places: Vec<_> = change.places.iter().collect();
     places.sort();
-    let all: Vec<String> =
-        spans(places.into_iter().map(|place| (place, ()))).into_iter().map(|(of, ())| of).collect();
-    match (change.parts.as_slice(), all.is_empty()) {
-        ([], _) => all.join(", "),
-        ([only], _) => only.clone(),
-        ([first, .., last], _) => format!("{first} to {last}"),
+    let all: Vec<String> = runs_of(places.into_iter().map(|place| (place, ())))
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    match change.parts.as_slice() {
+        [] => all.join(", "),
+        [only] => only.clone(),
+        [first, .., last] => format!("{first} to {last}"),
     }
 }
 
@@ -87,15 +89,6 @@ fn time(runner: &Runner, text: &str) -> Result<i64, Failure> {
 pub(crate) async fn vacuum(app: &App, args: &VacuumArgs) -> Result<Exit, Failure> {
     let runner = job::open(app, &args.job)?;
     let retain = Duration::from_hours(24 * u64::from(args.retain));
-    let longest = runner.longest_run();
-    if retain < longest && !args.force {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!(
-                "files of the last {longest:?} may be of a run that goes on: retain more days, or say --force when none does"
-            ),
-        ));
-    }
     let step = app.progress.step("looking for files");
     let vacuum = Vacuum { retain, force: args.force, dry_run: args.dry_run };
     let deleted = runner.vacuum(vacuum).await?;

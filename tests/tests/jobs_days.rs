@@ -1,0 +1,448 @@
+//! Jobs of days, on a lake that is small enough to be counted by hand: what is read, what is published again and why, what
+//! fails alone. The numbers of a whole programme are in `programme.rs`.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fmt::Write;
+use std::fs;
+
+use gosset_tests::place::Place;
+
+const DATA: i32 = 65;
+const MISSING: i32 = 66;
+const FILE: i32 = 78;
+const WORK: i32 = 20;
+
+const JOB: &str = r#"[job]
+name  = "days"
+store = "results"
+
+[sources.rows]
+url  = "rows/"
+unit = "unit"
+time = "day"
+
+[assignments]
+url  = "assigned/"
+unit = "unit"
+arm  = "arm"
+time = "day"
+
+[audits.sample_ratio]
+blocking = false
+
+[metrics.y]
+source    = "rows"
+value     = "sum(y)"
+covariate = { lookback_days = 2 }
+[metrics.most]
+source = "rows"
+value  = "max(y)"
+[metrics.any]
+source = "rows"
+value  = "bool_or(y > 5)"
+[metrics.kinds]
+source = "rows"
+value  = "count(DISTINCT kind)"
+
+[experiments.e]
+control    = "a"
+start      = 2026-03-02
+end        = 2026-03-05
+metrics    = ["y", "most", "any", "kinds"]
+periods    = ["day", "cumulative", "overall", "days(2)"]
+estimators = ["ttest", "cuped"]
+"#;
+
+/// A file of rows of a day: units 1 to 8, of which 8 never comes.
+fn rows(day: u32, of: impl Fn(u32) -> u32) -> String {
+    let mut text = String::from("unit,day,y,kind\n");
+    for unit in 1..8 {
+        writeln!(text, "{unit},2026-03-{day:02},{}.5,k{}", of(unit), (unit + day) % 3).unwrap();
+    }
+    text
+}
+
+fn usual(day: u32) -> impl Fn(u32) -> u32 {
+    move |unit| (unit * 3 + day * 5) % 7
+}
+
+/// The day on which a unit is assigned.
+fn since(unit: usize) -> usize {
+    if unit <= 4 { 2 } else { 3 }
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("job.toml", JOB);
+    let line = |unit| format!("{unit},{},2026-03-0{}\n", ["a", "b"][unit % 2], since(unit));
+    let arms = (1..=8).map(line);
+    place.write("assigned/first.csv", &format!("unit,arm,day\n{}", arms.collect::<String>()));
+    for day in 1..=3 {
+        place.write(&format!("rows/{day}.csv"), &rows(day, usual(day)));
+    }
+    place
+}
+
+fn night(place: &Place, day: u32) -> gosset_tests::place::Run {
+    place.gosset(&["run", "job.toml", "--date", &format!("2026-03-{day:02}")])
+}
+
+#[test]
+fn each_night_reads_what_is_new_and_makes_what_follows_from_it() {
+    let place = place();
+    night(&place, 3)
+        .ended(0)
+        .told("read 3 parts of sources")
+        .told("e 2026-03-02 to 2026-03-03: published");
+    night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: nothing to do");
+    // The source is not of the day yet: nothing is published of it, and the run says so.
+    night(&place, 4).ended(MISSING).told("e 2026-03-04: source 'rows' is not fresh: expected rows of 2026-03-04, the last are of 2026-03-03");
+    place.write("rows/4.csv", &rows(4, usual(4)));
+    let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-04", "--detailed-exitcode"]);
+    plan.ended(WORK).printed("rows 4.csv: read, new: 1 file").printed("e 2026-03-04: compute, new");
+    let run =
+        night(&place, 4).ended(0).told("read 1 part of sources").told("e 2026-03-04: published");
+    assert!(run.stderr.contains("e 2026-03-02 to 2026-03-03: nothing to do"), "{}", run.stderr);
+
+    // Outcomes of a unit count from its day on. Units 2, 4, 6 and 8 are in `a`, the others in `b`.
+    let effects = place.effects();
+    let mean = |metric: &str, period: &str, side: &str| {
+        let keys = [("metric", metric), ("period", period), ("estimator", "ttest")];
+        let of_date: Vec<_> = effects
+            .of(&keys)
+            .into_iter()
+            .filter(|r| r.text("analysis_date") == Some("2026-03-04"))
+            .collect();
+        assert_eq!(of_date.len(), 1, "{metric} {period}");
+        of_date[0].number(side).unwrap()
+    };
+    let value = |unit: u32, day: u32| f64::from(usual(day)(unit)) + 0.5;
+    let near =
+        |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    let days = |unit: u32, until: u32| since(unit as usize) as u32..=until;
+    let control = [2, 4, 6];
+    let sum = |unit: u32, days: std::ops::RangeInclusive<u32>| -> f64 {
+        days.map(|day| value(unit, day)).sum()
+    };
+    let total =
+        |of: &dyn Fn(u32) -> f64, units: &[u32]| units.iter().map(|unit| of(*unit)).sum::<f64>();
+    let cumulative = |unit: u32| sum(unit, days(unit, 4));
+    near(mean("y", "cumulative", "mean_control"), total(&cumulative, &control) / 4.0);
+    near(mean("y", "cumulative", "mean_treatment"), total(&cumulative, &[1, 3, 5, 7]) / 4.0);
+    near(mean("y", "day", "mean_control"), total(&|unit| value(unit, 4), &control) / 4.0);
+    let first = |unit: u32| sum(unit, days(unit, since(unit as usize) as u32 + 1));
+    near(mean("y", "days(2)", "mean_control"), total(&first, &control) / 4.0);
+    near(mean("y", "days(2)", "mean_treatment"), total(&first, &[1, 3, 5, 7]) / 4.0);
+    // The unit that never came has no largest value; it has no kind of row, and never did anything.
+    let most = |unit: u32| days(unit, 4).map(|d| value(unit, d)).fold(0.0, f64::max);
+    near(mean("most", "cumulative", "mean_control"), total(&most, &control) / 3.0);
+    let any = control.iter().filter(|unit| most(**unit) > 5.0).count();
+    near(mean("any", "cumulative", "mean_control"), any as f64 / 4.0);
+    near(mean("kinds", "cumulative", "mean_control"), (3.0 + 3.0 + 2.0) / 4.0);
+    place
+        .gosset(&["run", "job.toml", "--date", "2026-03-04", "--verify"])
+        .ended(0)
+        .told("the same bits");
+}
+
+#[test]
+fn a_restated_day_is_noticed_and_only_what_it_changes_is_published_again() {
+    let place = place();
+    night(&place, 3).ended(0);
+    place.write("rows/3.csv", &rows(3, |unit| unit % 2));
+    let run =
+        night(&place, 3).ended(0).told("read 1 part of sources").told("e 2026-03-03: published");
+    assert!(run.stderr.contains("e 2026-03-02: nothing to do"), "{}", run.stderr);
+    // The same rows in other files are the same results.
+    let effects = place.effects().bits();
+    fs::remove_file(place.path("rows/3.csv")).unwrap();
+    place.write("rows/3-again.csv", &rows(3, |unit| unit % 2));
+    let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-03"]).ended(0);
+    assert!(plan.stdout.contains("rows 3-again.csv: read, new"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("rows 3.csv: take away, its file is gone"), "{}", plan.stdout);
+    night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: nothing to do");
+    assert_eq!(place.effects().bits(), effects);
+    place
+        .gosset(&["run", "job.toml", "--date", "2026-03-03", "--verify"])
+        .ended(0)
+        .told("the same bits");
+}
+
+#[test]
+fn another_estimator_is_made_of_stored_summaries() {
+    let place = place();
+    night(&place, 3).ended(0);
+    let job =
+        JOB.replace("metrics    = [\"y\", \"most\", \"any\", \"kinds\"]", "metrics    = [\"y\"]");
+    place.write("job.toml", &job);
+    night(&place, 3).ended(0).told("published");
+    // Rows and unit-days are gone: nobody asks for them.
+    let more = job
+        .replace("[\"ttest\", \"cuped\"]", "[\"ttest\", \"cuped\", \"bootstrap\"]")
+        .replace("\"days(2)\"", "\"overall\"")
+        .replace("\"overall\", \"overall\"", "\"overall\"");
+    place.write("job.toml", &more);
+    let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-03"]).ended(0);
+    assert!(plan.stdout.contains("changed 'estimators'"), "{}", plan.stdout);
+    night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: published");
+    place
+        .gosset(&["run", "job.toml", "--date", "2026-03-03", "--verify"])
+        .ended(0)
+        .told("the same bits");
+}
+
+#[test]
+fn a_unit_in_a_second_arm_is_taken_out_from_that_date_on() {
+    let place = place();
+    night(&place, 3).ended(0);
+    place.write("rows/4.csv", &rows(4, usual(4)));
+    place.write("assigned/second.csv", "unit,arm,day\n2,b,2026-03-04\n9,a,2026-03-04\n");
+    let lenient = JOB.replace(
+        "[audits.sample_ratio]",
+        "[audits.multiple_arms]\nthreshold = 0.5\n[audits.sample_ratio]",
+    );
+    place.write("job.toml", &lenient);
+    night(&place, 4).ended(0).told("e 2026-03-02 to 2026-03-04: published");
+    let n = |date: &str| {
+        let effects = place.effects();
+        let rows = effects.of(&[("metric", "y"), ("period", "cumulative"), ("estimator", "ttest")]);
+        let row =
+            rows.into_iter().find(|row| row.text("analysis_date") == Some(date)).unwrap().clone();
+        (row.integer("n_control").unwrap(), row.integer("n_treatment").unwrap())
+    };
+    assert_eq!(n("2026-03-03"), (4, 4));
+    assert_eq!(n("2026-03-04"), (4, 4), "2 is out, 9 is in");
+    place
+        .gosset(&["run", "job.toml", "--date", "2026-03-04", "--verify"])
+        .ended(0)
+        .told("the same bits");
+}
+
+#[test]
+fn a_metric_fails_alone() {
+    let place = place();
+    let job = JOB.replace("value  = \"max(y)\"", "value  = \"max(no_such)\"");
+    place.write("job.toml", &job);
+    let told = "metric 'most' is not measured: 'max(no_such)': No field named no_such.";
+    night(&place, 3).ended(FILE).told(told).told("e 2026-03-02 to 2026-03-03: published");
+    let effects = place.effects();
+    let row = effects.of(&[("metric", "most"), ("period", "day"), ("estimator", "ttest")])[0];
+    assert_eq!(row.number("estimate"), None);
+    assert!(row.text("note").unwrap().contains("no_such"));
+    assert!(
+        effects.of(&[("metric", "y"), ("period", "day"), ("estimator", "ttest")])[0]
+            .number("estimate")
+            .is_some()
+    );
+    // It is told every night, and nothing is published again.
+    let again = night(&place, 3);
+    assert!(again.status != 0 && again.stderr.contains("is not measured"), "{again:?}");
+    // Once it is right, it is there.
+    place.write("job.toml", JOB);
+    night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: published");
+}
+
+#[test]
+fn values_that_a_metric_cannot_take_fail_it_alone_too() {
+    let place = place();
+    place.write("job.toml", &JOB.replace("count(DISTINCT kind)", "sum(CAST(kind AS DOUBLE))"));
+    let run = night(&place, 3).ended(DATA).told("metric 'kinds' is not measured");
+    assert!(run.stderr.contains("e 2026-03-02 to 2026-03-03: published"), "{}", run.stderr);
+}
+
+const FOLDERS: &str = r#"time = "day"
+partition = "ds"
+max_lateness_days = 1
+"#;
+
+#[test]
+fn rows_that_come_too_late_wait_for_a_backfill() {
+    let place = place();
+    for day in 1..=3 {
+        fs::create_dir_all(place.path(&format!("rows/ds=2026-03-0{day}"))).unwrap();
+        fs::rename(
+            place.path(&format!("rows/{day}.csv")),
+            place.path(&format!("rows/ds=2026-03-0{day}/rows.csv")),
+        )
+        .unwrap();
+    }
+    place.write("job.toml", &JOB.replacen("time = \"day\"\n", FOLDERS, 1));
+    night(&place, 3).ended(0);
+    let early = place.effects().bits();
+    // In time: of the day before. Too late: of two days before.
+    place.write(
+        "rows/ds=2026-03-04/rows.csv",
+        &(rows(4, usual(4)) + "2,2026-03-03,10,k1\n2,2026-03-02,100,k1\n"),
+    );
+    let run = night(&place, 4).ended(0).told("e 2026-03-03 to 2026-03-04: published");
+    assert!(run.stderr.contains("e 2026-03-02: nothing to do"), "{}", run.stderr);
+    let late = place.audits();
+    let late = late.of(&[("audit", "late_rows"), ("verdict", "failed")]);
+    assert!(late.iter().all(|row| row.number("value") == Some(1.0)) && !late.is_empty());
+    let cumulative = |date: &str| {
+        let effects = place.effects();
+        let rows = effects.of(&[("metric", "y"), ("period", "cumulative"), ("estimator", "ttest")]);
+        rows.into_iter()
+            .find(|row| row.text("analysis_date") == Some(date))
+            .unwrap()
+            .number("mean_control")
+            .unwrap()
+    };
+    let before = cumulative("2026-03-04");
+    place
+        .gosset(&["backfill", "job.toml", "--to", "2026-03-04"])
+        .ended(0)
+        .told("e 2026-03-02 to 2026-03-04: published");
+    assert!((cumulative("2026-03-04") - before - 25.0).abs() < 1e-9);
+    assert_ne!(place.effects().bits(), early);
+    // It stays: the next night does not take it away again.
+    night(&place, 4).ended(0).told("e 2026-03-02 to 2026-03-04: nothing to do");
+    place
+        .gosset(&["run", "job.toml", "--date", "2026-03-04", "--verify"])
+        .ended(0)
+        .told("the same bits");
+}
+
+#[test]
+fn one_experiment_is_backfilled_alone() {
+    let place = place();
+    let second =
+        JOB[JOB.find("[experiments.e]").unwrap()..].replace("[experiments.e]", "[experiments.f]");
+    place.write("job.toml", &format!("{JOB}\n{second}"));
+    let backfill = ["backfill", "job.toml", "--to", "2026-03-03", "--experiment", "f"];
+    let run = place.gosset(&backfill).ended(0).told("f 2026-03-02 to 2026-03-03: published");
+    assert!(!run.stderr.contains("e 2026"), "{}", run.stderr);
+    place
+        .gosset(&["backfill", "job.toml", "--experiment", "g"])
+        .ended(FILE)
+        .told("the experiment 'g' is not defined");
+}
+
+#[test]
+fn a_calibration_finds_nothing_where_nothing_is() {
+    let place = Place::new();
+    let mut assigned = String::from("unit,arm,day\n");
+    let mut text = String::from("unit,day,y,kind\n");
+    for unit in 0..400 {
+        writeln!(assigned, "{unit},{},2026-03-02", ["a", "b"][unit % 2]).unwrap();
+        for day in 1..=3 {
+            writeln!(text, "{unit},2026-03-0{day},{},k", (unit * 37 + day * 11) % 101).unwrap();
+        }
+    }
+    place.write("assigned/first.csv", &assigned);
+    place.write("rows/1.csv", &text);
+    place.write("job.toml", &JOB.replace("2026-03-05", "2026-03-03"));
+    let arguments = ["calibrate", "job.toml", "--replicates", "400"];
+    place.gosset(&arguments).ended(DATA).told(
+        "the unit-days of source 'rows' are not published up to 2026-03-03: run the job first",
+    );
+    night(&place, 3).ended(0);
+    let found = place.gosset(&arguments).ended(0);
+    assert!(found.stdout.contains("e 2026-03-03, 400 draws"), "{}", found.stdout);
+    let lines: Vec<&str> = found.stdout.lines().filter(|line| line.contains(" y ")).collect();
+    assert_eq!(lines.len(), 2, "ttest and cuped: {}", found.stdout);
+    assert!(lines.iter().all(|line| line.contains("as it should be")), "{}", found.stdout);
+}
+
+#[test]
+fn definitions_are_shared() {
+    let place = place();
+    let (head, metrics) = JOB.split_at(JOB.find("[metrics.y]").unwrap());
+    let (metrics, experiments) = metrics.split_at(metrics.find("[experiments.e]").unwrap());
+    place.write("shared/metrics.toml", metrics);
+    place.write("job.toml", &format!("include = [\"shared/*.toml\"]\n{head}{experiments}"));
+    night(&place, 3).ended(0);
+    place.write("shared/more.toml", "[metrics.y]\nsource = \"rows\"\nvalue = \"count(*)\"\n");
+    night(&place, 3).ended(FILE).told("shared/more.toml: the metric 'y' is defined twice");
+    place.write("shared/more.toml", "[metrics.z]\nsource = \"rows\"\nvalues = \"count(*)\"\n");
+    night(&place, 3).ended(FILE).told("more.toml:3:1: unknown key 'values'; did you mean 'value'?");
+    place.write("shared/more.toml", "[job]\nname = \"other\"\n");
+    night(&place, 3)
+        .ended(FILE)
+        .told("unknown key 'job'; expected sources, segments, metrics, experiments");
+}
+
+/// The jobs that ship plan and run on a lake of the shape that they say.
+#[test]
+fn the_jobs_that_ship_are_valid() {
+    use arrow::array::{
+        ArrayRef, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    };
+    use std::path::Path;
+    use std::sync::Arc;
+    const DAY: i64 = 86_400_000_000;
+    let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jobs");
+    // Noon in California on the first days of each experiment.
+    let starts = [
+        ("precache", 20_514),
+        ("new_player", 20_521),
+        ("artwork_2025_04", 20_185),
+        ("previews_2025_09", 20_332),
+    ];
+    let place = Place::new();
+    let at = |days: Vec<i64>| -> ArrayRef {
+        let noon = days.into_iter().map(|day| day * DAY + 20 * DAY / 24);
+        Arc::new(TimestampMicrosecondArray::from_iter_values(noon).with_timezone("UTC"))
+    };
+    for (name, start) in starts {
+        let units: Vec<i64> = (0..200).collect();
+        let arms = units.iter().map(|unit| Some(if unit % 2 == 0 { "cell_1" } else { "cell_2" }));
+        place.parquet(
+            &format!("lake/allocations/{name}.parquet"),
+            vec![
+                (
+                    "test_id",
+                    Arc::new(std::iter::repeat_n(Some(name), 200).collect::<StringArray>()),
+                ),
+                ("account_id", Arc::new(Int64Array::from(units.clone()))),
+                ("cell", Arc::new(arms.collect::<StringArray>())),
+                (
+                    "country",
+                    Arc::new(
+                        units
+                            .iter()
+                            .map(|u| Some(["DE", "US"][*u as usize / 2 % 2]))
+                            .collect::<StringArray>(),
+                    ),
+                ),
+                // The ramp of new_player is over for all of them.
+                ("allocated_at", at(vec![start + if name == "new_player" { 3 } else { 0 }; 200])),
+            ],
+        );
+        for day in start - 1..start + 5 {
+            let date = jiff::civil::date(1970, 1, 1) + jiff::Span::new().days(day);
+            place.parquet(
+                &format!("lake/sessions/ds={date}/{name}.parquet"),
+                vec![
+                    ("account_id", Arc::new(Int64Array::from(units.clone()))),
+                    ("started_at", at(vec![day; 200])),
+                    (
+                        "watch_min",
+                        Arc::new(
+                            units
+                                .iter()
+                                .map(|u| Some((u * 7 + day) as f64 % 31.0))
+                                .collect::<Float64Array>(),
+                        ),
+                    ),
+                    (
+                        "rebuffers",
+                        Arc::new(Int64Array::from_iter_values(units.iter().map(|u| u % 3))),
+                    ),
+                ],
+            );
+        }
+    }
+    let shared = fs::read_to_string(jobs.join("shared/viewing.toml")).unwrap();
+    place.write("shared/viewing.toml", &shared.replace("s3://", ""));
+    for (job, last) in [("nightly.toml", "2026-03-13"), ("backfill.toml", "2025-09-05")] {
+        let text = fs::read_to_string(jobs.join(job)).unwrap().replace("s3://", "");
+        place.write(job, &text);
+        place.gosset(&["validate", job]).ended(0);
+        place.gosset(&["plan", job, "--date", last]).printed("compute, new");
+    }
+    let backfill = ["backfill", "backfill.toml", "--to", "2025-04-11", "--jobs", "2"];
+    place.gosset(&backfill).ended(0).told("artwork_2025_04 2025-04-07 to 2025-04-11: published");
+    let nightly = place.gosset(&["run", "nightly.toml", "--date", "2026-03-06"]);
+    nightly.ended(0).told("precache 2026-03-02 to 2026-03-06: published");
+}

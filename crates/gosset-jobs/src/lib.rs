@@ -49,5 +49,6 @@ pub use period::Period;
 pub use plan::{Asked, Plan, PublishedResults, Results, State, Work};
 pub use run::{Event, Outcome, Place, Runner};
 pub use tables::{AUDITS, EFFECTS, PARTITION, SUMMARIES, audits_schema, effects_schema};
+pub use units::Base;
 pub use verify::Verified;
 pub use waves::Waves;

@@ -38,7 +38,8 @@ impl Job {
     /// days.
     fn days_of(&self, source: &str, until: Date) -> Option<Days> {
         let of_source = |experiment: &&Experiment| {
-            experiment.is_of_days() && experiment.metrics.iter().any(|m| m.source == source)
+            let mut metrics = experiment.metrics.iter().chain(&experiment.exposure);
+            experiment.is_of_days() && metrics.any(|metric| metric.source == source)
         };
         let days = self.experiments.iter().filter(of_source).map(|experiment| {
             let lookback = experiment.metrics.iter().filter_map(|metric| metric.lookback).max();

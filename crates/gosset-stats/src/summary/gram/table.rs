@@ -1,13 +1,13 @@
 //! Many grams, fed a batch at a time.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
 use super::{BUCKETS, Cell, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
 use crate::Result;
 use crate::exact::{Products, SumTable, Sums};
+use crate::summary::labels::Labels;
 use crate::summary::{Rows, Table};
 use crate::units::bucket_of;
 
@@ -33,7 +33,7 @@ pub struct GramRows<'a> {
 pub struct GramTable {
     columns: GramColumns,
     max_rows: u32,
-    labels: Vec<Labels>,
+    labels: Vec<Labels<String>>,
     combinations: Combinations,
     /// The distinct rows of all slots.
     distinct: Pool,
@@ -76,6 +76,11 @@ impl GramTable {
         })
     }
 
+    /// Its columns.
+    pub fn columns(&self) -> &GramColumns {
+        &self.columns
+    }
+
     /// Makes it `slots` slots; new ones are empty.
     pub fn resize(&mut self, slots: usize) {
         self.slots.resize_with(slots, Slot::default);
@@ -88,7 +93,7 @@ impl GramTable {
 
     /// The number of a label of a factor, in this table.
     pub fn label(&mut self, factor: usize, label: &str) -> u32 {
-        self.labels[factor].place(label)
+        self.labels[factor].number(label)
     }
 
     /// Adds rows to their slots.
@@ -255,7 +260,9 @@ impl GramTable {
     /// For each label of a gram its number in this table.
     fn places(&mut self, gram: &Gram) -> Vec<Vec<u32>> {
         let labels = self.labels.iter_mut().zip(&gram.labels);
-        labels.map(|(mine, theirs)| theirs.iter().map(|l| mine.place(l)).collect()).collect()
+        labels
+            .map(|(mine, theirs)| theirs.iter().map(|l| mine.number(l.as_str())).collect())
+            .collect()
     }
 
     /// The summary of a slot.
@@ -279,7 +286,7 @@ impl GramTable {
             rows.iter().map(row).collect()
         };
         let mut used: Vec<Vec<bool>> =
-            self.labels.iter().map(|labels| vec![false; labels.names.len()]).collect();
+            self.labels.iter().map(|labels| vec![false; labels.names().len()]).collect();
         for &(_, combination, ..) in &found {
             for (used, &level) in used.iter_mut().zip(self.combinations.levels(combination)) {
                 used[level as usize] = true;
@@ -289,10 +296,10 @@ impl GramTable {
         let mut places = Vec::with_capacity(used.len());
         for (all, used) in self.labels.iter().zip(&used) {
             let mut numbers: Vec<usize> = (0..used.len()).filter(|&l| used[l]).collect();
-            numbers.sort_unstable_by_key(|&l| &all.names[l]);
+            numbers.sort_unstable_by_key(|&l| &all.names()[l]);
             let mut place = vec![0; used.len()];
             numbers.iter().enumerate().for_each(|(at, &l)| place[l] = at as u64);
-            labels.push(numbers.iter().map(|&l| all.names[l].clone()).collect());
+            labels.push(numbers.iter().map(|&l| all.names()[l].clone()).collect());
             places.push(place);
         }
         let mut cells: Vec<Cell> = found
@@ -334,7 +341,7 @@ impl GramTable {
         size_of::<Self>()
             + self.slots.capacity() * size_of::<Slot>()
             + rows
-            + self.labels.iter().map(Labels::size).sum::<usize>()
+            + self.labels.iter().map(Labels::heap_size).sum::<usize>()
             + self.combinations.size()
             + self.distinct.size()
             + self.cells.size()
@@ -446,34 +453,9 @@ fn hash(key: &[u64]) -> u64 {
     })
 }
 
-/// The labels of a factor, by number.
-#[derive(Debug, Default)]
-struct Labels {
-    numbers: HashMap<String, u32>,
-    names: Vec<String>,
-    bytes: usize,
-}
-
-impl Labels {
-    fn place(&mut self, label: &str) -> u32 {
-        if let Some(&number) = self.numbers.get(label) {
-            return number;
-        }
-        let number = self.names.len() as u32;
-        self.names.push(label.to_owned());
-        self.numbers.insert(label.to_owned(), number);
-        self.bytes += 2 * (label.len() + size_of::<String>()) + size_of::<u64>();
-        number
-    }
-
-    fn size(&self) -> usize {
-        self.bytes
-    }
-
-    /// Bits of the numbers of labels.
-    fn bits(&self) -> u32 {
-        self.names.len().next_power_of_two().ilog2()
-    }
+/// Bits of the numbers of labels.
+fn bits(labels: &Labels<String>) -> u32 {
+    labels.names().len().next_power_of_two().ilog2()
 }
 
 /// The combinations of the labels of all factors, by number.
@@ -508,11 +490,11 @@ impl Combinations {
     }
 
     /// The number of each row's combination.
-    fn of_rows(&mut self, factors: &[&[u32]], labels: &[Labels], rows: usize) -> Vec<u32> {
+    fn of_rows(&mut self, factors: &[&[u32]], labels: &[Labels<String>], rows: usize) -> Vec<u32> {
         if factors.is_empty() {
             return vec![0; rows];
         }
-        let bits: Vec<u32> = labels.iter().map(Labels::bits).collect();
+        let bits: Vec<u32> = labels.iter().map(bits).collect();
         if bits.iter().sum::<u32>() > DIRECT_BITS {
             let mut levels = vec![0; factors.len()];
             let place = |r: usize| {

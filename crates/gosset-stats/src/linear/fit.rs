@@ -7,6 +7,7 @@ use super::design::{Active, Design, missing_reference};
 use crate::double_double::Dd;
 use crate::exact::{ExactSum, Products, Sums};
 use crate::linalg::Factor;
+use crate::summary::gram::Cell;
 use crate::summary::moments::{INDICATOR, product_index};
 use crate::summary::{Gram, RegressorKind};
 use crate::{Error, Result};
@@ -197,14 +198,25 @@ impl Moments {
         number.map(|number| number + usize::from(self.weighted))
     }
 
-    /// The sum of the products of two columns.
-    pub(super) fn get(self, sums: &Sums, a: Option<usize>, b: Option<usize>) -> ExactSum {
+    /// The place of the sum of the products of two columns among the sums; `None` where it is the number of rows.
+    fn place(self, a: Option<usize>, b: Option<usize>) -> Option<usize> {
         let ones = self.weighted.then_some(0);
         match (a.or(ones), b.or(ones)) {
-            (None, None) => ExactSum::from_integer(sums.n.into()),
-            (Some(column), None) | (None, Some(column)) => sums.sums[column].clone(),
-            (Some(a), Some(b)) => sums.sums[product_index(self.width, a, b)].clone(),
+            (None, None) => None,
+            (Some(column), None) | (None, Some(column)) => Some(column),
+            (Some(a), Some(b)) => Some(product_index(self.width, a, b)),
         }
+    }
+
+    /// The sum of the products of two columns.
+    pub(super) fn get(self, sums: &Sums, a: Option<usize>, b: Option<usize>) -> ExactSum {
+        self.place(a, b)
+            .map_or_else(|| ExactSum::from_integer(sums.n.into()), |place| sums.sums[place].clone())
+    }
+
+    /// The same over the rows of a cell, rounded.
+    pub(super) fn of_cell(self, cell: Cell<'_>, a: Option<usize>, b: Option<usize>) -> Dd {
+        self.place(a, b).map_or_else(|| Dd::from(cell.n()), |place| Dd::from(&cell.sum(place)))
     }
 }
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use hashbrown::HashTable;
 
-use super::{BUCKETS, Cell, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
+use super::{BUCKETS, Cells, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
 use crate::Result;
-use crate::exact::{Products, SumTable, Sums};
+use crate::exact::{Products, SumTable};
 use crate::summary::labels::Labels;
 use crate::summary::{Rows, Table};
 use crate::units::bucket_of;
@@ -203,27 +203,44 @@ impl GramTable {
         if self.slots[slot].merged {
             return Ok(());
         }
-        let gram = self.get(slot);
-        let rows = std::mem::take(&mut self.slots[slot].rows);
-        rows.into_iter().for_each(|row| self.distinct.free(row));
         self.slots[slot].merged = true;
-        self.add_cells(slot, &gram)
+        let Parts { cluster, .. } = Parts::new(&self.columns, false);
+        for row in std::mem::take(&mut self.slots[slot].rows) {
+            let key = self.distinct.key(row);
+            let (before, combination) = (&key[..cluster], key[cluster] as u32);
+            let bucket = if self.columns.clusters() == 1 { super::bucket_word(before) } else { 0 };
+            let cell = self.cell(slot, bucket as u32, combination)?;
+            if self.columns.clusters() > 0 {
+                self.cells.sums.merge_slot(cell, &self.distinct.sums, row);
+            } else {
+                let values = self.distinct.key(row)[cluster + 1..].iter();
+                let values: Vec<f64> = values.map(|&bits| f64::from_bits(bits)).collect();
+                let of_outcomes = self.distinct.sums.get(row);
+                let outcomes = self.columns.outcomes().len();
+                self.cells.sums.merge(cell, &super::moments_of(&values, &of_outcomes, outcomes));
+            }
+            self.distinct.free(row);
+        }
+        Ok(())
     }
 
     /// Adds the cells of a gram, whose rows are not merged unless those of the slot are.
     fn add_cells(&mut self, slot: usize, gram: &Gram) -> Result<()> {
         let places = self.places(gram);
+        let Parts { cluster, factors, .. } = gram.parts();
+        let (mut levels, mut key) = (Vec::new(), Vec::new());
         for cell in gram.cells() {
-            let levels: Vec<u32> =
-                places.iter().zip(gram.levels(cell)).map(|(p, &l)| p[l as usize]).collect();
+            levels.clear();
+            levels.extend(places.iter().zip(gram.levels(cell)).map(|(p, &l)| p[l as usize]));
             let combination = self.combinations.place(&levels);
-            let Parts { cluster, factors, .. } = gram.parts();
             let (before, after) = (&cell.key[..cluster], &cell.key[cluster + factors..]);
             if !self.slots[slot].merged {
-                let key = before.iter().copied().chain([combination.into()]);
-                let key: Vec<u64> = key.chain(after.iter().copied()).collect();
+                key.clear();
+                key.extend_from_slice(before);
+                key.push(combination.into());
+                key.extend_from_slice(after);
                 if let Some(row) = self.distinct_row(slot, &key) {
-                    self.distinct.sums.merge(row, &cell.sums);
+                    cell.add_to(&mut self.distinct.sums, row);
                     continue;
                 }
                 self.merge_rows(slot)?;
@@ -234,8 +251,8 @@ impl GramTable {
                 _ => 0,
             };
             let row = self.cell(slot, bucket as u32, combination)?;
-            if gram.merged {
-                self.cells.sums.merge(row, &cell.sums);
+            if gram.merged || self.columns.clusters() > 0 {
+                cell.add_to(&mut self.cells.sums, row);
             } else {
                 self.cells.sums.merge(row, &gram.moments(cell));
             }
@@ -253,6 +270,8 @@ impl GramTable {
         self.slots[slot].not_finite += gram.not_finite;
         if gram.merged {
             self.merge_rows(slot)?;
+        } else if !self.slots[slot].merged {
+            self.distinct.reserve(&mut self.slots[slot].rows, gram.len());
         }
         self.add_cells(slot, gram)
     }
@@ -268,50 +287,34 @@ impl GramTable {
     /// The summary of a slot.
     pub fn get(&self, slot: usize) -> Gram {
         let Slot { dropped, not_finite, merged, rows, cells } = &self.slots[slot];
-        let Parts { cluster, .. } = Parts::new(&self.columns, *merged);
-        // What the keys of cells are before and after the combination, the combination, and the sums.
-        type Found<'a> = (Vec<u64>, usize, &'a [u64], Sums);
-        let found: Vec<Found<'_>> = if *merged {
-            let cell = |&(key, row): &(u64, u32)| -> Found<'_> {
-                let bucket = (cluster > 0).then_some(key >> 32).into_iter().collect();
-                (bucket, key as u32 as usize, &[], self.cells.sums.get(row))
-            };
-            cells.iter().map(cell).collect()
+        let parts = Parts::new(&self.columns, *merged);
+        let (table, rows): (_, Vec<u32>) = if *merged {
+            (&self.cells.sums, cells.iter().map(|&(_, row)| row).collect())
         } else {
-            let row = |&row: &u32| -> Found<'_> {
-                let key = self.distinct.key(row);
-                let (before, after) = (key[..cluster].to_vec(), &key[cluster + 1..]);
-                (before, key[cluster] as usize, after, self.distinct.sums.get(row))
-            };
-            rows.iter().map(row).collect()
+            (&self.distinct.sums, rows.iter().copied().collect())
         };
-        let mut used: Vec<Vec<bool>> =
-            self.labels.iter().map(|labels| vec![false; labels.names().len()]).collect();
-        for &(_, combination, ..) in &found {
-            for (used, &level) in used.iter_mut().zip(self.combinations.levels(combination)) {
-                used[level as usize] = true;
+        let combinations: Vec<usize> = if *merged {
+            cells.iter().map(|&(key, _)| key as u32 as usize).collect()
+        } else {
+            rows.iter().map(|&row| self.distinct.key(row)[parts.cluster] as usize).collect()
+        };
+        let (labels, places) = self.labels_of(&combinations);
+        let mut keys = Vec::with_capacity(rows.len() * parts.len());
+        let mut buckets = cells.iter().map(|&(key, _)| key >> 32);
+        for (&row, &combination) in rows.iter().zip(&combinations) {
+            let levels = places.iter().zip(self.combinations.levels(combination));
+            let levels = levels.map(|(p, &l)| p[l as usize]);
+            if *merged {
+                let bucket = buckets.next().filter(|_| parts.cluster > 0);
+                keys.extend(bucket.into_iter().chain(levels));
+            } else {
+                let key = self.distinct.key(row);
+                keys.extend_from_slice(&key[..parts.cluster]);
+                keys.extend(levels);
+                keys.extend_from_slice(&key[parts.cluster + 1..]);
             }
         }
-        let mut labels = Vec::with_capacity(used.len());
-        let mut places = Vec::with_capacity(used.len());
-        for (all, used) in self.labels.iter().zip(&used) {
-            let mut numbers: Vec<usize> = (0..used.len()).filter(|&l| used[l]).collect();
-            numbers.sort_unstable_by_key(|&l| &all.names()[l]);
-            let mut place = vec![0; used.len()];
-            numbers.iter().enumerate().for_each(|(at, &l)| place[l] = at as u64);
-            labels.push(numbers.iter().map(|&l| all.names()[l].clone()).collect());
-            places.push(place);
-        }
-        let mut cells: Vec<Cell> = found
-            .into_iter()
-            .map(|(before, combination, after, sums)| {
-                let levels = places.iter().zip(self.combinations.levels(combination));
-                let levels = levels.map(|(p, &l)| p[l as usize]);
-                let key = before.into_iter().chain(levels).chain(after.iter().copied());
-                Cell { key: key.collect(), sums }
-            })
-            .collect();
-        cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let cells = Cells::sorted(parts.len(), &keys, table, &rows);
         Gram {
             columns: self.columns.clone(),
             max_rows: self.max_rows,
@@ -321,6 +324,25 @@ impl GramTable {
             merged: *merged,
             cells,
         }
+    }
+
+    /// The labels of some combinations by factor, in order, and for each label of this table its place among them.
+    fn labels_of(&self, combinations: &[usize]) -> (Vec<Vec<String>>, Vec<Vec<u64>>) {
+        let mut used: Vec<Vec<bool>> =
+            self.labels.iter().map(|labels| vec![false; labels.names().len()]).collect();
+        for &combination in combinations {
+            for (used, &level) in used.iter_mut().zip(self.combinations.levels(combination)) {
+                used[level as usize] = true;
+            }
+        }
+        let of_factor = |(all, used): (&Labels<String>, &Vec<bool>)| {
+            let mut numbers: Vec<usize> = (0..used.len()).filter(|&l| used[l]).collect();
+            numbers.sort_unstable_by_key(|&l| &all.names()[l]);
+            let mut places = vec![0; used.len()];
+            numbers.iter().enumerate().for_each(|(at, &l)| places[l] = at as u64);
+            (numbers.iter().map(|&l| all.names()[l].clone()).collect(), places)
+        };
+        self.labels.iter().zip(&used).map(of_factor).unzip()
     }
 
     /// Removes the first `n` slots; the others move down.
@@ -421,6 +443,11 @@ impl Pool {
         self.keys[row as usize * self.words..][..self.words].copy_from_slice(key);
         rows.insert_unique(hash, row, |&row| self::hash(self.key(row)));
         Some(row)
+    }
+
+    /// Makes room for so many rows more of a slot.
+    fn reserve(&mut self, rows: &mut HashTable<u32>, more: usize) {
+        rows.reserve(more, |&row| hash(self.key(row)));
     }
 
     /// A row that is none's.

@@ -53,7 +53,7 @@ pub struct Gram {
     /// The labels of each factor, in order; each is that of some row.
     labels: Vec<Vec<String>>,
     merged: bool,
-    cells: Cells,
+    cells: Box<Cells>,
 }
 
 /// Where the parts of a key are: the cluster, then the place of the label of each factor, then values, as bits.
@@ -106,8 +106,8 @@ impl Gram {
         check_max_rows(max_rows)?;
         let labels = vec![Vec::new(); columns.factors()];
         let (dropped, not_finite, merged) = (0, 0, false);
-        let cells =
-            Cells::new(Parts::new(&columns, merged).len(), Parts::sums_of(&columns, merged));
+        let parts = Parts::new(&columns, merged);
+        let cells = Box::new(Cells::new(parts.len(), Parts::sums_of(&columns, merged)));
         Ok(Self { columns, max_rows, dropped, not_finite, labels, merged, cells })
     }
 
@@ -159,7 +159,7 @@ impl Gram {
     /// Bytes held on the heap, about.
     pub fn heap_size(&self) -> usize {
         let labels = self.labels.iter().flatten().map(|l| l.capacity() + size_of::<String>());
-        labels.sum::<usize>() + self.cells.heap_size()
+        labels.sum::<usize>() + size_of::<Cells>() + self.cells.heap_size()
     }
 
     /// What is kept, in the order of keys: by cluster, then by levels, then by values.
@@ -238,7 +238,7 @@ impl Gram {
         }
         let clustered = self.columns.clusters() == 1;
         let words = Parts::new(&self.columns, true).len();
-        self.cells = self.regrouped(words, |cell, key| {
+        *self.cells = self.regrouped(words, |cell, key| {
             key.extend(clustered.then(|| bucket_word(cell.key)));
             key.extend_from_slice(self.levels(cell));
         });
@@ -344,7 +344,7 @@ impl Summary for Gram {
             self.merge_rows();
             other.merge_rows();
         }
-        self.cells = self.cells.merged(&other.cells);
+        *self.cells = self.cells.merged(&other.cells);
         self.settle()
     }
 
@@ -401,7 +401,7 @@ impl Summary for Gram {
         let mut used: Vec<Vec<bool>> =
             gram.labels.iter().map(|labels| vec![false; labels.len()]).collect();
         let mut rows = gram.not_finite;
-        gram.cells = Cells::new(parts.len(), width);
+        *gram.cells = Cells::new(parts.len(), width);
         let mut key = Vec::with_capacity(parts.len());
         for i in 0..len {
             key.clear();

@@ -49,8 +49,8 @@ struct Slot {
     merged: bool,
     /// Rows of the pool of distinct rows.
     rows: HashTable<u32>,
-    /// Where those are merged, the rows of the pool of cells with their keys, which are at hand when they are looked up.
-    cells: HashTable<(u64, u32)>,
+    /// Where those are merged, the rows of the pool of cells.
+    cells: CellRows,
 }
 
 impl GramTable {
@@ -145,21 +145,14 @@ impl GramTable {
         let of_distinct = if clustered { values } else { outcomes };
         let mut distinct = Pending::default();
         let mut cells = Pending::default();
-        let mut key = Vec::with_capacity(self.distinct.words);
+        // All keys before all rows are looked up, so that many of these, which are far apart, are under way at a time.
+        let keys = self.keys(rows, &combinations, values);
+        let hashes: Vec<u64> = keys.chunks_exact(self.distinct.words).map(hash).collect();
         for (r, &slot) in rows.slots.iter().enumerate() {
             let slot = slot as usize;
             if !self.slots[slot].merged {
-                key.clear();
-                for hashes in rows.clusters {
-                    key.extend([(hashes[r] >> 64) as u64, hashes[r] as u64]);
-                }
-                key.push(combinations[r].into());
-                if !clustered {
-                    // There is one zero.
-                    let values = &values[..self.columns.values()];
-                    key.extend(values.iter().map(|column| (column[r] + 0.0).to_bits()));
-                }
-                if let Some(row) = self.distinct_row(slot, &key) {
+                let key = &keys[r * self.distinct.words..][..self.distinct.words];
+                if let Some(row) = self.distinct_row(slot, key, hashes[r]) {
                     distinct.push(r, row);
                     continue;
                 }
@@ -178,23 +171,46 @@ impl GramTable {
         Ok(())
     }
 
+    /// The keys of the distinct rows that rows are, one after the other; zeros where a slot keeps none.
+    fn keys(
+        &self,
+        rows: GramRows<'_>,
+        combinations: &[u32],
+        values: &[Cow<'_, [f64]>],
+    ) -> Vec<u64> {
+        let words = self.distinct.words;
+        let of_key = if self.columns.clusters() > 0 { 0 } else { self.columns.values() };
+        let mut keys = Vec::with_capacity(rows.slots.len() * words);
+        for (r, &slot) in rows.slots.iter().enumerate() {
+            if !self.slots[slot as usize].merged {
+                for hashes in rows.clusters {
+                    keys.extend([(hashes[r] >> 64) as u64, hashes[r] as u64]);
+                }
+                keys.push(combinations[r].into());
+                // There is one zero.
+                keys.extend(values[..of_key].iter().map(|column| (column[r] + 0.0).to_bits()));
+            }
+            keys.resize((r + 1) * words, 0);
+        }
+        keys
+    }
+
     /// The row of a distinct row of a slot; `None` where the slot has too many for one more.
-    fn distinct_row(&mut self, slot: usize, key: &[u64]) -> Option<u32> {
+    fn distinct_row(&mut self, slot: usize, key: &[u64], hash: u64) -> Option<u32> {
         let rows = &mut self.slots[slot].rows;
         let full = rows.len() >= self.max_rows as usize;
-        self.distinct.row(rows, key, !full)
+        self.distinct.row(rows, key, hash, !full)
     }
 
     /// The row of a cell of a slot whose distinct rows are merged.
     fn cell(&mut self, slot: usize, bucket: u32, combination: u32) -> Result<u32> {
-        let key = u64::from(bucket) << 32 | u64::from(combination);
-        let (hash, cells) = (hash(&[key]), &mut self.slots[slot].cells);
-        if let Some(&(_, row)) = cells.find(hash, |entry| entry.0 == key) {
+        let cells = &mut self.slots[slot].cells;
+        if let Some(row) = cells.get(bucket, combination) {
             return Ok(row);
         }
         check_cells(cells.len() + 1, true)?;
         let row = self.cells.new_row();
-        cells.insert_unique(hash, (key, row), |entry| self::hash(&[entry.0]));
+        cells.insert(bucket, combination, row);
         Ok(row)
     }
 
@@ -239,7 +255,7 @@ impl GramTable {
                 key.extend_from_slice(before);
                 key.push(combination.into());
                 key.extend_from_slice(after);
-                if let Some(row) = self.distinct_row(slot, &key) {
+                if let Some(row) = self.distinct_row(slot, &key, hash(&key)) {
                     cell.add_to(&mut self.distinct.sums, row);
                     continue;
                 }
@@ -288,19 +304,20 @@ impl GramTable {
     pub fn get(&self, slot: usize) -> Gram {
         let Slot { dropped, not_finite, merged, rows, cells } = &self.slots[slot];
         let parts = Parts::new(&self.columns, *merged);
+        let cells: Vec<(u32, u32, u32)> = cells.iter().collect();
         let (table, rows): (_, Vec<u32>) = if *merged {
-            (&self.cells.sums, cells.iter().map(|&(_, row)| row).collect())
+            (&self.cells.sums, cells.iter().map(|&(.., row)| row).collect())
         } else {
             (&self.distinct.sums, rows.iter().copied().collect())
         };
         let combinations: Vec<usize> = if *merged {
-            cells.iter().map(|&(key, _)| key as u32 as usize).collect()
+            cells.iter().map(|&(_, combination, _)| combination as usize).collect()
         } else {
             rows.iter().map(|&row| self.distinct.key(row)[parts.cluster] as usize).collect()
         };
         let (labels, places) = self.labels_of(&combinations);
         let mut keys = Vec::with_capacity(rows.len() * parts.len());
-        let mut buckets = cells.iter().map(|&(key, _)| key >> 32);
+        let mut buckets = cells.iter().map(|&(bucket, ..)| u64::from(bucket));
         for (&row, &combination) in rows.iter().zip(&combinations) {
             let levels = places.iter().zip(self.combinations.levels(combination));
             let levels = levels.map(|(p, &l)| p[l as usize]);
@@ -322,7 +339,7 @@ impl GramTable {
             not_finite: *not_finite,
             labels,
             merged: *merged,
-            cells,
+            cells: Box::new(cells),
         }
     }
 
@@ -349,7 +366,7 @@ impl GramTable {
     pub fn drop_first(&mut self, n: usize) {
         for slot in self.slots.drain(..n) {
             slot.rows.into_iter().for_each(|row| self.distinct.free(row));
-            slot.cells.into_iter().for_each(|(_, row)| self.cells.free(row));
+            slot.cells.iter().for_each(|(.., row)| self.cells.free(row));
         }
     }
 
@@ -358,7 +375,7 @@ impl GramTable {
         let rows: usize = self
             .slots
             .iter()
-            .map(|slot| slot.rows.allocation_size() + slot.cells.allocation_size())
+            .map(|slot| slot.rows.allocation_size() + slot.cells.heap_size())
             .sum();
         size_of::<Self>()
             + self.slots.capacity() * size_of::<Slot>()
@@ -372,6 +389,74 @@ impl GramTable {
 
 fn gather<T: Copy>(column: &[T], kept: &[usize]) -> Vec<T> {
     kept.iter().map(|&r| column[r]).collect()
+}
+
+/// The rows of the pool of cells that are those of one slot, by bucket of clusters and combination of factors.
+#[derive(Debug, Default)]
+struct CellRows {
+    /// Of the first combinations, once most of their buckets occur: the row of each bucket of each, or [`UNKNOWN`].
+    dense: Vec<u32>,
+    /// How many of those there are.
+    found: usize,
+    /// Of the others, with their keys, which are at hand when they are looked up.
+    sparse: HashTable<(u64, u32)>,
+    /// One more than the last combination of those.
+    combinations: usize,
+}
+
+impl CellRows {
+    fn key(bucket: u32, combination: u32) -> u64 {
+        u64::from(bucket) << 32 | u64::from(combination)
+    }
+
+    fn place(bucket: u32, combination: u32) -> usize {
+        combination as usize * BUCKETS as usize + bucket as usize
+    }
+
+    fn len(&self) -> usize {
+        self.found + self.sparse.len()
+    }
+
+    fn get(&self, bucket: u32, combination: u32) -> Option<u32> {
+        if let Some(&row) = self.dense.get(Self::place(bucket, combination)) {
+            return (row != UNKNOWN).then_some(row);
+        }
+        let key = Self::key(bucket, combination);
+        self.sparse.find(hash(&[key]), |entry| entry.0 == key).map(|entry| entry.1)
+    }
+
+    /// Adds a row that there is not.
+    fn insert(&mut self, bucket: u32, combination: u32, row: u32) {
+        if let Some(place) = self.dense.get_mut(Self::place(bucket, combination)) {
+            *place = row;
+            self.found += 1;
+            return;
+        }
+        let key = Self::key(bucket, combination);
+        self.sparse.insert_unique(hash(&[key]), (key, row), |entry| hash(&[entry.0]));
+        self.combinations = self.combinations.max(combination as usize + 1);
+        let places = self.combinations * BUCKETS as usize;
+        if 4 * self.len() >= places {
+            self.dense.resize(places, UNKNOWN);
+            self.found += self.sparse.len();
+            for (key, row) in self.sparse.drain() {
+                self.dense[Self::place((key >> 32) as u32, key as u32)] = row;
+            }
+        }
+    }
+
+    /// Bucket, combination and row of all.
+    fn iter(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        let split = |place: usize| (place as u32 % BUCKETS, place as u32 / BUCKETS);
+        let dense = self.dense.iter().enumerate().filter(|(_, row)| **row != UNKNOWN);
+        let dense = dense.map(move |(place, &row)| (split(place).0, split(place).1, row));
+        let sparse = self.sparse.iter().map(|&(key, row)| ((key >> 32) as u32, key as u32, row));
+        dense.chain(sparse)
+    }
+
+    fn heap_size(&self) -> usize {
+        self.dense.capacity() * size_of::<u32>() + self.sparse.allocation_size()
+    }
 }
 
 /// Rows that wait to be added to a pool.
@@ -429,8 +514,13 @@ impl Pool {
     }
 
     /// The row of a key among those of a slot; a new one where there is none, if that is asked for.
-    fn row(&mut self, rows: &mut HashTable<u32>, key: &[u64], make: bool) -> Option<u32> {
-        let hash = hash(key);
+    fn row(
+        &mut self,
+        rows: &mut HashTable<u32>,
+        key: &[u64],
+        hash: u64,
+        make: bool,
+    ) -> Option<u32> {
         // Not `==`, which is a call for a few words.
         let same = |&row: &u32| self.key(row).iter().zip(key).all(|(a, b)| a == b);
         if let Some(&row) = rows.find(hash, same) {
@@ -498,7 +588,7 @@ struct Combinations {
     bits: Vec<u32>,
 }
 
-/// The number of a combination that has none yet.
+/// The number of a combination, or the row of a cell, that has none yet.
 const UNKNOWN: u32 = u32::MAX;
 
 /// The most bits of the labels of a combination that is looked up directly.

@@ -35,7 +35,7 @@ pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, boots
 pub use clustered::{ClusteredStdError, clustered_ttest};
 pub use cuped::cuped;
 pub use cuped_ratio::cuped_ratio;
-pub use effect::{Alternative, Effect, Inference, Relative};
+pub use effect::Effect;
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinOptions, LinVcov, lin, mlrate};
 pub use lin_robust::lin_robust;

@@ -22,12 +22,11 @@ mod fit;
 mod tests;
 mod vcov;
 
+use crate::inference::{Alternative, Inference, Reach, p_value};
 use std::collections::BTreeMap;
 
 pub use effects::{ConditionalEffect, Contrast, conditional_effects, contrast};
 
-use crate::compare::effect::{Alternative, Inference};
-use crate::compare::infer::{Reach, p_value};
 use crate::double_double::Dd;
 use crate::summary::Gram;
 use crate::{Error, Result};

@@ -100,6 +100,12 @@ impl Experiment {
         windows.filter(|w| w.base == Base::Assignment).flat_map(|window| window.periods).collect()
     }
 
+    /// Whether all that it takes is totals, which go on from those of the day before.
+    pub(crate) fn is_of_totals(&self) -> bool {
+        let first_days = self.periods.iter().any(|period| matches!(period, Period::Days(_)));
+        self.exposure.is_none() && !first_days && self.divided_parts().0.is_empty()
+    }
+
     /// The summaries of units, and those to which days are added.
     fn divided_parts(&self) -> (Vec<Part>, Vec<Part>) {
         self.parts().into_iter().partition(|part| !matches!(part.kept, Kept::Totals(_)))

@@ -164,7 +164,7 @@ impl Runner {
                 part.source
             )));
         }
-        looked.hold(self.job(), date, self.limits()).await?;
+        looked.hold(&[(experiment, date)], self.limits()).await?;
         let experiment = Experiment {
             segments: Vec::new(),
             control: CONTROL.to_owned(),

@@ -1,6 +1,6 @@
 """DuckDB, Polars and numpy on the tasks of benches/peers, on the file that Gosset gets.
 
-usage: peers.py {duckdb|polars|numpy|pyfixest|statsmodels} {T1|T2|T3|T3b|T4|T5} FILE      prints one JSON line: peer, task, wall, cpu, rss_mib, result
+usage: peers.py {duckdb|polars|numpy|pyfixest|statsmodels} {T1|T2|T3|T3b|T4|T5|T6} FILE      prints one JSON line: peer, task, wall, cpu, rss_mib, result
 
 T1  Welch's t-test of watch_min per unit, treatment against control, from rows of units.
 T2  CUPED of watch_min per unit on pre_watch_min, by country, from rows of units.
@@ -11,6 +11,8 @@ T4  Poisson bootstrap of units: p50, p90 and p99 of play_delay_ms; 1000 replicat
     What is shown is the p90.
 T5  OLS of watch_min on treatment, 20 countries and pre_watch_min, standard errors clustered by unit: by Gosset in 4096 buckets of
     units, whose standard error has a noise of about 1 %; by the peers unit by unit.
+T6  The effect of treatment in each of 100 segments of units, with classical variances, by the regression on treatment, segment,
+    their products and pre_watch_min. What is shown is that in segment 7.
 """
 import json, math, resource, sys, time
 
@@ -154,6 +156,12 @@ def frame():
 
 def run_pyfixest():
     import pyfixest
+    if task == "T6":
+        rows = frame()
+        rows["segment"] = rows.unit_id % 100
+        fit = pyfixest.feols("watch_min ~ i(segment, treat) + pre_watch_min | segment", rows, vcov="iid", copy_data=False, store_data=False)
+        name = next(n for n in fit.coef().index if "[T.7]" in n or "::7:" in n or "[7]" in n)
+        return {"estimate": float(fit.coef()[name]), "std_error": float(fit.se()[name])}
     fit = pyfixest.feols("watch_min ~ treat + pre_watch_min | country", frame(), vcov={"CRV1": "unit_id"}, copy_data=False, store_data=False)
     return {"estimate": float(fit.coef()["treat"]), "std_error": float(fit.se()["treat"])}
 
@@ -164,6 +172,31 @@ def run_statsmodels():
     design = np.column_stack([rows.treat, rows.pre_watch_min, np.eye(20)[rows.country.astype("category").cat.codes]])
     fit = sm.OLS(rows.watch_min.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": pd.factorize(rows.unit_id)[0]})
     return {"estimate": float(fit.params[0]), "std_error": float(fit.bse[0])}
+
+
+def duckdb_segments():
+    """Sums by segment and arm, the normal equations of which are solved by numpy: by hand, in one pass."""
+    import duckdb, numpy as np
+    c = duckdb.connect()
+    c.execute("set threads=2")
+    rows = c.execute(f"""select unit_id % 100, (arm = 'treatment')::int, count(*), sum(pre_watch_min), sum(watch_min), sum(pre_watch_min * pre_watch_min),
+                                sum(pre_watch_min * watch_min), sum(watch_min * watch_min) from '{path}' group by all""").fetchall()
+    xx, xy, yy, total = np.zeros((201, 201)), np.zeros(201), 0.0, 0
+    for segment, arm, n, x, y, x2, x_y, y2 in rows:
+        active = [segment, 100 + segment][:1 + arm]
+        for i in active:
+            for j in active:
+                xx[i, j] += n
+            xx[i, 200] += x
+            xx[200, i] += x
+            xy[i] += y
+        xx[200, 200] += x2
+        xy[200] += x_y
+        yy, total = yy + y2, total + n
+    inverse = np.linalg.inv(xx)
+    b = inverse @ xy
+    v = inverse * (yy - b @ xy) / (total - 201)
+    return {"estimate": float(b[107]), "std_error": float(np.sqrt(v[107, 107]))}
 
 
 def duckdb_regression():
@@ -187,7 +220,7 @@ def duckdb_regression():
 
 
 start = time.perf_counter()
-of_duckdb = {"T4": duckdb_quantiles, "T5": duckdb_regression}.get(task, run_duckdb)
+of_duckdb = {"T4": duckdb_quantiles, "T5": duckdb_regression, "T6": duckdb_segments}.get(task, run_duckdb)
 result = {"duckdb": of_duckdb, "polars": run_polars, "numpy": run_numpy, "pyfixest": run_pyfixest, "statsmodels": run_statsmodels}[peer]()
 wall = time.perf_counter() - start
 usage = resource.getrusage(resource.RUSAGE_SELF)

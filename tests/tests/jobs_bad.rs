@@ -154,7 +154,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "control",
             "exposure = { source = \"rows\" }\ncontrol",
-            "the key 'exposure' is not supported by this version of gosset",
+            "experiment 'e': 'exposure' needs [assignments] of their own",
         ),
         (
             "unit = \"unit\"",

@@ -304,6 +304,65 @@ fn rows_that_come_too_late_wait_for_a_backfill() {
 }
 
 #[test]
+fn units_that_met_something_are_analysed_beside_all() {
+    let place = place();
+    let exposure = "estimators = [\"ttest\", \"cuped\"]\nexposure   = { source = \"rows\", where = \"kind = 'k0'\" }";
+    place.write("job.toml", &JOB.replace("estimators = [\"ttest\", \"cuped\"]", exposure));
+    place.write("rows/4.csv", &rows(4, usual(4)));
+    night(&place, 4).ended(0);
+    let effects = place.effects();
+    let keys = [
+        ("metric", "y"),
+        ("period", "cumulative"),
+        ("estimator", "ttest"),
+        ("analysis_date", "2026-03-03"),
+    ];
+    let row = |base| {
+        let mut keys = keys.to_vec();
+        keys.push(("analysis_base", base));
+        effects.only(&keys).clone()
+    };
+    assert_eq!(row("assignment").integer("n_control"), Some(4));
+    // A unit meets k0 on days with (unit + day) % 3 = 0: by the third of March 1, 3 and 4 since they are assigned, and 6.
+    let first = |unit: usize| (since(unit)..=3).find(|day| (unit + day).is_multiple_of(3));
+    let exposed = |arm: usize| {
+        (1..8).filter(|unit| unit % 2 == arm && first(*unit).is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!((exposed(0), exposed(1)), (vec![4, 6], vec![1, 3]));
+    let exposure = row("exposure");
+    assert_eq!(
+        (exposure.integer("n_control"), exposure.integer("n_treatment")),
+        (Some(2), Some(2))
+    );
+    // Outcomes count from the day on which a unit met it.
+    let mean = |arm: usize| {
+        let of = |unit: usize| {
+            (first(unit).unwrap() as u32..=3)
+                .map(|day| f64::from(usual(day)(unit as u32)) + 0.5)
+                .sum::<f64>()
+        };
+        exposed(arm).into_iter().map(of).sum::<f64>() / 2.0
+    };
+    assert_eq!(exposure.number("mean_control"), Some(mean(0)));
+    assert_eq!(exposure.number("mean_treatment"), Some(mean(1)));
+    let audits = place.audits();
+    assert_eq!(
+        audits
+            .of(&[
+                ("audit", "sample_ratio_analysed"),
+                ("analysis_base", "exposure"),
+                ("analysis_date", "2026-03-03")
+            ])
+            .len(),
+        1
+    );
+    place
+        .gosset(&["run", "job.toml", "--date", "2026-03-04", "--verify"])
+        .ended(0)
+        .told("the same bits");
+}
+
+#[test]
 fn one_experiment_is_backfilled_alone() {
     let place = place();
     let second =

@@ -1,7 +1,7 @@
 //! Simulations of what intervals promise, as Markdown on standard output.
 //!
 //! usage: calibrate bootstrap [EXPERIMENTS [LARGEST_N [FIRST_LAW]]]      600 experiments a cell, 20000 units an arm, all laws
-//!        calibrate adjusted [EXPERIMENTS [LARGEST_N]]
+//!        calibrate adjusted [EXPERIMENTS [LARGEST_N [FIRST_TABLE]]]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 
 mod adjusted;
@@ -16,7 +16,7 @@ fn main() {
     let (experiments, largest) = (number(0, 600), number(1, 20_000));
     match subject.as_str() {
         "bootstrap" => bootstrap::tables(experiments, largest, number(2, 0)),
-        "adjusted" => adjusted::table(experiments, largest),
-        _ => eprintln!("usage: calibrate bootstrap | adjusted [EXPERIMENTS [LARGEST_N]]"),
+        "adjusted" => adjusted::tables(experiments, largest, number(2, 0)),
+        _ => eprintln!("usage: calibrate bootstrap | adjusted [EXPERIMENTS [LARGEST_N [FIRST]]]"),
     }
 }

@@ -80,6 +80,9 @@ impl Coverage {
 
     /// The mean of the estimates in its standard errors over the experiments: beyond 3 it is no noise.
     pub(crate) fn bias(self, experiments: usize) -> String {
+        if self.defined == 0 {
+            return "–".into();
+        }
         let n = experiments as f64;
         let mean = self.estimates / n;
         let variance = (self.squared_estimates / n - mean * mean) / n;
@@ -89,6 +92,17 @@ impl Coverage {
     /// The mean share of the variance that the adjustment takes away, in %.
     pub(crate) fn reduction(self, experiments: usize) -> String {
         format!("{:.0}", 100.0 * self.reductions / experiments as f64)
+    }
+
+    /// The coverage, bold where it is no noise: beyond three standard errors from 95 %.
+    pub(crate) fn marked(self, experiments: usize) -> String {
+        let n = self.defined as f64;
+        let distance = (self.covered as f64 / n - 0.95).abs();
+        let shown = self.shown(experiments);
+        if distance > 3.0 * (0.95 * 0.05 / n).sqrt() && shown != "–" {
+            return format!("**{shown}**");
+        }
+        shown
     }
 
     pub(crate) fn shown(self, experiments: usize) -> String {

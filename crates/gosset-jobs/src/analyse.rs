@@ -19,7 +19,7 @@ use crate::run::{Event, Place, Runner};
 use crate::stored::{Stored, SummaryRow, rows_of_wave};
 use crate::summaries::{Cells, Counted, Query, Slice};
 use crate::totals::{Maker, OfDate};
-use crate::units::{self, OfDays, Outcomes, Units, View};
+use crate::units::{self, Base, OfDays, Outcomes, Units, View};
 use crate::waves::{self, Limits, Wave, Waves};
 use crate::{JobError, Result, caps, checks, internal, second_pass};
 
@@ -60,8 +60,10 @@ pub(crate) struct Analysed {
     pub(crate) failed: Vec<(String, JobError)>,
 }
 
-/// Outcomes of some days, and the periods that they are of on a date.
+/// Outcomes of some days of some units, and the periods that they are of on a date.
+#[derive(Clone)]
 struct Window {
+    base: Base,
     of: Period,
     periods: Vec<Period>,
 }
@@ -81,15 +83,27 @@ impl Experiment {
             match windows.iter_mut().find(|window| window.of == of) {
                 _ if !due => {}
                 Some(window) => window.periods.push(period),
-                None => windows.push(Window { of, periods: vec![period] }),
+                None => windows.push(Window { base: Base::Assignment, of, periods: vec![period] }),
             }
+        }
+        if self.exposure.is_some() {
+            let exposed = |window: &Window| Window { base: Base::Exposure, ..window.clone() };
+            let again: Vec<Window> = windows.iter().map(exposed).collect();
+            windows.extend(again);
         }
         windows
     }
 
     /// The periods that there are results of on a date.
     pub(crate) fn periods_on(&self, date: Option<Date>) -> Vec<Period> {
-        self.windows(date).into_iter().flat_map(|window| window.periods).collect()
+        let windows = self.windows(date).into_iter();
+        windows.filter(|w| w.base == Base::Assignment).flat_map(|window| window.periods).collect()
+    }
+
+    /// Whether all that it takes is totals, which go on from those of the day before.
+    pub(crate) fn is_of_totals(&self) -> bool {
+        let first_days = self.periods.iter().any(|period| matches!(period, Period::Days(_)));
+        self.exposure.is_none() && !first_days && self.divided_parts().0.is_empty()
     }
 
     /// The summaries of units, and those to which days are added.
@@ -279,7 +293,10 @@ impl Runner {
         }
         for (number, window) in windows.iter().enumerate() {
             let made = match window.of {
-                Period::Days(_) => self.totals_of_period(of, window.of, totals).await?,
+                _ if window.base == Base::Exposure => {
+                    self.totals_of_period(of, window, totals).await?
+                }
+                Period::Days(_) => self.totals_of_period(of, window, totals).await?,
                 Period::Day => of_date.iter().map(|made| made.day.clone()).collect(),
                 _ => of_date.iter().map(|made| made.cumulative.clone()).collect(),
             };
@@ -318,6 +335,7 @@ impl Runner {
             assignments,
             days: of.days,
             late: of.late,
+            base: window.base,
             period: window.of,
             values: (0..experiment.metrics.len()).map(needs).collect(),
             before: waves.iter().any(|wave| !wave.parts.is_empty()),
@@ -351,6 +369,10 @@ impl Runner {
         let on_date = !matches!(window.of, Period::Days(_));
         count_totals(&mut counted, experiment, &totals, on_date);
         let mut audits = Vec::new();
+        if window.base == Base::Exposure && !to.audits.iter().any(|audit| audit.base == window.base)
+        {
+            audits = checks::of_exposed(experiment, &counted)?;
+        }
         if audited {
             audits = checks::audits(self.job(), experiment, &counted)?;
             if let Some(date) = of.date.filter(|_| experiment.is_of_days()) {
@@ -378,7 +400,9 @@ impl Runner {
             let cells = query.collect().await.map_err(|e| told(wave, e))?;
             effects = self.with_those_of(effects, &known, &units, (wave, cells)).await?;
         }
-        to.effects.extend(effects.rows(&to.audits, &window.periods));
+        let of_base = |audit: &&Audit| audit.base == window.base || audit.base == Base::Assignment;
+        let audits_of_base: Vec<Audit> = to.audits.iter().filter(of_base).cloned().collect();
+        to.effects.extend(effects.rows(&audits_of_base, (window.base, &window.periods)));
         Ok(true)
     }
 
@@ -403,11 +427,11 @@ impl Runner {
     async fn totals_of_period(
         &self,
         of: &Dated<'_>,
-        period: Period,
+        window: &Window,
         totals: &[Wave],
     ) -> Result<Vec<Cells>> {
         let mut made = Vec::new();
-        let of_days = of_totals(of, period)?;
+        let of_days = OfDays { base: window.base, ..of_totals(of, window.of)? };
         for wave in totals {
             let of_wave = self.maker(of, &of_days, wave)?.of_period().await;
             made.push(of_wave.map_err(|error| self.told(of.experiment, wave, error))?);
@@ -461,7 +485,8 @@ impl Runner {
 fn of_totals<'a>(of: &Dated<'a>, period: Period) -> Result<OfDays<'a>> {
     let assignments = of.assignments.ok_or_else(|| internal("totals have no assignments"))?;
     let values = vec![false; of.experiment.metrics.len()];
-    Ok(OfDays { assignments, days: of.days, late: of.late, period, values, before: true })
+    let base = Base::Assignment;
+    Ok(OfDays { assignments, days: of.days, late: of.late, base, period, values, before: true })
 }
 
 /// Adds what is known of totals to what is counted of units.

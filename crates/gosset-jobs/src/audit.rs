@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::file::{AuditSection, AuditsSection};
+use crate::units::Base;
 use crate::{JobError, Result};
 
 /// What is checked.
@@ -58,6 +59,8 @@ pub struct Audit {
     pub metric: Option<String>,
     /// Of which source.
     pub source: Option<String>,
+    /// Of which of the assigned units.
+    pub base: Base,
     /// What was found.
     pub value: Option<f64>,
     /// Beyond it the check fails; none where something is only counted.
@@ -173,6 +176,7 @@ impl Audit {
             kind,
             metric: None,
             source: None,
+            base: Base::Assignment,
             value,
             threshold: rule.map(|rule| rule.threshold),
             failed,

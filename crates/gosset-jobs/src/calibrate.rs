@@ -16,7 +16,7 @@ use crate::job::{Experiment, Job};
 use crate::period::Period;
 use crate::run::{Event, Runner};
 use crate::summaries::{Counted, MetricCounts, Query, Slice};
-use crate::units::{self, OfDays, Outcomes, Units, View, state};
+use crate::units::{self, Base, OfDays, Outcomes, Units, View, state};
 use crate::{JobError, Result, caps, waves};
 
 /// Which experiment is calibrated, and how often its arms are drawn.
@@ -141,7 +141,7 @@ impl Runner {
             }
             let none = Effects::default();
             let effects = self.with_those_of(none, &known, &drawn, (&wave, cells)).await?;
-            for row in effects.rows(&[], &[Period::Overall]) {
+            for row in effects.rows(&[], (Base::Assignment, &[Period::Overall])) {
                 let at = experiment.metrics.iter().position(|metric| metric.name == row.metric);
                 let key = (at.unwrap_or_default(), row.metric, row.estimator);
                 draws.entry(key).or_default().add(&row.effect);
@@ -164,7 +164,7 @@ impl Runner {
                 part.source
             )));
         }
-        looked.hold(self.job(), date, self.limits()).await?;
+        looked.hold(&[(experiment, date)], self.limits()).await?;
         let experiment = Experiment {
             segments: Vec::new(),
             control: CONTROL.to_owned(),
@@ -177,6 +177,7 @@ impl Runner {
             assignments,
             days: &looked.days,
             late: Late::Counted,
+            base: Base::Assignment,
             period: Period::Cumulative,
             values: vec![true; experiment.metrics.len()],
             before: true,

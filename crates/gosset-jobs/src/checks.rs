@@ -13,6 +13,7 @@ use crate::days::Days;
 use crate::file::{MultipleArms, NonFinite};
 use crate::job::{Experiment, Job, Metric, list};
 use crate::summaries::{Cells, Counted, Slice};
+use crate::units::Base;
 use crate::waves::Wave;
 use crate::{JobError, Result, internal};
 
@@ -126,6 +127,17 @@ pub(crate) fn audits(job: &Job, experiment: &Experiment, counted: &Counted) -> R
         );
     }
     Ok(audits)
+}
+
+/// The checks of units that met something: as many of each arm as the assignment says.
+pub(crate) fn of_exposed(experiment: &Experiment, counted: &Counted) -> Result<Vec<Audit>> {
+    let kind = AuditKind::SampleRatioAnalysed;
+    if counted.analysed.len() < 2 || experiment.is_ramp() {
+        return Ok(Vec::new());
+    }
+    let rule = experiment.audits.get(&kind);
+    let audit = sample_ratio(kind, rule, &counted.analysed, experiment.weights())?;
+    Ok(vec![Audit { base: Base::Exposure, ..audit }])
 }
 
 /// The checks of the sources of an experiment whose units are made of days.

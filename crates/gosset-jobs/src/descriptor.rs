@@ -109,6 +109,7 @@ impl Descriptor {
             ("control", json!(experiment.control)),
             ("days", days),
             ("periods", periods.unwrap_or_default()),
+            ("exposure", json!(experiment.section.exposure)),
             ("segments", json!(experiment.segments)),
             ("estimators", json!(experiment.section.estimators)),
             ("expected", json!(experiment.section.expected)),
@@ -258,7 +259,7 @@ fn inputs_of_days(
     let assigned = looked.assigned.as_ref().map_err(Clone::clone)?;
     let mut inputs = BTreeMap::new();
     inputs.insert(ASSIGNMENTS.to_owned(), input(assigned.until(&experiment.name, date)));
-    for metric in &experiment.metrics {
+    for metric in experiment.metrics.iter().chain(&experiment.exposure) {
         if let Some(error) = looked.failed.get(&metric.source) {
             return Err(error.clone());
         }

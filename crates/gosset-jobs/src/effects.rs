@@ -13,6 +13,7 @@ use crate::job::{Experiment, Part};
 use crate::kept::Kept;
 use crate::period::Period;
 use crate::summaries::{Cell, Cells, Counted, Slice};
+use crate::units::Base;
 use crate::waves::Wave;
 use crate::{Result, internal};
 
@@ -25,6 +26,8 @@ pub struct EffectRow {
     pub segment: Option<String>,
     /// The value of the segment; none where units have none.
     pub segment_value: Option<String>,
+    /// Which of the assigned units it is of.
+    pub base: Base,
     /// What the effect is of.
     pub period: Period,
     /// The treatment.
@@ -146,6 +149,7 @@ impl Effects {
                         metric: metric.name.clone(),
                         segment: None,
                         segment_value: None,
+                        base: Base::Assignment,
                         period: Period::Overall,
                         arm: arm.clone(),
                         effect: not_taken(metric, &name, error.to_string()),
@@ -224,6 +228,7 @@ impl Effects {
             metric: experiment.metrics[at.metric].name.clone(),
             segment: segment.clone(),
             segment_value: segment_value.clone(),
+            base: Base::Assignment,
             period: Period::Overall,
             arm: at.arm.clone(),
             estimator,
@@ -236,7 +241,11 @@ impl Effects {
     }
 
     /// All of them, as effects of some periods. Audits that failed and do not block are told in each effect's note.
-    pub(crate) fn rows(mut self, audits: &[Audit], periods: &[Period]) -> Vec<EffectRow> {
+    pub(crate) fn rows(
+        mut self,
+        audits: &[Audit],
+        (base, periods): (Base, &[Period]),
+    ) -> Vec<EffectRow> {
         for (place, estimates) in &self.uncapped {
             let rows = self.rows.get_mut(place).into_iter().flatten();
             for (row, estimate) in rows.zip(estimates) {
@@ -257,7 +266,7 @@ impl Effects {
         }
         let of = |period: &Period| {
             let period = *period;
-            rows.iter().cloned().map(move |row| EffectRow { period, ..row })
+            rows.iter().cloned().map(move |row| EffectRow { base, period, ..row })
         };
         periods.iter().flat_map(of).collect()
     }

@@ -18,8 +18,8 @@ use crate::estimators::{self, Estimator};
 use crate::expression::is_linear;
 use crate::file::explain::nearest;
 use crate::file::{
-    self, AssignmentsSection, ExpectedSection, ExperimentSection, Grain, JobFile, MetricSection,
-    MultipleArms, NonFinite, SourceSection,
+    self, AssignmentsSection, ExpectedSection, ExperimentSection, ExposureSection, Grain, JobFile,
+    MetricSection, MultipleArms, NonFinite, SourceSection,
 };
 use crate::kept::Kept;
 use crate::period::{Period, days};
@@ -88,6 +88,8 @@ pub struct Experiment {
     pub metrics: Vec<Metric>,
     /// Metrics that cannot be measured, and why: they fail alone.
     pub(crate) failed: Vec<(Metric, JobError)>,
+    /// How often a unit met what it must have met to be in a second analysis, as if it were a metric.
+    pub(crate) exposure: Option<Metric>,
     /// Names and columns, in the order of the file.
     pub segments: Vec<(String, String)>,
     /// In the order of the file.
@@ -280,7 +282,9 @@ impl Experiment {
 
     /// Whether units are made of the days of units that are kept, not of rows.
     pub fn is_of_days(&self) -> bool {
-        self.is_daily() || self.metrics.iter().any(|metric| metric.lookback.is_some())
+        self.is_daily()
+            || self.exposure.is_some()
+            || self.metrics.iter().any(|metric| metric.lookback.is_some())
     }
 
     /// Whether units of different shares of the arms are in it, which cannot be taken together.
@@ -495,6 +499,7 @@ fn experiment(
         end,
         metrics,
         failed: Vec::new(),
+        exposure: section.exposure.as_ref().map(|of| exposure(file, name, of)).transpose()?,
         segments,
         estimators: estimators.collect::<Result<_>>()?,
         periods,
@@ -532,12 +537,13 @@ fn check_days(file: &JobFile, assignments: &Assignments, experiment: &Experiment
     let daily = experiment.periods.iter().find(|period| period.is_daily());
     let why = match daily {
         Some(period) => format!("the period '{period}'"),
+        None if experiment.exposure.is_some() => "'exposure'".to_owned(),
         None => "'lookback_days'".to_owned(),
     };
     if daily.is_some() && (experiment.start.is_none() || experiment.end.is_none()) {
         return wrong(format!("{why} needs the 'start' and the 'end' of the experiment"));
     }
-    for metric in &experiment.metrics {
+    for metric in experiment.metrics.iter().chain(&experiment.exposure) {
         let source = &file.sources[&metric.source];
         if assignments.source.as_deref() == Some(metric.source.as_str()) {
             return wrong(format!(
@@ -556,6 +562,28 @@ fn check_days(file: &JobFile, assignments: &Assignments, experiment: &Experiment
         }
     }
     Ok(())
+}
+
+/// The rows that say whether a unit met something, counted as a metric is.
+fn exposure(file: &JobFile, experiment: &str, section: &ExposureSection) -> Result<Metric> {
+    let source =
+        lookup("source", &section.source, &file.sources).map_err(|e| e.about("exposure"))?;
+    if source.unit.is_none() {
+        return wrong(format!("exposure: source '{}' has no 'unit'", section.source));
+    }
+    let condition = section.condition.as_deref().map(|of| format!(" FILTER (WHERE {of})"));
+    Ok(Metric {
+        name: format!("exposure of {experiment}"),
+        source: section.source.clone(),
+        measure: Measure::Mean(format!("count(*){}", condition.unwrap_or_default())),
+        covariates: Vec::new(),
+        lookback: None,
+        totals: false,
+        cap: None,
+        non_finite: NonFinite::default(),
+        inference: Inference::default(),
+        section: MetricSection::default(),
+    })
 }
 
 fn expected(section: &ExperimentSection) -> Result<Expected> {

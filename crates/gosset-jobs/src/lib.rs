@@ -56,6 +56,7 @@ pub use plan::{Asked, Plan, PublishedResults, Results, State, Work};
 pub use restore::{Moment, Restored};
 pub use run::{Event, Outcome, Place, Runner};
 pub use tables::{AUDITS, EFFECTS, PARTITION, SUMMARIES, audits_schema, effects_schema};
+pub use units::Base;
 pub use vacuum::Vacuum;
 pub use verify::Verified;
 pub use waves::Waves;

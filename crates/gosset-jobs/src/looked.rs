@@ -33,19 +33,26 @@ const SHARE: usize = 16;
 /// Bytes of a row of the assignments, about.
 const BYTES_OF_A_ROW: u64 = 256;
 
+impl Experiment {
+    /// The first day that its results depend on.
+    fn first_day(&self) -> Date {
+        let lookback = self.metrics.iter().filter_map(|metric| metric.lookback).max();
+        days_before(self.start.unwrap_or(Date::MIN), lookback.unwrap_or_default())
+    }
+}
+
 impl Job {
     /// The days that the rows of a source are of which some experiment takes, up to a day; none where no experiment is of
     /// days.
     fn days_of(&self, source: &str, until: Date) -> Option<Days> {
         let of_source = |experiment: &&Experiment| {
-            experiment.is_of_days() && experiment.metrics.iter().any(|m| m.source == source)
+            let mut metrics = experiment.metrics.iter().chain(&experiment.exposure);
+            experiment.is_of_days() && metrics.any(|metric| metric.source == source)
         };
-        let days = self.experiments.iter().filter(of_source).map(|experiment| {
-            let lookback = experiment.metrics.iter().filter_map(|metric| metric.lookback).max();
-            let start = experiment.start.unwrap_or(Date::MIN);
-            let from = days_before(start, lookback.unwrap_or_default());
-            (from, experiment.end.unwrap_or(until).min(until))
-        });
+        let days =
+            self.experiments.iter().filter(of_source).map(|experiment| {
+                (experiment.first_day(), experiment.end.unwrap_or(until).min(until))
+            });
         let days = days.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         days.filter(|(from, to)| from <= to).map(|(from, to)| Days { from, to })
     }
@@ -131,11 +138,21 @@ impl Looked<'_> {
         parts.iter().map(rows).sum()
     }
 
-    /// Holds what many queries are about in memory, where it is small.
-    pub(crate) async fn hold(&mut self, job: &Job, until: Date, limits: Limits) -> Result<()> {
+    /// Holds what many queries are about in memory, where it is small: the days from which dates that are due are made.
+    pub(crate) async fn hold(&mut self, due: &[(&Experiment, Date)], limits: Limits) -> Result<()> {
         let bytes = limits.memory.map_or(HELD_AT_MOST, |memory| HELD_AT_MOST.min(memory / SHARE));
         for (name, days) in &mut self.days {
-            if let Some(range) = job.days_of(name, until) {
+            let of_source = |(experiment, _): &&(&Experiment, Date)| {
+                let mut metrics = experiment.metrics.iter().chain(&experiment.exposure);
+                metrics.any(|metric| metric.source == *name)
+            };
+            let ranges = due.iter().filter(of_source).map(|(experiment, date)| {
+                // Totals go on from those of the day before.
+                let from = if experiment.is_of_totals() { *date } else { experiment.first_day() };
+                Days { from, to: *date }
+            });
+            let range = ranges.reduce(|a, b| Days { from: a.from.min(b.from), to: a.to.max(b.to) });
+            if let Some(range) = range {
                 days.hold(range, bytes).await?;
             }
         }

@@ -157,25 +157,42 @@ impl fmt::Display for Work {
         if let Some(date) = self.analysis_date {
             write!(f, " {date}")?;
         }
-        match &self.state {
-            State::Missing => write!(f, ": compute, new")?,
-            State::Stale(reasons) => write!(f, ": compute, {}", reasons.join(", "))?,
+        write!(f, ": {}", self.told())
+    }
+}
+
+impl Work {
+    /// What is to be done and why.
+    pub fn told(&self) -> String {
+        let mut told = match &self.state {
+            State::Missing => "compute, new".to_owned(),
+            State::Stale(reasons) => format!("compute, {}", reasons.join(", ")),
             State::UpToDate(published) if published.results.blocked.is_empty() => {
-                write!(f, ": published, version {} of {EFFECTS}", published.version)?;
+                format!("published, version {} of {EFFECTS}", published.version)
             }
             State::UpToDate(published) => {
-                write!(f, ": blocked by {}", published.results.blocked.join("; "))?;
+                format!("blocked by {}", published.results.blocked.join("; "))
             }
-            State::NotDue(end) => write!(f, ": not due before the end of {end}")?,
-            State::Failed(error) => write!(f, ": failed: {error}")?,
-        }
+            State::NotDue(end) => format!("not due before the end of {end}"),
+            State::Failed(error) => format!("failed: {error}"),
+        };
         if self.is_due() {
             for (name, input) in self.inputs.iter().filter(|(_, input)| input.files > 0) {
                 let files = if input.files == 1 { "file" } else { "files" };
-                write!(f, "\n  reads {name}: {} {files}, {} bytes", input.files, input.bytes)?;
+                told +=
+                    &format!("\n  reads {name}: {} {files}, {} bytes", input.files, input.bytes);
             }
         }
-        Ok(())
+        told
+    }
+
+    /// Whether it is of the day after another's, and the same is to be told of it.
+    pub fn goes_on(&self, before: &Self) -> bool {
+        let next = before.analysis_date.and_then(|date| date.tomorrow().ok());
+        self.experiment == before.experiment
+            && next.is_some()
+            && self.analysis_date == next
+            && self.told() == before.told()
     }
 }
 

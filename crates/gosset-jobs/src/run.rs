@@ -263,8 +263,13 @@ impl Runner {
         }
         let plan = self.planned(&looked, Vec::new(), asked).await?;
         tell(Event::Planned { due: plan.due().count(), all: plan.work.len() });
-        if plan.due().next().is_some() {
-            looked.hold(self.job(), asked.until, self.limits()).await?;
+        let mut due = Vec::new();
+        for work in plan.due() {
+            let experiment = self.experiment(&work.experiment)?;
+            due.extend(work.analysis_date.or(experiment.end).map(|date| (experiment, date)));
+        }
+        if !due.is_empty() {
+            looked.hold(&due, self.limits()).await?;
         }
         let totals = self.newest(SUMMARIES, asked.until).await?;
         let known =

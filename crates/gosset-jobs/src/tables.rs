@@ -93,6 +93,7 @@ pub fn audits_schema() -> SchemaRef {
         field("verdict", DataType::Utf8),
         field("blocking", DataType::Boolean),
         field("note", DataType::Utf8),
+        field("analysis_base", DataType::Utf8),
     ]);
     Arc::new(Schema::new(columns.collect::<Vec<_>>()))
 }
@@ -153,7 +154,7 @@ pub(crate) fn effects_batch(
         each(|r| Some(&r.metric)),
         each(|r| r.segment.as_deref()),
         each(|r| r.segment_value.as_deref()),
-        constant("assignment"),
+        each(|r| Some(r.base.name())),
         text(periods.iter().map(|period| Some(period.as_str()))),
         each(|r| Some(&r.arm)),
         constant(&place.0.control),
@@ -176,7 +177,7 @@ pub(crate) fn effects_batch(
 /// The rows of `audits` of an experiment.
 pub(crate) fn audits_batch(job: &Job, place: Place<'_>, audits: &[Audit]) -> Result<RecordBatch> {
     let mut columns = key_columns(job, place, audits.len());
-    let columns_of_audits: [ArrayRef; 8] = [
+    let columns_of_audits: [ArrayRef; 9] = [
         text(audits.iter().map(|a| Some(a.kind.name()))),
         text(audits.iter().map(|a| a.metric.as_deref())),
         text(audits.iter().map(|a| a.source.as_deref())),
@@ -185,6 +186,7 @@ pub(crate) fn audits_batch(job: &Job, place: Place<'_>, audits: &[Audit]) -> Res
         text(audits.iter().map(|a| Some(a.verdict()))),
         Arc::new(audits.iter().map(|a| Some(a.blocking)).collect::<BooleanArray>()),
         text(audits.iter().map(|a| a.note.as_deref())),
+        text(audits.iter().map(|a| Some(a.base.name()))),
     ];
     columns.extend(columns_of_audits);
     Ok(RecordBatch::try_new(audits_schema(), columns)?)

@@ -147,6 +147,25 @@ pub(crate) enum Outcomes<'a> {
     Days(&'a OfDays<'a>),
 }
 
+/// Which of the assigned units an analysis is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Base {
+    /// All of them, from their assignment on.
+    Assignment,
+    /// Those that met what the experiment's exposure says, from the day on which they first did.
+    Exposure,
+}
+
+impl Base {
+    /// Its name in results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Assignment => "assignment",
+            Self::Exposure => "exposure",
+        }
+    }
+}
+
 /// Outcomes that are made of unit-days.
 pub(crate) struct OfDays<'a> {
     /// The rows of the assignments, as they were looked at.
@@ -154,6 +173,7 @@ pub(crate) struct OfDays<'a> {
     /// By source.
     pub(crate) days: &'a BTreeMap<String, UnitDays<'a>>,
     pub(crate) late: Late,
+    pub(crate) base: Base,
     pub(crate) period: Period,
     /// Which metrics get values; the others are 0 for every unit.
     pub(crate) values: Vec<bool>,
@@ -405,12 +425,12 @@ impl Builder<'_> {
         let assigned = frame.aggregate(vec![unit.alias(UNIT)], aggregates)?;
         match self.view.outcomes {
             Outcomes::Rows => Ok(assigned),
-            Outcomes::Days(of) => self.since(assigned, of.period),
+            Outcomes::Days(of) => self.since(assigned, of),
         }
     }
 
     /// The units with the day from which their outcomes count.
-    fn since(&self, assigned: DataFrame, period: Period) -> Result<DataFrame> {
+    fn since(&self, assigned: DataFrame, of: &OfDays<'_>) -> Result<DataFrame> {
         let start = self.experiment.start.map(day);
         let since = if self.job.assignments.time.is_some() {
             let allocated = type_of(assigned.schema(), ALLOCATED)?;
@@ -435,13 +455,40 @@ impl Builder<'_> {
                 assigned.join_on(only, JoinType::LeftSemi, same)?
             }
         };
-        match (period, self.view.date) {
+        let assigned = match (of.base, &self.experiment.exposure) {
+            (Base::Exposure, Some(exposure)) => self.exposed(assigned, of, exposure)?,
+            _ => assigned,
+        };
+        match (of.period, self.view.date) {
             (Period::Days(days), Some(date)) => {
                 let last = days_before(date, days.saturating_sub(1));
                 Ok(assigned.filter(ident(SINCE).lt_eq(day(last)))?)
             }
             _ => Ok(assigned),
         }
+    }
+
+    /// The units that met something since their assignment, from the day on which they first did.
+    fn exposed(
+        &self,
+        assigned: DataFrame,
+        of: &OfDays<'_>,
+        exposure: &Metric,
+    ) -> Result<DataFrame> {
+        let days =
+            of.days.get(&exposure.source).ok_or_else(|| internal("a source has no unit-days"))?;
+        let met = days.rows(self.range(Period::Cumulative)?, of.late)?;
+        let met = met.filter(ident(days.count_of(exposure)?).gt(lit(0_i64)))?;
+        let met = self.with_since(met, &assigned)?.filter(ident(DAY).gt_eq(ident(SINCE)))?;
+        let first = vec![min(ident(DAY)).alias("exposed since")];
+        let met = met.aggregate(vec![ident(DAY_UNIT).alias("exposed unit")], first)?;
+        let columns = assigned.schema().fields().iter().map(|field| match field.name().as_str() {
+            SINCE => ident("exposed since").alias(SINCE),
+            name => ident(name),
+        });
+        let columns: Vec<Expr> = columns.collect();
+        let same = [ident(UNIT).eq(ident("exposed unit"))];
+        Ok(assigned.join_on(met, JoinType::Inner, same)?.select(columns)?)
     }
 
     /// The days of units that their outcomes are of: of a frame with [`SINCE`].

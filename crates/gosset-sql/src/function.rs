@@ -104,7 +104,7 @@ pub enum ArgumentKind {
     Arm,
     /// The arm itself, of any number of arms.
     Label,
-    /// What rows are stratified by: a string, an integer or a boolean.
+    /// What rows are stratified by: a string, an integer or a boolean, or a struct of them.
     Stratum,
     /// The unit: an integer, a string or binary.
     Unit,

@@ -3,21 +3,27 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, LargeBinaryArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, LargeBinaryArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{exec_err, internal_err};
 use datafusion::error::Result;
 use gosset_stats::Summary;
+use gosset_stats::summary::moments::INDICATOR;
 use gosset_stats::summary::{Gram, GramColumns, GramRows, GramTable, Regressor, RegressorKind};
 
 use crate::aggregate::States;
 use crate::call::{Bound, Call};
 use crate::function::{AggregateParts, ArgumentKind, Implementation};
 use crate::input::{
-    Column, Keyed, LEFT_OUT, coerce_regressor, factors_of, failed, gather, hash_units, leave_out,
+    Column, LEFT_OUT, coerce_regressor, factors_of, failed, gather, hash_units, leave_out,
     slots_of, with_parent_nulls,
 };
+use crate::labels::LabelsOfRows;
+use crate::options::Missing;
+
+/// The level of a factor where it is NULL and rows are not left out for it.
+const MISSING_LEVEL: &str = "missing";
 
 /// What is made of the grams of groups.
 pub(crate) type Finish = fn(&Call, &mut dyn Iterator<Item = Gram>) -> Result<ArrayRef>;
@@ -36,9 +42,8 @@ fn bytes(grams: &mut dyn Iterator<Item = Gram>) -> LargeBinaryArray {
 pub(crate) fn states(call: &Call, finish: Finish) -> Result<Box<dyn States>> {
     let max_rows = call.options.max_rows();
     let columns = columns(call)?;
-    let caches = vec![Cache::default(); columns.factors()];
     let table = GramTable::new(columns, max_rows).map_err(|e| failed(call.function, e))?;
-    Ok(Box::new(GramStates { call: call.clone(), table, caches, finish }))
+    Ok(Box::new(GramStates { call: call.clone(), table, finish }))
 }
 
 /// The regressors of an argument, each with its array.
@@ -85,7 +90,22 @@ fn columns(call: &Call) -> Result<GramColumns> {
             },
         }
     }
+    if missing(call) == Missing::Indicator {
+        let numbers = columns.iter().filter(|regressor| regressor.kind == RegressorKind::Number);
+        let indicators: Vec<Regressor> = numbers
+            .map(|regressor| Regressor {
+                name: format!("{}{INDICATOR}", regressor.name),
+                kind: RegressorKind::Number,
+            })
+            .collect();
+        columns.extend(indicators);
+    }
     GramColumns::new(outcomes, columns, weighted, clusters).map_err(|e| failed(call.function, e))
+}
+
+/// What is done with rows where a regressor is NULL.
+fn missing(call: &Call) -> Missing {
+    call.options.word("missing").map_or(Missing::Drop, |_| call.options.missing())
 }
 
 /// The arrays of a batch.
@@ -132,9 +152,13 @@ impl Batch {
         Ok(batch)
     }
 
-    fn arrays(&self) -> impl Iterator<Item = &ArrayRef> {
-        let columns = self.outcomes.iter().chain(&self.numbers).chain(&self.factors);
-        columns.chain(&self.weights).chain(&self.clusters)
+    /// What rows are left out for where it is NULL, whatever is done with regressors that are.
+    fn needed(&self) -> impl Iterator<Item = &ArrayRef> {
+        self.outcomes.iter().chain(&self.weights).chain(&self.clusters)
+    }
+
+    fn regressors(&self) -> impl Iterator<Item = &ArrayRef> {
+        self.numbers.iter().chain(&self.factors)
     }
 }
 
@@ -143,11 +167,30 @@ impl Batch {
 struct GramStates {
     call: Call,
     table: GramTable,
-    caches: Vec<Cache>,
     finish: Finish,
 }
 
 impl GramStates {
+    /// Checks that no regressor is NULL in the rows that are not left out.
+    fn check_present(&self, batch: &Batch, slots: &[u32]) -> Result<()> {
+        let of_kind = |kind| {
+            let regressors = self.table.columns().regressors().iter();
+            regressors.filter(move |regressor: &&Regressor| regressor.kind == kind)
+        };
+        let (numbers, factors) = (of_kind(RegressorKind::Number), of_kind(RegressorKind::Factor));
+        for (array, regressor) in batch.regressors().zip(numbers.chain(factors)) {
+            let Some(nulls) = array.logical_nulls() else { continue };
+            if slots.iter().enumerate().any(|(r, &slot)| slot != LEFT_OUT && nulls.is_null(r)) {
+                return exec_err!(
+                    "{}: regressor '{}' is NULL in some rows; expected none under missing: 'error'",
+                    self.call.function.name,
+                    regressor.name
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves out rows without weight.
     fn leave_out_weightless(&mut self, weights: &ArrayRef, slots: &mut [u32]) -> Result<()> {
         let weights = weights.as_primitive::<Float64Type>();
@@ -180,7 +223,9 @@ impl States for GramStates {
     ) -> Result<()> {
         let mut slots = slots_of(groups, filter);
         let batch = Batch::new(&self.call, args)?;
-        for array in batch.arrays() {
+        let missing = missing(&self.call);
+        let regressors = batch.regressors().filter(|_| missing == Missing::Drop);
+        for array in batch.needed().chain(regressors) {
             let nulls = array.logical_nulls();
             leave_out(&mut slots, nulls.as_ref(), &mut |slot| {
                 self.table.add_dropped(slot as usize, 1);
@@ -188,6 +233,9 @@ impl States for GramStates {
         }
         if let Some(weights) = &batch.weights {
             self.leave_out_weightless(weights, &mut slots)?;
+        }
+        if missing == Missing::Error {
+            self.check_present(&batch, &slots)?;
         }
         let mut clusters = batch
             .clusters
@@ -207,12 +255,22 @@ impl States for GramStates {
             gather(array.as_primitive::<Float64Type>().clone(), keep.as_deref()).0
         };
         let outcomes: Vec<Column> = batch.outcomes.iter().map(column).collect();
-        let numbers: Vec<Column> = batch.numbers.iter().map(column).collect();
+        let mut numbers: Vec<Column> = batch.numbers.iter().map(column).collect();
+        if missing == Missing::Indicator {
+            let indicator = |array: &ArrayRef| {
+                let row = |&r: &usize| f64::from(u8::from(array.is_null(r)));
+                Column::Owned(match &keep {
+                    Some(keep) => keep.iter().map(row).collect(),
+                    None => (0..array.len()).map(|r| row(&r)).collect(),
+                })
+            };
+            numbers.extend(batch.numbers.iter().map(indicator));
+        }
         let weights = batch.weights.as_ref().map(column);
         let mut factors = Vec::with_capacity(batch.factors.len());
-        for (factor, (array, cache)) in batch.factors.iter().zip(&mut self.caches).enumerate() {
-            let mut label = |label: &str| self.table.label(factor, label);
-            factors.push(levels(array, keep.as_deref(), cache, &mut label)?);
+        for (factor, array) in batch.factors.iter().enumerate() {
+            let labels = LabelsOfRows::new(array, keep.as_deref())?;
+            factors.push(labels.numbered(|l| self.table.label(factor, l.unwrap_or(MISSING_LEVEL))));
         }
         let added = self.table.update(GramRows {
             slots: &slots,
@@ -244,82 +302,6 @@ impl States for GramStates {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>() + self.table.size() + self.caches.len() * size_of::<Cache>()
-    }
-}
-
-/// The number of the label of each row.
-fn levels(
-    array: &ArrayRef,
-    keep: Option<&[usize]>,
-    cache: &mut Cache,
-    label: &mut dyn FnMut(&str) -> u32,
-) -> Result<Vec<u32>> {
-    let rows = |level: &mut dyn FnMut(usize) -> u32| -> Vec<u32> {
-        match keep {
-            Some(keep) => keep.iter().map(|&r| level(r)).collect(),
-            None => (0..array.len()).map(level).collect(),
-        }
-    };
-    if let Some(keyed) = Keyed::new(array)? {
-        // Only labels of rows are looked at: a dictionary may have others.
-        let mut numbers: Vec<Option<u32>> = vec![None; keyed.labels.len()];
-        return Ok(rows(&mut |r| {
-            let Some(key) = keyed.key(r) else { return 0 };
-            let number = &mut numbers[key];
-            *number.get_or_insert_with(|| label(keyed.labels[key].as_deref().unwrap_or_default()))
-        }));
-    }
-    match array.data_type() {
-        DataType::Boolean => {
-            let array = array.as_boolean();
-            let mut numbers = [None; 2];
-            Ok(rows(&mut |r| {
-                let value = array.value(r);
-                *numbers[usize::from(value)]
-                    .get_or_insert_with(|| label(if value { "true" } else { "false" }))
-            }))
-        }
-        DataType::Utf8View => {
-            let array = array.as_string_view();
-            Ok(rows(&mut |r| cache.level(array, r, label)))
-        }
-        other => internal_err!("labels were not coerced: found {other}"),
-    }
-}
-
-/// The numbers of short labels, by what stands for them in an array.
-#[derive(Debug, Clone)]
-struct Cache(Box<[(u128, u32); Self::SIZE]>);
-
-impl Default for Cache {
-    fn default() -> Self {
-        // No label is that long.
-        Self(Box::new([(u128::MAX, 0); Self::SIZE]))
-    }
-}
-
-impl Cache {
-    const SIZE: usize = 256;
-
-    fn level(
-        &mut self,
-        array: &StringViewArray,
-        r: usize,
-        label: &mut dyn FnMut(&str) -> u32,
-    ) -> u32 {
-        /// Up to so many bytes a view holds the label itself.
-        const INLINE: u32 = 12;
-        let view = array.views()[r];
-        if view as u32 > INLINE {
-            return label(array.value(r));
-        }
-        let mixed = (view ^ (view >> 64)) as u64;
-        let at = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        let entry = &mut self.0[at as usize];
-        if entry.0 != view {
-            *entry = (view, label(array.value(r)));
-        }
-        entry.1
+        size_of::<Self>() + self.table.size()
     }
 }

@@ -1,7 +1,5 @@
 //! From Arrow arrays to rows of summaries.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -18,6 +16,7 @@ use gosset_stats::units;
 
 use crate::call::{Bound, Call, bind, has_options};
 use crate::function::{ArgumentKind, Function};
+use crate::labels::LabelsOfRows;
 use crate::options::Missing;
 
 /// The slot of a row that is left out.
@@ -65,15 +64,16 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
             t,
         ) => coerce_columns(t, bound.argument.kind),
         (ArgumentKind::Arm, DataType::Boolean | DataType::Null) => Some(DataType::Boolean),
+        (ArgumentKind::Stratum, DataType::Struct(fields)) => {
+            let known = |f: &Arc<Field>| coerce_stratum(f.data_type()).is_some();
+            (!fields.is_empty() && fields.iter().all(known)).then(|| found.clone())
+        }
+        (ArgumentKind::Stratum, _) => coerce_stratum(&bound.data_type),
         // The labels of a dictionary are looked at once, not row by row.
-        (ArgumentKind::Arm | ArgumentKind::Stratum, t)
-            if is_label_dictionary(&bound.data_type) && t.is_string() =>
-        {
+        (ArgumentKind::Arm, t) if is_label_dictionary(&bound.data_type) && t.is_string() => {
             Some(bound.data_type.clone())
         }
-        (ArgumentKind::Arm | ArgumentKind::Label | ArgumentKind::Stratum, t) => {
-            coerce_label(t, bound.argument.kind)
-        }
+        (ArgumentKind::Arm | ArgumentKind::Label, t) => coerce_label(t, bound.argument.kind),
         (ArgumentKind::CrossedUnit, DataType::Struct(fields)) => {
             let whole = fields.len() == 2
                 && fields.iter().all(|f| coerce_unit(unpacked(f.data_type())).is_some());
@@ -102,6 +102,14 @@ pub(crate) fn coerce_regressor(found: &DataType) -> Option<DataType> {
         t if t.is_string() => Some(DataType::Utf8View),
         t if is_number(t) => Some(DataType::Float64),
         _ => None,
+    }
+}
+
+/// The type of a stratum, or of one of the columns that strata are made of.
+pub(crate) fn coerce_stratum(found: &DataType) -> Option<DataType> {
+    match unpacked(found) {
+        t if t.is_string() && is_label_dictionary(found) => Some(found.clone()),
+        t => coerce_label(t, ArgumentKind::Stratum),
     }
 }
 
@@ -213,7 +221,10 @@ fn expected(kind: ArgumentKind) -> &'static str {
             "a number, a struct of numbers, {name: value, ...}, or an array of numbers"
         }
         ArgumentKind::Arm => "a boolean (true is treatment), a string or an integer",
-        ArgumentKind::Label | ArgumentKind::Stratum => "a string, an integer or a boolean",
+        ArgumentKind::Label => "a string, an integer or a boolean",
+        ArgumentKind::Stratum => {
+            "a string, an integer or a boolean, or a struct of them, {name: value, ...}"
+        }
         ArgumentKind::Unit | ArgumentKind::OptionalUnit => "an integer, a string or binary",
         ArgumentKind::RatioCovariates => {
             "a number, a struct of numbers and of ratios, {name: value, name: {num: value, den: value}, ...}, or an array of numbers"
@@ -240,53 +251,6 @@ pub(crate) fn binary_values(array: &ArrayRef) -> Option<Vec<Option<&[u8]>>> {
         DataType::Null => vec![None; array.len()],
         _ => return None,
     })
-}
-
-/// Rows by their label: for every row the place of its label among `labels`, `None` for NULL.
-pub(crate) struct Keyed {
-    pub(crate) labels: Vec<Option<String>>,
-    keys: arrow::array::Int64Array,
-}
-
-impl Keyed {
-    /// Of a dictionary; `None` for other arrays.
-    pub(crate) fn new(array: &ArrayRef) -> Result<Option<Self>> {
-        let Some(dictionary) = array.as_any_dictionary_opt() else { return Ok(None) };
-        let values = cast(dictionary.values(), &DataType::Utf8View)?;
-        let labels = values.as_string_view().iter().map(|label| label.map(str::to_owned)).collect();
-        let keys = cast(dictionary.keys(), &DataType::Int64)?;
-        Ok(Some(Self { labels, keys: keys.as_primitive::<Int64Type>().clone() }))
-    }
-
-    /// The place of the label of row `r`.
-    pub(crate) fn key(&self, r: usize) -> Option<usize> {
-        self.keys.is_valid(r).then(|| self.keys.value(r) as usize)
-    }
-}
-
-/// The text of labels: strings, or integers as they are written.
-pub(crate) enum Labels<'a> {
-    Text(&'a arrow::array::StringViewArray),
-    Integer(&'a arrow::array::Int64Array),
-}
-
-impl<'a> Labels<'a> {
-    pub(crate) fn new(array: &'a ArrayRef) -> Result<Self> {
-        match array.data_type() {
-            DataType::Utf8View => Ok(Self::Text(array.as_string_view())),
-            DataType::Int64 => Ok(Self::Integer(array.as_primitive::<Int64Type>())),
-            other => internal_err!("labels were not coerced: found {other}"),
-        }
-    }
-
-    /// Calls `f` with the text of row `r`, or with `None` for NULL.
-    pub(crate) fn with<T>(&self, r: usize, f: impl FnOnce(Option<&str>) -> T) -> T {
-        match self {
-            Self::Text(a) => f(a.is_valid(r).then(|| a.value(r))),
-            Self::Integer(a) if a.is_null(r) => f(None),
-            Self::Integer(a) => f(Some(&a.value(r).to_string())),
-        }
-    }
 }
 
 /// The columns of a batch: outcomes first, then covariates.
@@ -474,62 +438,7 @@ pub(crate) struct Prepared {
     columns: Vec<Column>,
     missing: Vec<Option<Vec<bool>>>,
     units: Vec<u128>,
-    strata: StrataOfRows,
-}
-
-/// The labels of strata, and the place of each row's.
-#[derive(Default)]
-struct StrataOfRows {
-    labels: Vec<Option<String>>,
-    of: Vec<u32>,
-}
-
-impl StrataOfRows {
-    fn new(array: &ArrayRef, keep: Option<&[usize]>) -> Result<Self> {
-        let rows = |place: &mut dyn FnMut(usize) -> u32| -> Vec<u32> {
-            match keep {
-                Some(keep) => keep.iter().map(|&r| place(r)).collect(),
-                None => (0..array.len()).map(place).collect(),
-            }
-        };
-        if let Some(mut keyed) = Keyed::new(array)? {
-            let none = keyed.labels.len() as u32;
-            let of = rows(&mut |r| keyed.key(r).map_or(none, |key| key as u32));
-            keyed.labels.push(None);
-            return Ok(Self { labels: keyed.labels, of });
-        }
-        let mut labels = Vec::new();
-        let of = match Labels::new(array)? {
-            Labels::Text(array) => {
-                let mut places = HashMap::new();
-                rows(&mut |r| {
-                    let label = array.is_valid(r).then(|| array.value(r));
-                    place(&mut places, label, &mut labels, |label| label.to_owned())
-                })
-            }
-            Labels::Integer(array) => {
-                let mut places = HashMap::new();
-                rows(&mut |r| {
-                    let label = array.is_valid(r).then(|| array.value(r));
-                    place(&mut places, label, &mut labels, |label| label.to_string())
-                })
-            }
-        };
-        Ok(Self { labels, of })
-    }
-}
-
-/// The place of a label, which is a new one for a new label.
-fn place<K: Copy + Eq + Hash>(
-    places: &mut HashMap<Option<K>, u32>,
-    label: Option<K>,
-    labels: &mut Vec<Option<String>>,
-    text: impl Fn(K) -> String,
-) -> u32 {
-    *places.entry(label).or_insert_with(|| {
-        labels.push(label.map(text));
-        labels.len() as u32 - 1
-    })
+    strata: LabelsOfRows,
 }
 
 pub(crate) enum Column {
@@ -611,8 +520,8 @@ impl Prepared {
         }
         let by = call.arguments.iter().position(|b| b.argument.kind == ArgumentKind::Stratum);
         let strata = match by {
-            Some(at) => StrataOfRows::new(&args[at], keep.as_deref())?,
-            None => StrataOfRows::default(),
+            Some(at) => LabelsOfRows::new(&args[at], keep.as_deref())?,
+            None => LabelsOfRows::default(),
         };
         Ok(Self { slots, columns, missing, units: hashes, strata })
     }

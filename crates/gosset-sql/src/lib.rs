@@ -16,6 +16,7 @@ mod function;
 mod functions;
 mod gram;
 mod input;
+mod labels;
 mod linear;
 mod options;
 mod planner;

@@ -14,7 +14,8 @@ use gosset_stats::summary::{AnySummary, Columns, Counts, Reader, Summary, Table,
 use crate::aggregate::States;
 use crate::call::Call;
 use crate::function::{AggregateParts, Function, Implementation};
-use crate::input::{LEFT_OUT, Labels, Prepared, Values, binary_values, failed, slots_of};
+use crate::input::{LEFT_OUT, Prepared, Values, binary_values, failed, slots_of};
+use crate::labels::Labels;
 use crate::two_arm::SqlSummary;
 
 fn large_binary() -> DataType {

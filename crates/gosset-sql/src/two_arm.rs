@@ -24,7 +24,8 @@ use crate::aggregate::States;
 use crate::call::Call;
 use crate::effect::{effect_type, effects_to_struct};
 use crate::function::{AggregateParts, ArgumentKind, Function, Implementation, ScalarParts};
-use crate::input::{Keyed, LEFT_OUT, Labels, Prepared, Values, failed, slots_of};
+use crate::input::{LEFT_OUT, Prepared, Values, failed, slots_of};
+use crate::labels::{Keyed, Labels};
 use crate::options::Options;
 use crate::scalar::{by_row, summaries};
 

@@ -14,6 +14,7 @@ pub mod dist;
 mod double_double;
 mod error;
 pub mod exact;
+mod inference;
 mod linalg;
 pub mod linear;
 mod resample;
@@ -21,6 +22,7 @@ pub mod summary;
 pub mod units;
 pub mod weights;
 
-pub use compare::effect::{Alternative, Effect, Inference, Relative};
+pub use compare::effect::Effect;
 pub use error::{Error, Result};
+pub use inference::{Alternative, Inference, Relative};
 pub use summary::{Kind, Summary};

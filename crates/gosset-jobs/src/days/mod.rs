@@ -154,7 +154,10 @@ impl<'a> UnitDays<'a> {
             None => BTreeMap::new(),
         };
         let mut metrics: Vec<&Metric> = Vec::new();
-        for metric in job.experiments.iter().filter(|e| e.is_of_days()).flat_map(|e| &e.metrics) {
+        let of_days = job.experiments.iter().filter(|experiment| experiment.is_of_days());
+        for metric in
+            of_days.flat_map(|experiment| experiment.metrics.iter().chain(&experiment.exposure))
+        {
             if metric.source == source.name && !metrics.iter().any(|m| m.name == metric.name) {
                 metrics.push(metric);
             }
@@ -613,6 +616,12 @@ impl<'a> UnitDays<'a> {
     pub(crate) fn stale_days(&self, date: Date) -> u64 {
         let last = self.records.values().filter_map(|record| record.days.keys().next_back()).max();
         last.map_or(u64::MAX, |last| days_between(*last, date).max(0) as u64)
+    }
+
+    /// The stored column that counts the rows of an exposure.
+    pub(crate) fn count_of(&self, exposure: &Metric) -> Result<String> {
+        let columns = self.columns_of(exposure)?;
+        columns.into_iter().next().ok_or_else(|| crate::internal("an exposure has no column"))
     }
 
     /// How many times as many rows as the median of the 7 days before a date has, or as few.

@@ -226,7 +226,7 @@ pub struct SegmentSection {
 }
 
 /// `[metrics.<name>]`
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MetricSection {
     /// The source it is measured on.
@@ -638,6 +638,9 @@ pub struct ExperimentSection {
     /// What happens with units that are seen in more than one arm.
     #[serde(default)]
     pub multiple_arms: Option<MultipleArms>,
+    /// What a unit must have met to be in a second analysis, beside that of all units.
+    #[serde(default)]
+    pub exposure: Option<ExposureSection>,
     /// Confidence level of intervals.
     #[serde(default)]
     pub confidence: Option<f64>,
@@ -650,6 +653,17 @@ pub struct ExperimentSection {
     /// How long its dates may take in a run, such as 20m: those that are not computed by then fail.
     #[serde(default)]
     pub timeout: Option<String>,
+}
+
+/// `[experiments.<name>.exposure]`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExposureSection {
+    /// The source whose rows say it.
+    pub source: String,
+    /// Which of its rows; all of them unless given.
+    #[serde(default, rename = "where")]
+    pub condition: Option<String>,
 }
 
 /// `expected`

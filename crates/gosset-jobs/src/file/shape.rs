@@ -14,6 +14,7 @@ const TABLES: &[&str] = &[
     "estimators.*",
     "audits.*",
     "experiments.*",
+    "experiments.*.exposure",
 ];
 
 /// Refuses a list where a table belongs.

@@ -1,7 +1,7 @@
 //! `gram` and `gram_clustered`.
 
 use super::moments::OUTCOMES;
-use super::ols::{CLUSTER, MAX_ROWS, REGRESSORS, WEIGHT};
+use super::ols::{CLUSTER, MAX_ROWS, MISSING, REGRESSORS, WEIGHT};
 use crate::function::{Example, Function, Section};
 use crate::gram::SUMMARY;
 
@@ -19,14 +19,15 @@ Which form it has depends on the rows alone, not on their order or split. It tak
 
 | input | result |
 | --- | --- |
-| an outcome, a regressor or a weight NULL, or a weight of 0 | the row is left out and counted |
+| an outcome or a weight NULL, or a weight of 0 | the row is left out and counted |
+| a regressor NULL | follows `missing` |
 | NaN or ±∞ | the row is counted apart, and everything made of the summary is NaN |
 | a weight that is negative or NaN | an error |
 | factors with more than 1,048,576 combinations | an error |
 | no rows | the empty summary |",
     returns: "a summary, LARGEBINARY",
     arguments: &[OUTCOMES, REGRESSORS, WEIGHT],
-    options: &[MAX_ROWS],
+    options: &[MISSING, MAX_ROWS],
     example: Example {
         sql: "\
 SELECT describe_summary(gram({spend: i % 13, visits: i % 5}, {arm: CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END, age: i % 29})) AS summary
@@ -48,14 +49,15 @@ Clusters of two factors have no buckets: beyond, their standard errors are NULL.
 
 | input | result |
 | --- | --- |
-| an outcome, a regressor, the cluster or a weight NULL, or a weight of 0 | the row is left out and counted |
+| an outcome, the cluster or a weight NULL, or a weight of 0 | the row is left out and counted |
+| a regressor NULL | follows `missing` |
 | NaN or ±∞ | the row is counted apart, and everything made of the summary is NaN |
 | a weight that is negative or NaN | an error |
 | factors with more than 1,048,576 combinations, by buckets | an error |
 | no rows | the empty summary |",
     returns: "a summary, LARGEBINARY",
     arguments: &[OUTCOMES, REGRESSORS, CLUSTER, WEIGHT],
-    options: &[MAX_ROWS],
+    options: &[MISSING, MAX_ROWS],
     example: Example {
         sql: "\
 SELECT describe_summary(gram_clustered(i % 13, {treated: i % 2 = 1, age: i % 29}, i % 50)) AS summary

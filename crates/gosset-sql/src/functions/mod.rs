@@ -126,7 +126,7 @@ mod arguments {
     pub(super) const STRATUM: Argument = Argument {
         name: "stratum",
         kind: ArgumentKind::Stratum,
-        doc: "the stratum: a string, an integer or a boolean, known before the assignment",
+        doc: "the stratum: a string, an integer or a boolean, or a struct of them, `{country: country, device: device}`, for their combinations; known before the assignment",
     };
     pub(super) const UNIT: Argument = Argument {
         name: "unit",

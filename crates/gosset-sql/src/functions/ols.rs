@@ -17,7 +17,7 @@ use crate::options::{CONFIDENCE, OptionSpec, OptionValues};
 pub(super) const REGRESSORS: Argument = Argument {
     name: "x",
     kind: ArgumentKind::Regressors,
-    doc: "the regressors: a struct `{arm: arm, age: age}` whose names are kept, or one alone. Numbers stand for themselves, strings and booleans are categorical; rows where one is NULL are left out and counted",
+    doc: "the regressors: a struct `{arm: arm, age: age}` whose names are kept, or one alone. Numbers stand for themselves, strings and booleans are categorical; rows where one is NULL follow `missing`",
 };
 
 pub(super) const CLUSTER: Argument = Argument {
@@ -37,6 +37,13 @@ pub(super) const MAX_ROWS: &[OptionSpec] = &[OptionSpec {
     values: OptionValues::Integer(1, gosset_stats::summary::gram::MAX_ROWS as i128),
     default: "65536",
     doc: "up to how many distinct rows of regressors (combinations of factors within clusters, where there are clusters) are kept one by one",
+}];
+
+pub(super) const MISSING: &[OptionSpec] = &[OptionSpec {
+    name: "missing",
+    values: OptionValues::OneOf(&["drop", "indicator", "error"]),
+    default: "'drop'",
+    doc: "a NULL regressor: the row is left out and counted, as in `lm` of R and in statsmodels; a number is 0 with an indicator as a further regressor, `age is missing`, and a label is the level `missing`; or the query fails",
 }];
 
 /// The design and the covariance of a fit.
@@ -101,7 +108,8 @@ HC0 to HC3 need the distinct rows of regressors, of which up to `max_rows` are k
 
 | input | result |
 | --- | --- |
-| `y`, a regressor or the weight NULL, or the weight 0 | the row is left out and counted in `n_dropped` |
+| `y` or the weight NULL, or the weight 0 | the row is left out and counted in `n_dropped`, and the `note` says so |
+| a regressor NULL | follows `missing` |
 | NaN or ±∞ | NaN |
 | a weight that is negative or NaN | an error |
 | more columns than rows, or a `reference` level that no row has | NULL |
@@ -112,7 +120,7 @@ HC0 to HC3 need the distinct rows of regressors, of which up to `max_rows` are k
 | more than 1000 columns | an error |",
     returns: FIT,
     arguments: &[Y, REGRESSORS, WEIGHT],
-    options: &[CONFIDENCE, VCOV, DESIGN, MAX_ROWS],
+    options: &[CONFIDENCE, VCOV, DESIGN, MISSING, MAX_ROWS],
     example: Example {
         sql: "\
 SELECT fit['coefficients'][2]['term'] AS term, fit['coefficients'][2]['estimate'] AS estimate, fit['r_squared'] AS r_squared
@@ -146,7 +154,8 @@ Up to `max_rows` combinations of clusters and factors are kept one by one; beyon
 
 | input | result |
 | --- | --- |
-| `y`, a regressor, the cluster or the weight NULL, or the weight 0 | the row is left out and counted in `n_dropped` |
+| `y`, the cluster or the weight NULL, or the weight 0 | the row is left out and counted in `n_dropped`, and the `note` says so |
+| a regressor NULL | follows `missing` |
 | NaN or ±∞ | NaN |
 | a weight that is negative or NaN | an error |
 | more columns than rows, or a `reference` level that no row has | NULL |
@@ -155,7 +164,7 @@ Up to `max_rows` combinations of clusters and factors are kept one by one; beyon
 | a negative variance of clusters of two factors | that standard error NULL |",
     returns: FIT,
     arguments: &[Y, REGRESSORS, CLUSTER, WEIGHT],
-    options: &[CONFIDENCE, VCOV_CLUSTERED, DESIGN, MAX_ROWS],
+    options: &[CONFIDENCE, VCOV_CLUSTERED, DESIGN, MISSING, MAX_ROWS],
     example: Example {
         sql: "\
 SELECT fit['coefficients'][2]['std_error'] AS std_error, fit['clusters'] AS clusters

@@ -24,7 +24,7 @@ pub(super) static POST_STRATIFY: Function = Function {
     summary: "Difference of means by stratum, weighted by the sizes of the strata.",
     description: "\
 Estimates the mean of `y` under treatment minus that under control, adjusted for a categorical attribute from before the assignment such as the country or the platform. The rows are units of randomisation. \
-For strata of several attributes join them: `country || '/' || platform`.
+With a struct of several attributes, `{country: country, device: device}`, each of their combinations is a stratum, which messages call `country=DE, device=tv`.
 
 ```text
 estimate  = Σ_h W_h (ȳ_th − ȳ_ch)                    W_h = N_h / N, the share of stratum h over both arms
@@ -46,7 +46,7 @@ so that the effect is that in the other strata, and `n_control` and `n_treatment
 | input | result |
 | --- | --- |
 | `y` or `arm` NULL | the row is left out and counted in `n_dropped` |
-| `stratum` NULL | a stratum of its own |
+| `stratum` NULL, or an attribute of several NULL | a stratum of its own |
 | a covariate NULL | follows `missing` |
 | NaN or ±∞ | NaN |
 | one stratum | the unadjusted difference (`cuped` with covariates), with a `note` |

@@ -2,10 +2,11 @@
 
 use super::clustered::Clustered;
 use super::dyadic::{self, mean_difference};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::{Difference, Variance};
 use super::metric::Metric;
 use crate::Result;
+use crate::inference::Inference;
 use crate::summary::{Buckets, Moments};
 
 /// Compares the means of a column of two summaries by Welch's test, a covariate among them: where units were assigned by

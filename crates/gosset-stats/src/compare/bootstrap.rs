@@ -2,10 +2,11 @@
 
 use super::clustered::{Arm, Clustered};
 use super::draws::{Deviations, Draws, Ends};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::metric::Metric;
 use super::resample::weighted_sums;
 use crate::Result;
+use crate::inference::Inference;
 pub use crate::summary::replicates::MAX_REPLICATES;
 use crate::summary::{Buckets, Resampling};
 

@@ -1,11 +1,12 @@
 //! Inference with units as clusters of rows, from totals of units or of buckets of hashed units.
 
 use super::dyadic::Dyadic;
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::{Difference, Variance};
 use super::metric::Metric;
 use super::ratio::Ratio;
 use crate::exact::{ExactSum, Sums};
+use crate::inference::Inference;
 use crate::summary::Buckets;
 use crate::{Error, Result};
 

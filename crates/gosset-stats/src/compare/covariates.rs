@@ -1,8 +1,9 @@
 //! What the adjusted comparisons share: which covariates are used, and what is said of it.
 
 use super::dyadic::variance;
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::Difference;
+use crate::inference::Inference;
 use crate::summary::Moments;
 use crate::summary::moments::NUMERATOR;
 use crate::{Error, Result};

@@ -2,11 +2,12 @@
 
 use super::covariates::Kept;
 use super::dyadic::{form_comoment, mean_difference, variance};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::{Difference, Variance};
 use super::metric::Metric;
 use super::ratio::Ratio;
 use crate::Result;
+use crate::inference::Inference;
 use crate::linalg::Factor;
 use crate::summary::Moments;
 

@@ -1,9 +1,10 @@
 //! From bootstrap replicates to an [`Effect`]: standard errors, intervals and p-values.
 
-use super::effect::{Alternative, Effect, Inference};
+use super::effect::Effect;
 use super::infer::Difference;
 use super::relative;
 use crate::dist::{normal_isf, normal_sf};
+use crate::inference::{Alternative, Inference};
 
 /// What is left of a difference of equal sums of doubles, of these sums.
 const ROUNDING: f64 = 1e-12;

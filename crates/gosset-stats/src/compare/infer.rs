@@ -1,9 +1,9 @@
 //! From an estimate with its standard error to a whole [`Effect`]: the one place where statistics, p-values, intervals
 //! and relative effects are made.
 
-use crate::compare::effect::{Alternative, Effect, Inference};
+use crate::compare::effect::Effect;
 use crate::compare::relative;
-use crate::dist::{t_isf, t_sf, t_two_sided};
+use crate::inference::{Inference, Reach, p_value};
 use crate::summary::{Buckets, Columns, Histogram, Moments, Replicates, StratifiedMoments};
 use crate::{Error, Result};
 
@@ -56,45 +56,6 @@ impl Difference {
     /// Its standard error.
     pub(super) fn std_error(&self) -> f64 {
         self.variance.sqrt()
-    }
-}
-
-/// How many standard errors an interval reaches down and up; `None` where that side is open.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Reach {
-    pub(super) down: Option<f64>,
-    pub(super) up: Option<f64>,
-}
-
-impl Reach {
-    /// The reach of an interval under a Student law.
-    pub(crate) fn new(inference: &Inference, df: f64) -> Self {
-        let alpha = 1.0 - inference.confidence;
-        match inference.alternative {
-            Alternative::TwoSided => {
-                let q = t_isf(alpha / 2.0, df);
-                Self { down: Some(q), up: Some(q) }
-            }
-            Alternative::Greater => Self { down: Some(t_isf(alpha, df)), up: None },
-            Alternative::Less => Self { down: None, up: Some(t_isf(alpha, df)) },
-        }
-    }
-
-    /// The interval around a centre; open sides are infinite.
-    pub(crate) fn around(self, center: f64, std_error: f64) -> (f64, f64) {
-        (
-            self.down.map_or(f64::NEG_INFINITY, |q| center - q * std_error),
-            self.up.map_or(f64::INFINITY, |q| center + q * std_error),
-        )
-    }
-}
-
-/// The p-value of a statistic under a Student law.
-pub(crate) fn p_value(alternative: Alternative, statistic: f64, df: f64) -> f64 {
-    match alternative {
-        Alternative::TwoSided => t_two_sided(statistic, df),
-        Alternative::Greater => t_sf(statistic, df),
-        Alternative::Less => t_sf(-statistic, df),
     }
 }
 

@@ -3,10 +3,11 @@
 use super::bootstrap::{Interval, LEAST_UNITS};
 use super::draws::{Deviations, Draws, Ends};
 use super::dyadic::Dyadic;
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::metric::Metric;
 use super::ratio::Ratio;
 use crate::exact::ExactSum;
+use crate::inference::Inference;
 use crate::summary::{Law, ReplicateTotals, Replicates};
 use crate::{Error, Result};
 

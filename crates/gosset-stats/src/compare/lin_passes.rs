@@ -1,11 +1,12 @@
 //! Lin's regression adjustment with heteroskedasticity-consistent standard errors by two passes over the units: the first
 //! for the moments, which the regressions are made of, the second for the squares of the units' influences.
 
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::Difference;
 use super::lin::{Fit, Regressions, among};
 use super::ttest::welch;
 use crate::exact::ExactSum;
+use crate::inference::Inference;
 use crate::linear::Vcov;
 use crate::summary::Moments;
 use crate::{Error, Result};

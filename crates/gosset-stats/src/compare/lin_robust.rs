@@ -1,8 +1,9 @@
 //! Lin's regression adjustment with heteroskedasticity-consistent standard errors.
 
+use crate::inference::Inference;
 use std::collections::BTreeMap;
 
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::Difference;
 use super::lin::Spread;
 use super::lin_passes::check as check_robust;

@@ -38,7 +38,7 @@ pub use bootstrap::{BootstrapOptions, Interval, MAX_REPLICATES, bootstrap, boots
 pub use clustered::{ClusteredStdError, clustered_cuped, clustered_ttest};
 pub use cuped::cuped;
 pub use cuped_ratio::cuped_ratio;
-pub use effect::{Alternative, Effect, Inference, Relative};
+pub use effect::Effect;
 pub use keyed::{bootstrap_cuped_replicates, bootstrap_replicates};
 pub use lin::{LinOptions, LinVcov, lin, lin_among, mlrate};
 pub use lin_passes::{Influence, Squares, lin_influences, lin_of_passes};

@@ -2,10 +2,11 @@
 
 use super::bootstrap::LEAST_UNITS;
 use super::dyadic::Dyadic;
-use super::effect::{Alternative, Effect, Inference};
+use super::effect::Effect;
 use super::infer::check_outcomes;
 use super::ratio::Ratio;
 use crate::exact::ExactSum;
+use crate::inference::{Alternative, Inference};
 use crate::summary::{Law, Replicates, Summary};
 use crate::{Error, Result};
 

@@ -2,9 +2,10 @@
 
 use super::covariates::{Kept, residual_variance};
 use super::dyadic::{comoment, mean_difference};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::{Difference, check_outcomes};
 use super::ttest::welch;
+use crate::inference::Inference;
 use crate::linalg::Factor;
 use crate::summary::{Moments, StratifiedMoments, Summary};
 use crate::{Error, Result};

@@ -1,8 +1,9 @@
 //! Tests of two proportions.
 
 use super::dyadic::mean_difference;
-use super::effect::{Effect, Inference};
-use super::infer::{Difference, Reach, p_value};
+use super::effect::Effect;
+use super::infer::Difference;
+use crate::inference::{Inference, Reach, p_value};
 use crate::summary::Moments;
 use crate::{Error, Result};
 

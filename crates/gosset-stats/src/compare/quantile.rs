@@ -2,9 +2,10 @@
 
 use super::bootstrap::LEAST_UNITS;
 use super::draws::{Deviations, Draws, Ends, covariance};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::{Difference, check_outcomes};
 use super::simultaneous::{Banded, with_bands};
+use crate::inference::Inference;
 use crate::summary::{Bin, Histogram, Resampling};
 use crate::{Error, Result, dist, weights};
 

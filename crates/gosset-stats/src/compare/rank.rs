@@ -1,8 +1,9 @@
 //! Tests of two distributions by ranks.
 
+use crate::inference::{Alternative, Inference};
 use libm::exp;
 
-use super::effect::{Alternative, Effect, Inference};
+use super::effect::Effect;
 use crate::dist::normal_sf;
 use crate::summary::{Bin, Histogram};
 use crate::{Error, Result};

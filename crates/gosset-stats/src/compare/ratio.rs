@@ -1,10 +1,11 @@
 //! The difference of two ratios of sums.
 
 use super::dyadic::{Dyadic, ratio_difference, variance};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::{Difference, Variance};
 use crate::Result;
 use crate::exact::ExactSum;
+use crate::inference::Inference;
 use crate::summary::Moments;
 
 /// The difference of the ratios of two sums, `Σy/Σd`, by the delta method over units; every row is a unit with its

@@ -1,9 +1,9 @@
 //! Relative effects: `estimate / |mean of control|` and its interval.
 
+use crate::inference::{Reach, Relative};
 use libm::{expm1, log1p};
 
-use super::effect::Relative;
-use super::infer::{Difference, Reach};
+use super::infer::Difference;
 
 /// The standard error of `estimate / |control|` by the delta method.
 pub(super) fn std_error(d: &Difference) -> f64 {

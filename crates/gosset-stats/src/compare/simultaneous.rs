@@ -2,9 +2,10 @@
 
 use super::bootstrap::{BootstrapOptions, Interval, LEAST_UNITS};
 use super::draws::{Deviations, Ends};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::metric::Metric;
 use crate::Result;
+use crate::inference::Inference;
 use crate::summary::{Buckets, Columns, Replicates};
 
 /// One of several effects that are looked at together.

@@ -8,7 +8,7 @@ use crate::summary::{
     BucketTable, Buckets, Counts, Law, Moments, Replicates, ReplicatesTable, Resampling, Rows,
     Table,
 };
-use crate::{Error, Result, units};
+use crate::{Alternative, Error, Inference, Relative, Result, units};
 
 /// A comparison of the rows of two arms: outcome and one covariate.
 type Comparison = fn(&[Row], &[Row], &Inference) -> Result<Effect>;

@@ -1,9 +1,10 @@
 //! The t-test of two means.
 
 use super::dyadic::{self, mean_difference};
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::infer::{Difference, Variance as ArmVariance};
 use crate::Result;
+use crate::inference::Inference;
 use crate::summary::Moments;
 
 /// What is assumed of the variances of the two arms.

@@ -1,8 +1,9 @@
 //! Winsorized means: the difference of means of values that are capped at quantiles of both arms.
 
 use super::dyadic::mean_difference;
-use super::effect::{Effect, Inference};
+use super::effect::Effect;
 use super::ttest::{Variance, ttest, welch};
+use crate::inference::Inference;
 use crate::summary::{Bin, BinnedMoments};
 use crate::{Error, Result};
 

@@ -140,6 +140,32 @@ impl SumTable {
         self.slots = slots;
     }
 
+    /// Makes room for so many slots more.
+    pub fn reserve(&mut self, slots: usize) {
+        self.lanes.reserve_exact(slots * self.format.stride());
+    }
+
+    /// The slots at these places, in this order, as a table of its own.
+    pub fn select(&self, places: &[u32]) -> Self {
+        let mut table = Self {
+            products: self.products,
+            format: self.format.clone(),
+            kernel: self.kernel,
+            slots: places.len(),
+            lanes: Vec::with_capacity(places.len() * self.format.stride()),
+            side: Side::default(),
+            fit: self.fit.clone(),
+            scratch: Scratch::default(),
+        };
+        for (slot, &place) in places.iter().enumerate() {
+            table.lanes.extend_from_slice(self.slot(place));
+            if let Some(more) = self.side.get(place) {
+                table.side.change(slot as u32, more.len(), |sums| sums.clone_from_slice(more));
+            }
+        }
+        table
+    }
+
     /// Adds row `r` of every column to slot `slots[r]`.
     ///
     /// # Panics
@@ -194,6 +220,21 @@ impl SumTable {
     /// Adds sums of the same shape to a slot.
     pub fn merge(&mut self, slot: u32, sums: &Sums) {
         self.merge_parts(slot, sums.n, &sums.sums);
+    }
+
+    /// Adds a slot of another table of the same shape to a slot.
+    pub fn merge_slot(&mut self, slot: u32, other: &Self, from: u32) {
+        let n = other.count(from);
+        if self.format.is(&other.format) && other.side.get(from).is_none() {
+            let stride = self.format.stride();
+            let lanes = &mut self.lanes[slot as usize * stride..][..stride];
+            let rows = lanes[0] as u64 % ROWS_PER_FLUSH;
+            if rows.saturating_add(n) < ROWS_PER_FLUSH {
+                lanes.iter_mut().zip(other.slot(from)).for_each(|(lane, more)| *lane += more);
+                return;
+            }
+        }
+        self.merge(slot, &other.get(from));
     }
 
     /// Adds `n` rows with these sums, in the order of [`Sums`], to a slot.

@@ -94,8 +94,8 @@ impl Design {
     ///
     /// Terms stand in the order of the regressors, then the interactions. A factor has a column for each level but its
     /// reference, which is its first label unless the options say another; without an intercept the first factor has
-    /// one for every level.
-    pub(super) fn new(gram: &Gram, options: &LinearOptions) -> Result<Self> {
+    /// one for every level. Regressors that are idle have none.
+    pub(super) fn new(gram: &Gram, options: &LinearOptions, idle: &[&str]) -> Result<Self> {
         let columns = gram.columns();
         let references = references(gram, options)?;
         let mut design =
@@ -104,7 +104,8 @@ impl Design {
             design.push(INTERCEPT.to_owned(), Term::default());
         }
         let mut all_levels = !options.intercept;
-        let used = |name: &String| !options.exclude.contains(name);
+        let used =
+            |name: &String| !options.exclude.contains(name) && !idle.contains(&name.as_str());
         for regressor in columns.regressors().iter().filter(|regressor| used(&regressor.name)) {
             let mut term = Term::default();
             match find(columns, &regressor.name)? {

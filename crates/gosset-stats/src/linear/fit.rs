@@ -7,8 +7,9 @@ use super::design::{Active, Design, missing_reference};
 use crate::double_double::Dd;
 use crate::exact::{ExactSum, Products, Sums};
 use crate::linalg::Factor;
-use crate::summary::Gram;
-use crate::summary::moments::product_index;
+use crate::summary::gram::Cell;
+use crate::summary::moments::{INDICATOR, product_index};
+use crate::summary::{Gram, RegressorKind};
 use crate::{Error, Result};
 
 /// A column is dependent where less than this share of its sum of squares is left after those before it: about the
@@ -60,7 +61,8 @@ impl<'a> Fit<'a> {
     pub(super) fn of(gram: &'a Gram, options: &LinearOptions) -> Result<Outcome<'a>> {
         let outcome =
             gram.columns().width() - gram.columns().outcomes().len() + which(gram, options)?;
-        let design = Design::new(gram, options)?;
+        let by_factors = gram.by_factors();
+        let design = Design::new(gram, options, &idle(gram, &by_factors))?;
         if gram.not_finite() > 0 {
             return Ok(Outcome::NotFinite(design.names));
         }
@@ -76,7 +78,7 @@ impl<'a> Fit<'a> {
             return Ok(Outcome::Undefined(design.names, why));
         }
         let mut blocks = BTreeMap::new();
-        for (levels, sums) in gram.by_factors() {
+        for (levels, sums) in by_factors {
             let active = design.active(&levels);
             blocks.insert(levels, Block { sums, active });
         }
@@ -121,11 +123,43 @@ impl<'a> Fit<'a> {
         self.blocks.get(levels).expect("the levels of a cell")
     }
 
+    /// The indicators of regressors that are missing somewhere, with the number of rows where it is known.
+    pub(super) fn missing(&self) -> Vec<(&str, Option<f64>)> {
+        let moments = Moments::new(self.gram);
+        let rows = |number: usize| {
+            let sums = self
+                .blocks
+                .values()
+                .map(|block| moments.get(&block.sums, moments.number(Some(number)), None).to_f64());
+            (!self.gram.columns().weighted()).then(|| sums.sum())
+        };
+        let indicators = indicators(self.gram);
+        let named = indicators.filter(|(_, name)| self.design.names.iter().any(|n| n == name));
+        named.map(|(number, name)| (name, rows(number))).collect()
+    }
+
     /// The names of the columns that depend on others.
     pub(super) fn dropped(&self) -> Vec<&str> {
         let names = self.design.names.iter().zip(&self.kept);
         names.filter(|(_, kept)| kept.is_none()).map(|(name, _)| name.as_str()).collect()
     }
+}
+
+/// The indicators of missing numbers: their places among the numbers, and their names.
+fn indicators(gram: &Gram) -> impl Iterator<Item = (usize, &str)> {
+    let numbers = gram.columns().regressors().iter().filter(|r| r.kind == RegressorKind::Number);
+    let named = numbers.enumerate().map(|(number, regressor)| (number, regressor.name.as_str()));
+    named.filter(|(_, name)| name.ends_with(INDICATOR))
+}
+
+/// The indicators of what is missing nowhere: they say nothing.
+fn idle<'a>(gram: &'a Gram, by_factors: &BTreeMap<Vec<u64>, Sums>) -> Vec<&'a str> {
+    let moments = Moments::new(gram);
+    let is_idle = |&(number, _): &(usize, &str)| {
+        let column = moments.number(Some(number));
+        by_factors.values().all(|sums| moments.get(sums, column, column).is_zero())
+    };
+    indicators(gram).filter(is_idle).map(|(_, name)| name).collect()
 }
 
 /// The place of the outcome that is asked for.
@@ -164,14 +198,25 @@ impl Moments {
         number.map(|number| number + usize::from(self.weighted))
     }
 
-    /// The sum of the products of two columns.
-    pub(super) fn get(self, sums: &Sums, a: Option<usize>, b: Option<usize>) -> ExactSum {
+    /// The place of the sum of the products of two columns among the sums; `None` where it is the number of rows.
+    fn place(self, a: Option<usize>, b: Option<usize>) -> Option<usize> {
         let ones = self.weighted.then_some(0);
         match (a.or(ones), b.or(ones)) {
-            (None, None) => ExactSum::from_integer(sums.n.into()),
-            (Some(column), None) | (None, Some(column)) => sums.sums[column].clone(),
-            (Some(a), Some(b)) => sums.sums[product_index(self.width, a, b)].clone(),
+            (None, None) => None,
+            (Some(column), None) | (None, Some(column)) => Some(column),
+            (Some(a), Some(b)) => Some(product_index(self.width, a, b)),
         }
+    }
+
+    /// The sum of the products of two columns.
+    pub(super) fn get(self, sums: &Sums, a: Option<usize>, b: Option<usize>) -> ExactSum {
+        self.place(a, b)
+            .map_or_else(|| ExactSum::from_integer(sums.n.into()), |place| sums.sums[place].clone())
+    }
+
+    /// The same over the rows of a cell, rounded.
+    pub(super) fn of_cell(self, cell: Cell<'_>, a: Option<usize>, b: Option<usize>) -> Dd {
+        self.place(a, b).map_or_else(|| Dd::from(cell.n()), |place| Dd::from(&cell.sum(place)))
     }
 }
 

@@ -22,12 +22,11 @@ mod fit;
 mod tests;
 mod vcov;
 
+use crate::inference::{Alternative, Inference, Reach, p_value};
 use std::collections::BTreeMap;
 
 pub use effects::{ConditionalEffect, Contrast, conditional_effects, contrast};
 
-use crate::compare::effect::{Alternative, Inference};
-use crate::compare::infer::{Reach, p_value};
 use crate::double_double::Dd;
 use crate::summary::Gram;
 use crate::{Error, Result};
@@ -343,12 +342,29 @@ impl<'a> Model<'a> {
         let outcome = Fit::of(gram, options)?;
         let mut model =
             Self { gram, vcov, inference, outcome, covariance: None, remarks: Vec::new() };
+        if gram.dropped() > 0 {
+            model.remarks.push(format!(
+                "{} rows are left out, where a value is NULL or the weight is 0",
+                gram.dropped()
+            ));
+        }
         match &model.outcome {
             Outcome::Undefined(_, why) => model.remarks.push(why.clone()),
             Outcome::NotFinite(_) => {
                 model.remarks.push("values are NaN, infinite or too large to square".to_owned());
             }
             Outcome::Fitted(fit) => {
+                let missing = fit.missing().into_iter().map(|(name, rows)| match rows {
+                    Some(rows) => format!("'{name}' in {rows} rows"),
+                    None => format!("'{name}'"),
+                });
+                let missing: Vec<String> = missing.collect();
+                if !missing.is_empty() {
+                    model.remarks.push(format!(
+                        "missing regressors are 0 with an indicator: {}",
+                        missing.join(", ")
+                    ));
+                }
                 let dropped = fit.dropped();
                 if !dropped.is_empty() {
                     let names: Vec<String> = dropped.iter().map(|&name| name.to_owned()).collect();

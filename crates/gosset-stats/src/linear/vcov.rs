@@ -81,9 +81,9 @@ impl Fit<'_> {
                 })
                 .collect();
             let fitted = x.iter().fold(Dd::ZERO, |sum, &(i, x)| sum + x * self.coefficients[i]);
-            let sum = Dd::from(&cell.sums.sums[outcome]);
-            let squares = Dd::from(&cell.sums.sums[square]);
-            let n = Dd::from(cell.sums.n);
+            let sum = Dd::from(&cell.sum(outcome));
+            let squares = Dd::from(&cell.sum(square));
+            let n = Dd::from(cell.n());
             let mut residual = squares - fitted * (sum + sum - n * fitted);
             if vcov == Vcov::Hc2 || vcov == Vcov::Hc3 {
                 let mut leverage = Dd::ZERO;
@@ -123,12 +123,7 @@ impl Fit<'_> {
                 self.gram.max_rows()
             ));
         }
-        let scores: Vec<Vec<(usize, Dd)>> = if self.residual.is_zero() {
-            vec![Vec::new(); self.gram.len()]
-        } else {
-            self.gram.cells().iter().map(|cell| self.scores(cell)).collect()
-        };
-        let by = |factor: usize| move |cell: &Cell| self.gram.cluster(cell, factor).to_vec();
+        let by = |factor: usize| move |cell| [self.gram.cluster(cell, factor), &[]];
         let one = |meat: (Vec<Vec<Dd>>, u64)| -> Result<(Vec<Vec<Dd>>, u64), String> {
             let (meat, clusters) = meat;
             if clusters < 2 {
@@ -141,11 +136,11 @@ impl Fit<'_> {
             let factor = if small_sample { (g / (g - 1.0)) * ((n - 1.0) / left) } else { 1.0 };
             Ok((self.sandwich(&meat, Dd::from(factor)), clusters))
         };
-        let (mut matrix, mut clusters) = one(self.meat_of_clusters(&scores, by(0)))?;
+        let (mut matrix, mut clusters) = one(self.meat_of_clusters(by(0)))?;
         if ways == 2 {
-            let (second, others) = one(self.meat_of_clusters(&scores, by(1)))?;
-            let both = |cell: &Cell| [by(0)(cell), by(1)(cell)].concat();
-            let (common, _) = one(self.meat_of_clusters(&scores, both))?;
+            let (second, others) = one(self.meat_of_clusters(by(1)))?;
+            let both = |cell| [0, 1].map(|factor| self.gram.cluster(cell, factor));
+            let (common, _) = one(self.meat_of_clusters(both))?;
             for (row, (second, common)) in matrix.iter_mut().zip(second.iter().zip(&common)) {
                 for (x, (&b, &ab)) in row.iter_mut().zip(second.iter().zip(common)) {
                     *x = *x + b - ab;
@@ -156,44 +151,30 @@ impl Fit<'_> {
         Ok(Covariance { matrix, df: (clusters - 1) as f64, clusters: Some(clusters) })
     }
 
-    /// `X'e` over the rows of a cell, where it is not 0.
-    fn scores(&self, cell: &Cell) -> Vec<(usize, Dd)> {
-        let moments = Moments::new(self.gram);
-        let x: Vec<(usize, Option<usize>)> = self
-            .block(self.gram.levels(cell))
-            .active
-            .iter()
-            .filter_map(|a| Some((self.kept[a.column]?, moments.number(a.number))))
-            .collect();
-        x.iter()
-            .map(|&(i, a)| {
-                let with_outcome = Dd::from(&moments.get(&cell.sums, a, Some(self.outcome)));
-                let score = x.iter().fold(with_outcome, |left, &(j, b)| {
-                    left - Dd::from(&moments.get(&cell.sums, a, b)) * self.coefficients[j]
-                });
-                (i, score)
-            })
-            .collect()
-    }
-
     /// `Σ s s'` over clusters, `s` the sum of the scores of a cluster, and how many clusters there are.
-    fn meat_of_clusters(
-        &self,
-        scores: &[Vec<(usize, Dd)>],
-        cluster: impl Fn(&Cell) -> Vec<u64>,
+    fn meat_of_clusters<'g>(
+        &'g self,
+        cluster: impl Fn(Cell<'g>) -> [&'g [u64]; 2],
     ) -> (Vec<Vec<Dd>>, u64) {
-        let cells = self.gram.cells();
-        let mut order: Vec<(Vec<u64>, usize)> = cells.iter().map(&cluster).zip(0..).collect();
-        order.sort_unstable();
+        let cluster = |&cell: &u32| cluster(self.gram.cell(cell as usize));
+        let mut order: Vec<u32> = (0..self.gram.len() as u32).collect();
+        order.sort_by(|a, b| cluster(a).cmp(&cluster(b)));
         let mut meat = self.zeros();
         let mut total = vec![Dd::ZERO; self.coefficients.len()];
+        let mut scores = Scores::default();
+        let mut touched: Vec<usize> = Vec::new();
         let mut clusters = 0;
-        for same in order.chunk_by(|a, b| a.0 == b.0) {
+        for same in order.chunk_by(|a, b| cluster(a) == cluster(b)) {
             clusters += 1;
-            let mut touched: Vec<usize> = Vec::new();
-            for &(i, score) in same.iter().flat_map(|&(_, cell)| &scores[cell]) {
-                total[i] += score;
-                touched.push(i);
+            if self.residual.is_zero() {
+                continue;
+            }
+            touched.clear();
+            for &cell in same {
+                for (i, score) in scores.of(self, self.gram.cell(cell as usize)) {
+                    total[i] += score;
+                    touched.push(i);
+                }
             }
             touched.sort_unstable();
             touched.dedup();
@@ -223,4 +204,55 @@ fn product(a: &[Vec<Dd>], b: &[Vec<Dd>]) -> Vec<Vec<Dd>> {
             out
         })
         .collect()
+}
+
+/// Room for the scores of a cell, that is used again.
+#[derive(Debug, Default)]
+struct Scores {
+    /// Columns of the design that are not 0 in the cell: the place of each among the coefficients, and what it is there.
+    columns: Vec<(usize, usize)>,
+    /// What columns are there, a number or 1.
+    values: Vec<Option<usize>>,
+    /// The products of these, row by row, each row with that of the outcome at its end.
+    products: Vec<Dd>,
+}
+
+impl Scores {
+    /// `X'e` over the rows of a cell, where it is not 0.
+    fn of<'s>(
+        &'s mut self,
+        fit: &Fit<'_>,
+        cell: Cell<'_>,
+    ) -> impl Iterator<Item = (usize, Dd)> + use<'s> {
+        let moments = Moments::new(fit.gram);
+        self.columns.clear();
+        self.values.clear();
+        for active in &fit.block(fit.gram.levels(cell)).active {
+            let Some(i) = fit.kept[active.column] else { continue };
+            let value = moments.number(active.number);
+            let known = self.values.iter().position(|&other| other == value);
+            let at = known.unwrap_or_else(|| {
+                self.values.push(value);
+                self.values.len() - 1
+            });
+            self.columns.push((i, at));
+        }
+        self.products.clear();
+        for &a in &self.values {
+            let row = self.values.iter().copied().chain([Some(fit.outcome)]);
+            self.products.extend(row.map(|b| moments.of_cell(cell, a, b)));
+        }
+        // Columns that are the same there have the same score.
+        let width = self.values.len() + 1;
+        for at in 0..self.values.len() {
+            let row = &self.products[at * width..][..width];
+            let score = self
+                .columns
+                .iter()
+                .fold(row[width - 1], |left, &(j, b)| left - row[b] * fit.coefficients[j]);
+            self.products[at * width] = score;
+        }
+        let (columns, products) = (&self.columns, &self.products);
+        columns.iter().map(move |&(i, at)| (i, products[at * width]))
+    }
 }

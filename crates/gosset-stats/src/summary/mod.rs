@@ -9,6 +9,7 @@ mod codec;
 pub mod counts;
 pub mod gram;
 pub mod histogram;
+mod labels;
 pub mod moments;
 pub mod replicates;
 pub mod stratified;

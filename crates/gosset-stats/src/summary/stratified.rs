@@ -1,7 +1,8 @@
 //! The moments of each stratum of one arm, whose rows are units.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use super::labels::Labels;
 use super::moments::{Columns, Moments, MomentsTable};
 use super::{Kind, Reader, Rows, Summary, Table, Writer};
 use crate::{Error, Result};
@@ -112,7 +113,7 @@ impl Summary for StratifiedMoments {
 #[derive(Debug)]
 pub struct StratifiedTable {
     columns: Columns,
-    labels: Labels,
+    labels: Labels<Option<String>>,
     /// A slot of its own for each stratum of a slot.
     moments: MomentsTable,
     /// How many there are, and which of them are not used.
@@ -126,27 +127,6 @@ struct Slot {
     dropped: u64,
     /// By the number of the label, the place in the table of moments.
     strata: BTreeMap<u32, u32>,
-}
-
-/// The labels of all slots, by number.
-#[derive(Debug, Default)]
-struct Labels {
-    numbers: HashMap<Option<String>, u32>,
-    names: Vec<Option<String>>,
-    bytes: usize,
-}
-
-impl Labels {
-    fn number(&mut self, label: &Option<String>) -> u32 {
-        if let Some(&number) = self.numbers.get(label) {
-            return number;
-        }
-        let number = self.names.len() as u32;
-        self.names.push(label.clone());
-        self.numbers.insert(label.clone(), number);
-        self.bytes += 2 * (label.as_ref().map_or(0, String::len) + size_of::<Option<String>>());
-        number
-    }
 }
 
 impl StratifiedTable {
@@ -222,7 +202,7 @@ impl Table for StratifiedTable {
     fn get(&self, slot: usize) -> StratifiedMoments {
         let Slot { dropped, strata } = &self.slots[slot];
         let stratum = |(&label, &place): (&u32, &u32)| {
-            (self.labels.names[label as usize].clone(), self.moments.get(place as usize))
+            (self.labels.names()[label as usize].clone(), self.moments.get(place as usize))
         };
         StratifiedMoments {
             columns: self.columns.clone(),
@@ -242,7 +222,7 @@ impl Table for StratifiedTable {
         let strata: usize = self.slots.iter().map(|slot| slot.strata.len()).sum();
         size_of::<Self>()
             + self.moments.size()
-            + self.labels.bytes
+            + self.labels.heap_size()
             + self.free.capacity() * size_of::<u32>()
             + self.slots.capacity() * size_of::<Slot>()
             + 2 * strata * size_of::<(u32, u32)>()

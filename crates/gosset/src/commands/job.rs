@@ -80,8 +80,15 @@ pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
     for part in &plan.parts {
         writeln!(out, "{part}")?;
     }
-    for work in &plan.work {
-        writeln!(out, "{work}")?;
+    for days in plan.work.chunk_by(|a, b| b.goes_on(a)) {
+        // The states of the last day are the largest.
+        let (Some(first), Some(work)) = (days.first(), days.last()) else { continue };
+        match (first.analysis_date, work.analysis_date) {
+            (Some(from), Some(to)) if from != to => {
+                writeln!(out, "{} {from} to {to}: {}", work.experiment, work.told())?;
+            }
+            _ => writeln!(out, "{work}")?,
+        }
         if work.is_due() {
             match runner.waves(&work.experiment, work.analysis_date).await {
                 Ok(waves) => writeln!(out, "  {waves}")?,

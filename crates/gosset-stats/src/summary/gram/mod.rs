@@ -1,14 +1,15 @@
 //! The products of the columns of a regression, X'X, X'y and y'y, by distinct rows: what linear models are made of.
 
+mod cells;
 mod columns;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+pub(crate) use cells::Cell;
+use cells::Cells;
 pub use columns::{GramColumns, Regressor, RegressorKind};
 pub use table::{GramRows, GramTable};
 
@@ -52,16 +53,7 @@ pub struct Gram {
     /// The labels of each factor, in order; each is that of some row.
     labels: Vec<Vec<String>>,
     merged: bool,
-    /// In the order of their keys.
-    cells: Vec<Cell>,
-}
-
-/// Rows of one key.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Cell {
-    key: Box<[u64]>,
-    /// Of the outcomes where the key has the values of the numbers, else of all columns.
-    pub(crate) sums: Sums,
+    cells: Box<Cells>,
 }
 
 /// Where the parts of a key are: the cluster, then the place of the label of each factor, then values, as bits.
@@ -113,8 +105,10 @@ impl Gram {
     pub fn new(columns: GramColumns, max_rows: u32) -> Result<Self> {
         check_max_rows(max_rows)?;
         let labels = vec![Vec::new(); columns.factors()];
-        let (dropped, not_finite, cells) = (0, 0, Vec::new());
-        Ok(Self { columns, max_rows, dropped, not_finite, labels, merged: false, cells })
+        let (dropped, not_finite, merged) = (0, 0, false);
+        let parts = Parts::new(&columns, merged);
+        let cells = Box::new(Cells::new(parts.len(), Parts::sums_of(&columns, merged)));
+        Ok(Self { columns, max_rows, dropped, not_finite, labels, merged, cells })
     }
 
     /// Its columns.
@@ -129,7 +123,7 @@ impl Gram {
 
     /// Rows counted.
     pub fn n(&self) -> u64 {
-        self.not_finite + self.cells.iter().map(|cell| cell.sums.n).sum::<u64>()
+        self.not_finite + self.cells.iter().map(Cell::n).sum::<u64>()
     }
 
     /// Rows left out because a value was NULL, or their weight 0.
@@ -159,49 +153,48 @@ impl Gram {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.cells.len() == 0
     }
 
     /// Bytes held on the heap, about.
     pub fn heap_size(&self) -> usize {
         let labels = self.labels.iter().flatten().map(|l| l.capacity() + size_of::<String>());
-        let cell = size_of::<Cell>() + self.parts().len() * size_of::<u64>();
-        labels.sum::<usize>() + self.cells.iter().map(|c| cell + c.sums.heap_size()).sum::<usize>()
+        labels.sum::<usize>() + size_of::<Cells>() + self.cells.heap_size()
     }
 
-    pub(crate) fn cells(&self) -> &[Cell] {
-        &self.cells
+    /// What is kept, in the order of keys: by cluster, then by levels, then by values.
+    pub(crate) fn cells(&self) -> impl ExactSizeIterator<Item = Cell<'_>> {
+        self.cells.iter()
+    }
+
+    /// One of the cells.
+    pub(crate) fn cell(&self, i: usize) -> Cell<'_> {
+        self.cells.get(i)
     }
 
     /// The places of the labels of a cell.
-    pub(crate) fn levels<'a>(&self, cell: &'a Cell) -> &'a [u64] {
+    pub(crate) fn levels<'a>(&self, cell: Cell<'a>) -> &'a [u64] {
         let Parts { cluster, factors, .. } = self.parts();
         &cell.key[cluster..][..factors]
     }
 
     /// The values of a distinct row: the root of the weight, then numbers.
-    pub(crate) fn values(&self, cell: &Cell) -> impl Iterator<Item = f64> {
+    pub(crate) fn values<'a>(&self, cell: Cell<'a>) -> impl Iterator<Item = f64> + use<'a> {
         let Parts { cluster, factors, .. } = self.parts();
         cell.key[cluster + factors..].iter().map(|&bits| f64::from_bits(bits))
     }
 
     /// The cluster, or bucket of clusters, that a cell is of by one of the factors.
-    pub(crate) fn cluster<'a>(&self, cell: &'a Cell, factor: usize) -> &'a [u64] {
+    pub(crate) fn cluster<'a>(&self, cell: Cell<'a>, factor: usize) -> &'a [u64] {
         let words = if self.merged { 1 } else { 2 };
         &cell.key[words * factor..][..words]
     }
 
     /// The moments of each combination of factors: of `√w` (where rows are weighted), numbers and outcomes.
     pub(crate) fn by_factors(&self) -> BTreeMap<Vec<u64>, Sums> {
-        let mut moments = BTreeMap::new();
-        for cell in &self.cells {
-            let sums = self.moments(cell);
-            match moments.get_mut(self.levels(cell)) {
-                None => drop(moments.insert(self.levels(cell).to_vec(), sums.into_owned())),
-                Some(all) => Sums::merge(all, &sums),
-            }
-        }
-        moments
+        let levels = |cell: Cell<'_>, key: &mut Vec<u64>| key.extend_from_slice(self.levels(cell));
+        let cells = self.regrouped(self.columns.factors(), levels);
+        cells.iter().map(|cell| (cell.key.to_vec(), cell.sums())).collect()
     }
 
     /// The moments of a summary without factors and weights: outcomes first, then the numbers, without rows that are not
@@ -223,13 +216,19 @@ impl Gram {
         Parts::new(&self.columns, self.merged)
     }
 
-    /// The sums of all columns and products over the rows of a cell.
-    fn moments<'a>(&self, cell: &'a Cell) -> Cow<'a, Sums> {
-        if Parts::sums_of(&self.columns, self.merged) == self.columns.width() {
-            return Cow::Borrowed(&cell.sums);
+    /// Cells of other keys, with the sums of all columns and products.
+    fn regrouped(&self, words: usize, key: impl Fn(Cell<'_>, &mut Vec<u64>)) -> Cells {
+        let width = self.columns.width();
+        if Parts::sums_of(&self.columns, self.merged) == width {
+            return self.cells.by(words, key);
         }
+        self.cells.by_with((words, width), key, |cell| self.moments(cell))
+    }
+
+    /// The sums of all columns and products over the rows of a cell that has those of the outcomes.
+    fn moments(&self, cell: Cell<'_>) -> Sums {
         let values: Vec<f64> = self.values(cell).collect();
-        Cow::Owned(moments_of(&values, &cell.sums, self.columns.outcomes().len()))
+        moments_of(&values, &cell.sums(), self.columns.outcomes().len())
     }
 
     /// Takes together the distinct rows of a cell.
@@ -237,20 +236,12 @@ impl Gram {
         if self.merged {
             return;
         }
-        let mut cells = BTreeMap::new();
         let clustered = self.columns.clusters() == 1;
-        for cell in &self.cells {
-            let bucket = clustered.then(|| bucket_word(&cell.key));
-            let key: Vec<u64> =
-                bucket.into_iter().chain(self.levels(cell).iter().copied()).collect();
-            let sums = self.moments(cell);
-            match cells.get_mut(&key) {
-                None => drop(cells.insert(key, sums.into_owned())),
-                Some(all) => Sums::merge(all, &sums),
-            }
-        }
-        let cell = |(key, sums): (Vec<u64>, Sums)| Cell { key: key.into(), sums };
-        self.cells = cells.into_iter().map(cell).collect();
+        let words = Parts::new(&self.columns, true).len();
+        *self.cells = self.regrouped(words, |cell, key| {
+            key.extend(clustered.then(|| bucket_word(cell.key)));
+            key.extend_from_slice(self.levels(cell));
+        });
         self.merged = true;
     }
 
@@ -274,9 +265,8 @@ impl Gram {
                 .map(|label| all.binary_search(label).expect("the labels of both") as u64)
                 .collect();
             // Order is kept, and so is that of the keys.
-            for cell in &mut self.cells {
-                let level = &mut cell.key[first + f];
-                *level = places[*level as usize];
+            for key in self.cells.keys_mut() {
+                key[first + f] = places[key[first + f] as usize];
             }
             mine.clone_from(all);
         }
@@ -354,22 +344,7 @@ impl Summary for Gram {
             self.merge_rows();
             other.merge_rows();
         }
-        let mine = std::mem::take(&mut self.cells);
-        self.cells.reserve(mine.len().max(other.cells.len()));
-        let (mut mine, mut theirs) =
-            (mine.into_iter().peekable(), other.cells.into_iter().peekable());
-        while let (Some(a), Some(b)) = (mine.peek(), theirs.peek()) {
-            let next = match a.key.cmp(&b.key) {
-                Ordering::Less => mine.next(),
-                Ordering::Greater => theirs.next(),
-                Ordering::Equal => mine.next().zip(theirs.next()).map(|(mut a, b)| {
-                    a.sums.merge(&b.sums);
-                    a
-                }),
-            };
-            self.cells.extend(next);
-        }
-        self.cells.extend(mine.chain(theirs));
+        *self.cells = self.cells.merged(&other.cells);
         self.settle()
     }
 
@@ -385,7 +360,8 @@ impl Summary for Gram {
         out.u8(self.merged.into());
         out.varint(self.cells.len() as u64);
         let Parts { cluster, factors, .. } = self.parts();
-        for cell in &self.cells {
+        let sums = Products::All.sums(Parts::sums_of(&self.columns, self.merged));
+        for cell in self.cells() {
             let (cluster, rest) = cell.key.split_at(cluster);
             let (levels, values) = rest.split_at(factors);
             match cluster {
@@ -394,7 +370,8 @@ impl Summary for Gram {
             }
             levels.iter().for_each(|&level| out.varint(level));
             values.iter().for_each(|&bits| out.u64(bits));
-            out.sums(&cell.sums);
+            out.varint(cell.n());
+            (0..sums).for_each(|k| out.sum(&cell.sum(k)));
         }
     }
 
@@ -424,8 +401,10 @@ impl Summary for Gram {
         let mut used: Vec<Vec<bool>> =
             gram.labels.iter().map(|labels| vec![false; labels.len()]).collect();
         let mut rows = gram.not_finite;
-        for _ in 0..len {
-            let mut key = Vec::with_capacity(parts.len());
+        *gram.cells = Cells::new(parts.len(), width);
+        let mut key = Vec::with_capacity(parts.len());
+        for i in 0..len {
+            key.clear();
             if gram.merged && parts.cluster > 0 {
                 key.push(bytes.varint()?);
                 if key[0] >= BUCKETS.into() {
@@ -452,8 +431,7 @@ impl Summary for Gram {
                 }
                 key.push(value.to_bits());
             }
-            let key = key.into_boxed_slice();
-            if gram.cells.last().is_some_and(|last| last.key >= key) {
+            if i > 0 && gram.cells.get(i - 1).key >= &key[..] {
                 return Err(damaged("the cells are not in order"));
             }
             let sums = bytes.sums(width, Products::All)?;
@@ -461,7 +439,7 @@ impl Summary for Gram {
             if sums.n == 0 {
                 return Err(damaged("a cell has no rows"));
             }
-            gram.cells.push(Cell { key, sums });
+            gram.cells.push(&key, &sums);
         }
         if used.iter().flatten().any(|&used| !used) {
             return Err(damaged("a label is that of no row"));

@@ -1,13 +1,13 @@
 //! Many grams, fed a batch at a time.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
-use super::{BUCKETS, Cell, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
+use super::{BUCKETS, Cells, Gram, GramColumns, Parts, check_cells, check_max_rows, check_same};
 use crate::Result;
-use crate::exact::{Products, SumTable, Sums};
+use crate::exact::{Products, SumTable};
+use crate::summary::labels::Labels;
 use crate::summary::{Rows, Table};
 use crate::units::bucket_of;
 
@@ -33,7 +33,7 @@ pub struct GramRows<'a> {
 pub struct GramTable {
     columns: GramColumns,
     max_rows: u32,
-    labels: Vec<Labels>,
+    labels: Vec<Labels<String>>,
     combinations: Combinations,
     /// The distinct rows of all slots.
     distinct: Pool,
@@ -49,8 +49,8 @@ struct Slot {
     merged: bool,
     /// Rows of the pool of distinct rows.
     rows: HashTable<u32>,
-    /// Where those are merged, the rows of the pool of cells with their keys, which are at hand when they are looked up.
-    cells: HashTable<(u64, u32)>,
+    /// Where those are merged, the rows of the pool of cells.
+    cells: CellRows,
 }
 
 impl GramTable {
@@ -76,6 +76,11 @@ impl GramTable {
         })
     }
 
+    /// Its columns.
+    pub fn columns(&self) -> &GramColumns {
+        &self.columns
+    }
+
     /// Makes it `slots` slots; new ones are empty.
     pub fn resize(&mut self, slots: usize) {
         self.slots.resize_with(slots, Slot::default);
@@ -88,7 +93,7 @@ impl GramTable {
 
     /// The number of a label of a factor, in this table.
     pub fn label(&mut self, factor: usize, label: &str) -> u32 {
-        self.labels[factor].place(label)
+        self.labels[factor].number(label)
     }
 
     /// Adds rows to their slots.
@@ -140,21 +145,14 @@ impl GramTable {
         let of_distinct = if clustered { values } else { outcomes };
         let mut distinct = Pending::default();
         let mut cells = Pending::default();
-        let mut key = Vec::with_capacity(self.distinct.words);
+        // All keys before all rows are looked up, so that many of these, which are far apart, are under way at a time.
+        let keys = self.keys(rows, &combinations, values);
+        let hashes: Vec<u64> = keys.chunks_exact(self.distinct.words).map(hash).collect();
         for (r, &slot) in rows.slots.iter().enumerate() {
             let slot = slot as usize;
             if !self.slots[slot].merged {
-                key.clear();
-                for hashes in rows.clusters {
-                    key.extend([(hashes[r] >> 64) as u64, hashes[r] as u64]);
-                }
-                key.push(combinations[r].into());
-                if !clustered {
-                    // There is one zero.
-                    let values = &values[..self.columns.values()];
-                    key.extend(values.iter().map(|column| (column[r] + 0.0).to_bits()));
-                }
-                if let Some(row) = self.distinct_row(slot, &key) {
+                let key = &keys[r * self.distinct.words..][..self.distinct.words];
+                if let Some(row) = self.distinct_row(slot, key, hashes[r]) {
                     distinct.push(r, row);
                     continue;
                 }
@@ -173,23 +171,46 @@ impl GramTable {
         Ok(())
     }
 
+    /// The keys of the distinct rows that rows are, one after the other; zeros where a slot keeps none.
+    fn keys(
+        &self,
+        rows: GramRows<'_>,
+        combinations: &[u32],
+        values: &[Cow<'_, [f64]>],
+    ) -> Vec<u64> {
+        let words = self.distinct.words;
+        let of_key = if self.columns.clusters() > 0 { 0 } else { self.columns.values() };
+        let mut keys = Vec::with_capacity(rows.slots.len() * words);
+        for (r, &slot) in rows.slots.iter().enumerate() {
+            if !self.slots[slot as usize].merged {
+                for hashes in rows.clusters {
+                    keys.extend([(hashes[r] >> 64) as u64, hashes[r] as u64]);
+                }
+                keys.push(combinations[r].into());
+                // There is one zero.
+                keys.extend(values[..of_key].iter().map(|column| (column[r] + 0.0).to_bits()));
+            }
+            keys.resize((r + 1) * words, 0);
+        }
+        keys
+    }
+
     /// The row of a distinct row of a slot; `None` where the slot has too many for one more.
-    fn distinct_row(&mut self, slot: usize, key: &[u64]) -> Option<u32> {
+    fn distinct_row(&mut self, slot: usize, key: &[u64], hash: u64) -> Option<u32> {
         let rows = &mut self.slots[slot].rows;
         let full = rows.len() >= self.max_rows as usize;
-        self.distinct.row(rows, key, !full)
+        self.distinct.row(rows, key, hash, !full)
     }
 
     /// The row of a cell of a slot whose distinct rows are merged.
     fn cell(&mut self, slot: usize, bucket: u32, combination: u32) -> Result<u32> {
-        let key = u64::from(bucket) << 32 | u64::from(combination);
-        let (hash, cells) = (hash(&[key]), &mut self.slots[slot].cells);
-        if let Some(&(_, row)) = cells.find(hash, |entry| entry.0 == key) {
+        let cells = &mut self.slots[slot].cells;
+        if let Some(row) = cells.get(bucket, combination) {
             return Ok(row);
         }
         check_cells(cells.len() + 1, true)?;
         let row = self.cells.new_row();
-        cells.insert_unique(hash, (key, row), |entry| self::hash(&[entry.0]));
+        cells.insert(bucket, combination, row);
         Ok(row)
     }
 
@@ -198,27 +219,44 @@ impl GramTable {
         if self.slots[slot].merged {
             return Ok(());
         }
-        let gram = self.get(slot);
-        let rows = std::mem::take(&mut self.slots[slot].rows);
-        rows.into_iter().for_each(|row| self.distinct.free(row));
         self.slots[slot].merged = true;
-        self.add_cells(slot, &gram)
+        let Parts { cluster, .. } = Parts::new(&self.columns, false);
+        for row in std::mem::take(&mut self.slots[slot].rows) {
+            let key = self.distinct.key(row);
+            let (before, combination) = (&key[..cluster], key[cluster] as u32);
+            let bucket = if self.columns.clusters() == 1 { super::bucket_word(before) } else { 0 };
+            let cell = self.cell(slot, bucket as u32, combination)?;
+            if self.columns.clusters() > 0 {
+                self.cells.sums.merge_slot(cell, &self.distinct.sums, row);
+            } else {
+                let values = self.distinct.key(row)[cluster + 1..].iter();
+                let values: Vec<f64> = values.map(|&bits| f64::from_bits(bits)).collect();
+                let of_outcomes = self.distinct.sums.get(row);
+                let outcomes = self.columns.outcomes().len();
+                self.cells.sums.merge(cell, &super::moments_of(&values, &of_outcomes, outcomes));
+            }
+            self.distinct.free(row);
+        }
+        Ok(())
     }
 
     /// Adds the cells of a gram, whose rows are not merged unless those of the slot are.
     fn add_cells(&mut self, slot: usize, gram: &Gram) -> Result<()> {
         let places = self.places(gram);
+        let Parts { cluster, factors, .. } = gram.parts();
+        let (mut levels, mut key) = (Vec::new(), Vec::new());
         for cell in gram.cells() {
-            let levels: Vec<u32> =
-                places.iter().zip(gram.levels(cell)).map(|(p, &l)| p[l as usize]).collect();
+            levels.clear();
+            levels.extend(places.iter().zip(gram.levels(cell)).map(|(p, &l)| p[l as usize]));
             let combination = self.combinations.place(&levels);
-            let Parts { cluster, factors, .. } = gram.parts();
             let (before, after) = (&cell.key[..cluster], &cell.key[cluster + factors..]);
             if !self.slots[slot].merged {
-                let key = before.iter().copied().chain([combination.into()]);
-                let key: Vec<u64> = key.chain(after.iter().copied()).collect();
-                if let Some(row) = self.distinct_row(slot, &key) {
-                    self.distinct.sums.merge(row, &cell.sums);
+                key.clear();
+                key.extend_from_slice(before);
+                key.push(combination.into());
+                key.extend_from_slice(after);
+                if let Some(row) = self.distinct_row(slot, &key, hash(&key)) {
+                    cell.add_to(&mut self.distinct.sums, row);
                     continue;
                 }
                 self.merge_rows(slot)?;
@@ -229,8 +267,8 @@ impl GramTable {
                 _ => 0,
             };
             let row = self.cell(slot, bucket as u32, combination)?;
-            if gram.merged {
-                self.cells.sums.merge(row, &cell.sums);
+            if gram.merged || self.columns.clusters() > 0 {
+                cell.add_to(&mut self.cells.sums, row);
             } else {
                 self.cells.sums.merge(row, &gram.moments(cell));
             }
@@ -248,6 +286,8 @@ impl GramTable {
         self.slots[slot].not_finite += gram.not_finite;
         if gram.merged {
             self.merge_rows(slot)?;
+        } else if !self.slots[slot].merged {
+            self.distinct.reserve(&mut self.slots[slot].rows, gram.len());
         }
         self.add_cells(slot, gram)
     }
@@ -255,56 +295,43 @@ impl GramTable {
     /// For each label of a gram its number in this table.
     fn places(&mut self, gram: &Gram) -> Vec<Vec<u32>> {
         let labels = self.labels.iter_mut().zip(&gram.labels);
-        labels.map(|(mine, theirs)| theirs.iter().map(|l| mine.place(l)).collect()).collect()
+        labels
+            .map(|(mine, theirs)| theirs.iter().map(|l| mine.number(l.as_str())).collect())
+            .collect()
     }
 
     /// The summary of a slot.
     pub fn get(&self, slot: usize) -> Gram {
         let Slot { dropped, not_finite, merged, rows, cells } = &self.slots[slot];
-        let Parts { cluster, .. } = Parts::new(&self.columns, *merged);
-        // What the keys of cells are before and after the combination, the combination, and the sums.
-        type Found<'a> = (Vec<u64>, usize, &'a [u64], Sums);
-        let found: Vec<Found<'_>> = if *merged {
-            let cell = |&(key, row): &(u64, u32)| -> Found<'_> {
-                let bucket = (cluster > 0).then_some(key >> 32).into_iter().collect();
-                (bucket, key as u32 as usize, &[], self.cells.sums.get(row))
-            };
-            cells.iter().map(cell).collect()
+        let parts = Parts::new(&self.columns, *merged);
+        let cells: Vec<(u32, u32, u32)> = cells.iter().collect();
+        let (table, rows): (_, Vec<u32>) = if *merged {
+            (&self.cells.sums, cells.iter().map(|&(.., row)| row).collect())
         } else {
-            let row = |&row: &u32| -> Found<'_> {
-                let key = self.distinct.key(row);
-                let (before, after) = (key[..cluster].to_vec(), &key[cluster + 1..]);
-                (before, key[cluster] as usize, after, self.distinct.sums.get(row))
-            };
-            rows.iter().map(row).collect()
+            (&self.distinct.sums, rows.iter().copied().collect())
         };
-        let mut used: Vec<Vec<bool>> =
-            self.labels.iter().map(|labels| vec![false; labels.names.len()]).collect();
-        for &(_, combination, ..) in &found {
-            for (used, &level) in used.iter_mut().zip(self.combinations.levels(combination)) {
-                used[level as usize] = true;
+        let combinations: Vec<usize> = if *merged {
+            cells.iter().map(|&(_, combination, _)| combination as usize).collect()
+        } else {
+            rows.iter().map(|&row| self.distinct.key(row)[parts.cluster] as usize).collect()
+        };
+        let (labels, places) = self.labels_of(&combinations);
+        let mut keys = Vec::with_capacity(rows.len() * parts.len());
+        let mut buckets = cells.iter().map(|&(bucket, ..)| u64::from(bucket));
+        for (&row, &combination) in rows.iter().zip(&combinations) {
+            let levels = places.iter().zip(self.combinations.levels(combination));
+            let levels = levels.map(|(p, &l)| p[l as usize]);
+            if *merged {
+                let bucket = buckets.next().filter(|_| parts.cluster > 0);
+                keys.extend(bucket.into_iter().chain(levels));
+            } else {
+                let key = self.distinct.key(row);
+                keys.extend_from_slice(&key[..parts.cluster]);
+                keys.extend(levels);
+                keys.extend_from_slice(&key[parts.cluster + 1..]);
             }
         }
-        let mut labels = Vec::with_capacity(used.len());
-        let mut places = Vec::with_capacity(used.len());
-        for (all, used) in self.labels.iter().zip(&used) {
-            let mut numbers: Vec<usize> = (0..used.len()).filter(|&l| used[l]).collect();
-            numbers.sort_unstable_by_key(|&l| &all.names[l]);
-            let mut place = vec![0; used.len()];
-            numbers.iter().enumerate().for_each(|(at, &l)| place[l] = at as u64);
-            labels.push(numbers.iter().map(|&l| all.names[l].clone()).collect());
-            places.push(place);
-        }
-        let mut cells: Vec<Cell> = found
-            .into_iter()
-            .map(|(before, combination, after, sums)| {
-                let levels = places.iter().zip(self.combinations.levels(combination));
-                let levels = levels.map(|(p, &l)| p[l as usize]);
-                let key = before.into_iter().chain(levels).chain(after.iter().copied());
-                Cell { key: key.collect(), sums }
-            })
-            .collect();
-        cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let cells = Cells::sorted(parts.len(), &keys, table, &rows);
         Gram {
             columns: self.columns.clone(),
             max_rows: self.max_rows,
@@ -312,15 +339,34 @@ impl GramTable {
             not_finite: *not_finite,
             labels,
             merged: *merged,
-            cells,
+            cells: Box::new(cells),
         }
+    }
+
+    /// The labels of some combinations by factor, in order, and for each label of this table its place among them.
+    fn labels_of(&self, combinations: &[usize]) -> (Vec<Vec<String>>, Vec<Vec<u64>>) {
+        let mut used: Vec<Vec<bool>> =
+            self.labels.iter().map(|labels| vec![false; labels.names().len()]).collect();
+        for &combination in combinations {
+            for (used, &level) in used.iter_mut().zip(self.combinations.levels(combination)) {
+                used[level as usize] = true;
+            }
+        }
+        let of_factor = |(all, used): (&Labels<String>, &Vec<bool>)| {
+            let mut numbers: Vec<usize> = (0..used.len()).filter(|&l| used[l]).collect();
+            numbers.sort_unstable_by_key(|&l| &all.names()[l]);
+            let mut places = vec![0; used.len()];
+            numbers.iter().enumerate().for_each(|(at, &l)| places[l] = at as u64);
+            (numbers.iter().map(|&l| all.names()[l].clone()).collect(), places)
+        };
+        self.labels.iter().zip(&used).map(of_factor).unzip()
     }
 
     /// Removes the first `n` slots; the others move down.
     pub fn drop_first(&mut self, n: usize) {
         for slot in self.slots.drain(..n) {
             slot.rows.into_iter().for_each(|row| self.distinct.free(row));
-            slot.cells.into_iter().for_each(|(_, row)| self.cells.free(row));
+            slot.cells.iter().for_each(|(.., row)| self.cells.free(row));
         }
     }
 
@@ -329,12 +375,12 @@ impl GramTable {
         let rows: usize = self
             .slots
             .iter()
-            .map(|slot| slot.rows.allocation_size() + slot.cells.allocation_size())
+            .map(|slot| slot.rows.allocation_size() + slot.cells.heap_size())
             .sum();
         size_of::<Self>()
             + self.slots.capacity() * size_of::<Slot>()
             + rows
-            + self.labels.iter().map(Labels::size).sum::<usize>()
+            + self.labels.iter().map(Labels::heap_size).sum::<usize>()
             + self.combinations.size()
             + self.distinct.size()
             + self.cells.size()
@@ -343,6 +389,74 @@ impl GramTable {
 
 fn gather<T: Copy>(column: &[T], kept: &[usize]) -> Vec<T> {
     kept.iter().map(|&r| column[r]).collect()
+}
+
+/// The rows of the pool of cells that are those of one slot, by bucket of clusters and combination of factors.
+#[derive(Debug, Default)]
+struct CellRows {
+    /// Of the first combinations, once most of their buckets occur: the row of each bucket of each, or [`UNKNOWN`].
+    dense: Vec<u32>,
+    /// How many of those there are.
+    found: usize,
+    /// Of the others, with their keys, which are at hand when they are looked up.
+    sparse: HashTable<(u64, u32)>,
+    /// One more than the last combination of those.
+    combinations: usize,
+}
+
+impl CellRows {
+    fn key(bucket: u32, combination: u32) -> u64 {
+        u64::from(bucket) << 32 | u64::from(combination)
+    }
+
+    fn place(bucket: u32, combination: u32) -> usize {
+        combination as usize * BUCKETS as usize + bucket as usize
+    }
+
+    fn len(&self) -> usize {
+        self.found + self.sparse.len()
+    }
+
+    fn get(&self, bucket: u32, combination: u32) -> Option<u32> {
+        if let Some(&row) = self.dense.get(Self::place(bucket, combination)) {
+            return (row != UNKNOWN).then_some(row);
+        }
+        let key = Self::key(bucket, combination);
+        self.sparse.find(hash(&[key]), |entry| entry.0 == key).map(|entry| entry.1)
+    }
+
+    /// Adds a row that there is not.
+    fn insert(&mut self, bucket: u32, combination: u32, row: u32) {
+        if let Some(place) = self.dense.get_mut(Self::place(bucket, combination)) {
+            *place = row;
+            self.found += 1;
+            return;
+        }
+        let key = Self::key(bucket, combination);
+        self.sparse.insert_unique(hash(&[key]), (key, row), |entry| hash(&[entry.0]));
+        self.combinations = self.combinations.max(combination as usize + 1);
+        let places = self.combinations * BUCKETS as usize;
+        if 4 * self.len() >= places {
+            self.dense.resize(places, UNKNOWN);
+            self.found += self.sparse.len();
+            for (key, row) in self.sparse.drain() {
+                self.dense[Self::place((key >> 32) as u32, key as u32)] = row;
+            }
+        }
+    }
+
+    /// Bucket, combination and row of all.
+    fn iter(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        let split = |place: usize| (place as u32 % BUCKETS, place as u32 / BUCKETS);
+        let dense = self.dense.iter().enumerate().filter(|(_, row)| **row != UNKNOWN);
+        let dense = dense.map(move |(place, &row)| (split(place).0, split(place).1, row));
+        let sparse = self.sparse.iter().map(|&(key, row)| ((key >> 32) as u32, key as u32, row));
+        dense.chain(sparse)
+    }
+
+    fn heap_size(&self) -> usize {
+        self.dense.capacity() * size_of::<u32>() + self.sparse.allocation_size()
+    }
 }
 
 /// Rows that wait to be added to a pool.
@@ -400,8 +514,13 @@ impl Pool {
     }
 
     /// The row of a key among those of a slot; a new one where there is none, if that is asked for.
-    fn row(&mut self, rows: &mut HashTable<u32>, key: &[u64], make: bool) -> Option<u32> {
-        let hash = hash(key);
+    fn row(
+        &mut self,
+        rows: &mut HashTable<u32>,
+        key: &[u64],
+        hash: u64,
+        make: bool,
+    ) -> Option<u32> {
         // Not `==`, which is a call for a few words.
         let same = |&row: &u32| self.key(row).iter().zip(key).all(|(a, b)| a == b);
         if let Some(&row) = rows.find(hash, same) {
@@ -414,6 +533,11 @@ impl Pool {
         self.keys[row as usize * self.words..][..self.words].copy_from_slice(key);
         rows.insert_unique(hash, row, |&row| self::hash(self.key(row)));
         Some(row)
+    }
+
+    /// Makes room for so many rows more of a slot.
+    fn reserve(&mut self, rows: &mut HashTable<u32>, more: usize) {
+        rows.reserve(more, |&row| hash(self.key(row)));
     }
 
     /// A row that is none's.
@@ -446,34 +570,9 @@ fn hash(key: &[u64]) -> u64 {
     })
 }
 
-/// The labels of a factor, by number.
-#[derive(Debug, Default)]
-struct Labels {
-    numbers: HashMap<String, u32>,
-    names: Vec<String>,
-    bytes: usize,
-}
-
-impl Labels {
-    fn place(&mut self, label: &str) -> u32 {
-        if let Some(&number) = self.numbers.get(label) {
-            return number;
-        }
-        let number = self.names.len() as u32;
-        self.names.push(label.to_owned());
-        self.numbers.insert(label.to_owned(), number);
-        self.bytes += 2 * (label.len() + size_of::<String>()) + size_of::<u64>();
-        number
-    }
-
-    fn size(&self) -> usize {
-        self.bytes
-    }
-
-    /// Bits of the numbers of labels.
-    fn bits(&self) -> u32 {
-        self.names.len().next_power_of_two().ilog2()
-    }
+/// Bits of the numbers of labels.
+fn bits(labels: &Labels<String>) -> u32 {
+    labels.names().len().next_power_of_two().ilog2()
 }
 
 /// The combinations of the labels of all factors, by number.
@@ -489,7 +588,7 @@ struct Combinations {
     bits: Vec<u32>,
 }
 
-/// The number of a combination that has none yet.
+/// The number of a combination, or the row of a cell, that has none yet.
 const UNKNOWN: u32 = u32::MAX;
 
 /// The most bits of the labels of a combination that is looked up directly.
@@ -508,11 +607,11 @@ impl Combinations {
     }
 
     /// The number of each row's combination.
-    fn of_rows(&mut self, factors: &[&[u32]], labels: &[Labels], rows: usize) -> Vec<u32> {
+    fn of_rows(&mut self, factors: &[&[u32]], labels: &[Labels<String>], rows: usize) -> Vec<u32> {
         if factors.is_empty() {
             return vec![0; rows];
         }
-        let bits: Vec<u32> = labels.iter().map(Labels::bits).collect();
+        let bits: Vec<u32> = labels.iter().map(bits).collect();
         if bits.iter().sum::<u32>() > DIRECT_BITS {
             let mut levels = vec![0; factors.len()];
             let place = |r: usize| {

@@ -117,3 +117,18 @@ fn different_columns_and_limits_do_not_merge() {
     let error = a.merge(&gram(&ROWS, 0, 3)).expect_err("limits differ").to_string();
     assert!(error.contains("expected 2, found 3"), "{error}");
 }
+
+#[test]
+fn many_buckets_of_clusters_are_those_of_few_at_a_time() {
+    let labels = ["a", "b", "c"];
+    let row = |i: i128| (i as f64 % 7.0, labels[i as usize % 3], i as f64 % 11.0, i / 2);
+    let rows: Vec<(f64, &str, f64, i128)> = (0..30_000).map(row).collect();
+    let all = gram(&rows, 1, 10);
+    assert!(all.len() > 3 * 3000, "most buckets of each label have rows");
+    let mut merged = gram(&[], 1, 10);
+    for few in rows.chunks(900) {
+        merged.merge(&gram(few, 1, 10)).expect("the same columns");
+    }
+    assert_eq!(merged.encode(), all.encode());
+    assert_eq!(sums(&all), sums(&gram(&rows, 1, 100_000)));
+}

@@ -1,8 +1,9 @@
 //! Jobs: a job file → a plan → summaries → effects → an atomic publish.
 //!
-//! A [`Job`] is a checked job file. A [`Runner`] plans what is desired and not published, makes units of rows in one
-//! pass over each source, summaries of units in as many aggregations as memory asks for, audits and effects of
-//! summaries, and publishes them as Delta tables. Running again publishes nothing.
+//! A [`Job`] is a checked job file. A [`Runner`] reads what is new of the sources and keeps it as unit-days, plans what is
+//! desired and not published, makes units of days (or of rows, where a job has one period), summaries of units in as many
+//! aggregations as memory asks for, audits and effects of summaries, and publishes them as Delta tables. Running again
+//! publishes nothing.
 
 mod analyse;
 mod assigned;

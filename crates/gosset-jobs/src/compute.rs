@@ -10,7 +10,7 @@ use crate::descriptor::{Descriptor, Fingerprints};
 use crate::job::{Experiment, Metric};
 use crate::plan::{Published, Results, Work, key};
 use crate::publish::Computed;
-use crate::run::{Event, Known, Place, Runner};
+use crate::run::{Basis, Event, Place, Runner};
 use crate::stored::Stored;
 use crate::tables::{SUMMARIES, audits_batch, effects_batch, rows_of, summaries_batch};
 use crate::{JobError, Result};
@@ -20,12 +20,12 @@ impl Runner {
     pub(crate) async fn compute(
         &self,
         work: &Work,
-        known: &Known<'_>,
+        known: &Basis<'_>,
         waves: &Divided,
         before: Option<(Date, Stored)>,
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<(Computed, Stored)> {
-        let Known { looked, totals, afresh, .. } = *known;
+        let Basis { looked, totals, afresh, .. } = *known;
         let experiment = &looked.measurable(self.experiment(&work.experiment)?);
         let date = work.analysis_date;
         let of_totals = work.desired.of_totals(experiment);

@@ -27,8 +27,8 @@ const HELD_AT_MOST: Duration = Duration::from_secs(10);
 /// Bytes of results that are held before they are published.
 const BYTES_AT_ONCE: usize = 64 << 20;
 
-/// What there is before dates are computed.
-pub(crate) struct Known<'a> {
+/// What dates are computed from.
+pub(crate) struct Basis<'a> {
     pub(crate) looked: &'a Looked<'a>,
     /// What is published of totals.
     pub(crate) totals: &'a Published,
@@ -208,7 +208,7 @@ impl Runner {
         &self.store
     }
 
-    async fn divided_for(&self, works: &[Work], known: &Known<'_>) -> Result<Divided> {
+    async fn divided_for(&self, works: &[Work], known: &Basis<'_>) -> Result<Divided> {
         let last = works.last().ok_or_else(|| internal("an experiment has no date"))?;
         let experiment = &known.looked.measurable(self.experiment(&last.experiment)?);
         let rows = known.looked.assignments.as_ref().filter(|_| experiment.is_of_days());
@@ -273,7 +273,7 @@ impl Runner {
         }
         let totals = self.newest(SUMMARIES, asked.until).await?;
         let known =
-            Known { looked: &looked, totals: &totals, afresh: asked.afresh, run_id: &run_id };
+            Basis { looked: &looked, totals: &totals, afresh: asked.afresh, run_id: &run_id };
         let (send, mut made) = tokio::sync::mpsc::channel(1);
         let works = plan.work.chunk_by(|a, b| a.experiment == b.experiment);
         let jobs = asked.jobs.max(1);
@@ -315,7 +315,7 @@ impl Runner {
     async fn dates(
         &self,
         works: &[Work],
-        known: &Known<'_>,
+        known: &Basis<'_>,
         to: &Sender<Made>,
         tell: &(dyn Fn(Event) + Sync),
     ) {

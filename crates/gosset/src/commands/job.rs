@@ -394,8 +394,32 @@ pub(crate) async fn status(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
             ]);
         }
     }
-    io::stdout().write_all(output::grid(&header, &rows).as_bytes())?;
+    io::stdout().write_all(output::grid(&header, &days_together(rows)).as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// One row for days in a row of which the same is to be said; their effects are added up.
+fn days_together(rows: Vec<[String; 7]>) -> Vec<[String; 7]> {
+    let mut together: Vec<([String; 7], Option<Date>)> = Vec::new();
+    for row in rows {
+        let date: Option<Date> = row[1].parse().ok();
+        let same = |of: &[String; 7]| [0, 2, 3, 5, 6].iter().all(|&i| of[i] == row[i]);
+        let follows = |last: &Option<Date>| {
+            date.is_some() && last.and_then(|last| last.tomorrow().ok()) == date
+        };
+        match together.last_mut().filter(|(of, last)| same(of) && follows(last)) {
+            Some((of, last)) => {
+                let first = of[1].split(' ').next().unwrap_or_default();
+                of[1] = format!("{first} to {}", row[1]);
+                if let (Ok(mine), Ok(more)) = (of[4].parse::<u64>(), row[4].parse::<u64>()) {
+                    of[4] = (mine + more).to_string();
+                }
+                *last = date;
+            }
+            None => together.push((row, date)),
+        }
+    }
+    together.into_iter().map(|(row, _)| row).collect()
 }
 
 /// A time in the job's time zone.

@@ -1,14 +1,17 @@
 //! From rows to units: one row for each unit of an experiment, in one pass over each source.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod columns;
+mod of_days;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, DataFusionError, JoinType, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, JoinType};
 use datafusion::execution::SpillFile;
-use datafusion::functions::core::expr_fn::{coalesce, greatest};
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions::string::expr_fn::concat_ws;
-use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min, sum};
+use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, cast, ident, lit, when};
 use datafusion::parquet::arrow::ArrowWriter;
@@ -17,16 +20,16 @@ use datafusion::prelude::{DataFrame, ParquetReadOptions};
 use futures::TryStreamExt;
 use gosset_engine::{Engine, EngineError};
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
-use crate::days::{DAY, Days, Late, ROWS, UnitDays};
-use crate::expression::{Aggregates, Over, UnitValue, is_number, unit_value, with_policy};
+use crate::days::{Days, Late, UnitDays};
+use crate::expression::{Aggregates, Over, UnitValue, unit_value};
 use crate::file::{Grain, MultipleArms};
 use crate::job::{Assignments, Experiment, Job, Measure, Metric, Source};
-use crate::period::{Period, days_before};
-use crate::tables::days;
+use crate::period::Period;
 use crate::time::{civil_day, clock, within};
 use crate::{JobError, Result, internal};
+pub(crate) use columns::{check_wall_clock, day, type_of, unit_column};
+use columns::{column, covariate_column, family, known_columns};
 
 /// Whether a unit is analysed, in the column [`STATE`].
 pub(crate) mod state {
@@ -56,8 +59,6 @@ const ALLOCATED: &str = "allocated";
 pub(crate) const RAMP: &str = "ramp";
 /// The day from which the outcomes of a unit count, where they are of days.
 pub(crate) const SINCE: &str = "since";
-/// The unit of a day beside that of the assignments.
-const DAY_UNIT: &str = "unit of the day";
 
 /// The column of a segment.
 pub(crate) fn segment(i: usize) -> String {
@@ -429,254 +430,6 @@ impl Builder<'_> {
         }
     }
 
-    /// The units with the day from which their outcomes count.
-    fn since(&self, assigned: DataFrame, of: &OfDays<'_>) -> Result<DataFrame> {
-        let start = self.experiment.start.map(day);
-        let since = if self.job.assignments.time.is_some() {
-            let allocated = type_of(assigned.schema(), ALLOCATED)?;
-            let day = civil_day(ident(ALLOCATED), &allocated, &self.job.timezone)?;
-            match start {
-                Some(start) => greatest(vec![day, start]),
-                None => day,
-            }
-        } else {
-            start.ok_or_else(|| internal("nobody knows since when units are assigned"))?
-        };
-        let mut columns: Vec<Expr> =
-            assigned.schema().fields().iter().map(|f| ident(f.name())).collect();
-        columns.push(since.alias(SINCE));
-        // One name each, so that sides of a join with themselves can be told apart.
-        let assigned = assigned.select(columns)?;
-        let assigned = match &self.view.only {
-            None => assigned,
-            Some(only) => {
-                let only = only.clone().select(vec![ident(UNIT).alias("only unit")])?;
-                let same = [ident(UNIT).eq(ident("only unit"))];
-                assigned.join_on(only, JoinType::LeftSemi, same)?
-            }
-        };
-        let assigned = match (of.base, &self.experiment.exposure) {
-            (Base::Exposure, Some(exposure)) => self.exposed(assigned, of, exposure)?,
-            _ => assigned,
-        };
-        match (of.period, self.view.date) {
-            (Period::Days(days), Some(date)) => {
-                let last = days_before(date, days.saturating_sub(1));
-                Ok(assigned.filter(ident(SINCE).lt_eq(day(last)))?)
-            }
-            _ => Ok(assigned),
-        }
-    }
-
-    /// The units that met something since their assignment, from the day on which they first did.
-    fn exposed(
-        &self,
-        assigned: DataFrame,
-        of: &OfDays<'_>,
-        exposure: &Metric,
-    ) -> Result<DataFrame> {
-        let days =
-            of.days.get(&exposure.source).ok_or_else(|| internal("a source has no unit-days"))?;
-        let met = days.rows(self.range(Period::Cumulative)?, of.late)?;
-        let met = met.filter(ident(days.count_of(exposure)?).gt(lit(0_i64)))?;
-        let met = self.with_since(met, &assigned)?.filter(ident(DAY).gt_eq(ident(SINCE)))?;
-        let first = vec![min(ident(DAY)).alias("exposed since")];
-        let met = met.aggregate(vec![ident(DAY_UNIT).alias("exposed unit")], first)?;
-        let columns = assigned.schema().fields().iter().map(|field| match field.name().as_str() {
-            SINCE => ident("exposed since").alias(SINCE),
-            name => ident(name),
-        });
-        let columns: Vec<Expr> = columns.collect();
-        let same = [ident(UNIT).eq(ident("exposed unit"))];
-        Ok(assigned.join_on(met, JoinType::Inner, same)?.select(columns)?)
-    }
-
-    /// The days of units that their outcomes are of: of a frame with [`SINCE`].
-    fn counts(&self, period: Period) -> Expr {
-        let since = ident(DAY).gt_eq(ident(SINCE));
-        match (period, self.view.date) {
-            (Period::Day, Some(date)) => since.and(ident(DAY).eq(day(date))),
-            (Period::Days(days), _) => {
-                let over = ident(DAY) - ident(SINCE);
-                // The difference of two dates is a duration or a number of days, whatever the engine makes of it.
-                since.and(cast(over, DataType::Int64).lt(lit(i64::from(days))))
-            }
-            _ => since,
-        }
-    }
-
-    /// The assigned units with what their days say of them.
-    fn joined_days(
-        &mut self,
-        assigned: DataFrame,
-        of: &OfDays<'_>,
-        days: &UnitDays<'_>,
-    ) -> Result<DataFrame> {
-        let source = days.source();
-        let mut sums = Aggregates::of_days(&format!("sum of {} ", source.name));
-        self.measured_on(source, days.schema(), &mut sums, |i| of.values[i])?;
-        let range = self.range(of.period)?;
-        let frame = self.with_since(days.rows(range, of.late)?, &assigned)?;
-        let mut aggregates = vec![sum(ident(ROWS)).alias(rows(&source.name))];
-        aggregates.extend(sums.exprs(self.engine)?);
-        let key = format!("unit of {}", source.name);
-        let counted = frame.filter(self.counts(of.period))?;
-        let of_units = counted.aggregate(vec![ident(DAY_UNIT).alias(&key)], aggregates)?;
-        Ok(assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?)
-    }
-
-    /// The assigned units with what the days before their assignment say of them.
-    fn joined_before(
-        &mut self,
-        assigned: DataFrame,
-        of: &OfDays<'_>,
-        days: &UnitDays<'_>,
-    ) -> Result<DataFrame> {
-        let source = days.source();
-        let looked: Vec<(usize, Metric, u16)> = self
-            .metrics_on(&source.name)
-            .filter_map(|(i, metric)| Some((i, metric.clone(), metric.lookback?)))
-            .collect();
-        if !of.before {
-            for (i, metric, _) in &looked {
-                let known =
-                    self.values.get_mut(i).ok_or_else(|| internal("a metric is not known"))?;
-                known.covariates.resize(metric.covariates.len(), lit(0.0_f64));
-            }
-            return Ok(assigned);
-        }
-        let mut assigned = assigned;
-        let lookbacks: BTreeSet<u16> = looked.iter().map(|(_, _, lookback)| *lookback).collect();
-        for lookback in lookbacks {
-            let mut sums =
-                Aggregates::of_days(&format!("{lookback} days before in {} ", source.name));
-            for (i, metric, _) in looked.iter().filter(|(_, _, l)| *l == lookback) {
-                let told = |e: JobError| e.about(&format!("metric '{}'", metric.name));
-                let made = self.measured(
-                    *i,
-                    metric,
-                    source,
-                    days.schema(),
-                    &mut sums,
-                    &mut Attributes::new(None),
-                );
-                let made = made.map_err(told)?;
-                let known =
-                    self.values.get_mut(i).ok_or_else(|| internal("a metric is not known"))?;
-                known.covariates.push(made.value);
-                known.covariates.extend(made.denominator);
-            }
-            let first = self.experiment.start.or(self.view.date).unwrap_or(Date::MIN);
-            let (_, last) = self.span()?;
-            // Units that were assigned before the experiment began look back from its start on.
-            let range = Days { from: days_before(first, lookback), to: last };
-            let frame = self.with_since(days.rows(range, of.late)?, &assigned)?;
-            let before = ident(DAY).lt(ident(SINCE));
-            let long = cast(ident(SINCE) - ident(DAY), DataType::Int64);
-            let frame = frame.filter(before.and(long.lt_eq(lit(i64::from(lookback)))))?;
-            let key = format!("unit {lookback} days before in {}", source.name);
-            let of_units =
-                frame.aggregate(vec![ident(DAY_UNIT).alias(&key)], sums.exprs(self.engine)?)?;
-            assigned = assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?;
-        }
-        Ok(assigned)
-    }
-
-    /// A row for each day of assigned units, as additions: covariates are 0, which other rows count.
-    fn each_day(
-        &mut self,
-        assigned: DataFrame,
-        of: &OfDays<'_>,
-        days: &UnitDays<'_>,
-        range: Days,
-    ) -> Result<DataFrame> {
-        let source = days.source();
-        let mut sums = Aggregates::of_days(&format!("sum of {} ", source.name));
-        self.measured_on(source, days.schema(), &mut sums, |_| true)?;
-        for metric in self.values.values_mut() {
-            metric.covariates.iter_mut().for_each(|covariate| *covariate = lit(0.0_f64));
-        }
-        for (i, metric) in self.experiment.metrics.iter().enumerate() {
-            let known = self.values.get_mut(&i).ok_or_else(|| internal("a metric is not known"))?;
-            known.covariates.resize(metric.covariates.len(), lit(0.0_f64));
-        }
-        let mut of_days = days.rows(range, of.late)?;
-        if days.is_whole(range) {
-            let columns = [ident(UNIT), ident(DAY)].into_iter().chain(sums.stored());
-            of_days = of_days.select(columns.collect::<Vec<_>>())?;
-        } else {
-            of_days = of_days.aggregate(vec![ident(UNIT), ident(DAY)], sums.exprs(self.engine)?)?;
-        }
-        let columns: Vec<Expr> = of_days
-            .schema()
-            .fields()
-            .iter()
-            .filter(|f| f.name() != UNIT)
-            .map(|f| ident(f.name()))
-            .chain([ident(UNIT).alias(DAY_UNIT)])
-            .collect();
-        let of_days = of_days.select(columns)?;
-        let frame =
-            assigned.join_on(of_days, JoinType::Inner, [ident(UNIT).eq(ident(DAY_UNIT))])?;
-        Ok(frame.filter(self.counts(of.period))?)
-    }
-
-    /// What is measured on a source, for the metrics that get values.
-    fn measured_on(
-        &mut self,
-        source: &Source,
-        schema: &DFSchema,
-        sums: &mut Aggregates,
-        wanted: impl Fn(usize) -> bool,
-    ) -> Result<()> {
-        let metrics: Vec<(usize, Metric)> =
-            self.metrics_on(&source.name).map(|(i, metric)| (i, metric.clone())).collect();
-        for (i, metric) in metrics.iter().filter(|(i, _)| wanted(*i)) {
-            let told = |e: JobError| e.about(&format!("metric '{}'", metric.name));
-            let made = self.measured(*i, metric, source, schema, sums, &mut Attributes::new(None));
-            let made = made.map_err(told)?;
-            let covariates = self.values.remove(i).map(|m| m.covariates).unwrap_or_default();
-            self.values.insert(*i, MetricColumns { covariates, ..made });
-        }
-        Ok(())
-    }
-
-    /// Days of units with the day since which their unit is assigned.
-    fn with_since(&self, days: DataFrame, assigned: &DataFrame) -> Result<DataFrame> {
-        let (mine, theirs) = (type_of(days.schema(), UNIT)?, type_of(assigned.schema(), UNIT)?);
-        if family(&mine) != family(&theirs) {
-            return Err(JobError::Data(format!(
-                "its units are {mine}, those of the assignments are {theirs}: they are not joined"
-            )));
-        }
-        let columns: Vec<Expr> = days
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| match f.name().as_str() {
-                UNIT => ident(UNIT).alias(DAY_UNIT),
-                name => ident(name),
-            })
-            .collect();
-        let since =
-            assigned.clone().select(vec![ident(UNIT).alias("assigned unit"), ident(SINCE)])?;
-        let same = [ident(DAY_UNIT).eq(ident("assigned unit"))];
-        Ok(days.select(columns)?.join_on(since, JoinType::Inner, same)?)
-    }
-
-    /// The days from the experiment's start to the date.
-    fn span(&self) -> Result<(Date, Date)> {
-        let date = self.view.date.or(self.experiment.end);
-        let last = date.ok_or_else(|| internal("days of an experiment without an end"))?;
-        Ok((self.experiment.start.unwrap_or(Date::MIN), last))
-    }
-
-    /// The days that outcomes of a period are of.
-    fn range(&self, period: Period) -> Result<Days> {
-        let (from, to) = self.span()?;
-        Ok(if period == Period::Day { Days { from: to, to } } else { Days { from, to } })
-    }
-
     /// Where no column says the unit, each row is one; its position is its key where one is needed.
     fn each_row(&self, frame: DataFrame, arm: Expr, once: Attributes) -> Result<DataFrame> {
         let mut columns =
@@ -951,107 +704,5 @@ impl Attributes {
             None => min(value),
         };
         values.into_iter().map(|(value, name)| one(value).alias(name)).collect()
-    }
-}
-
-/// A day as a value.
-pub(crate) fn day(day: Date) -> Expr {
-    lit(ScalarValue::Date32(Some(days(day))))
-}
-
-/// The columns of a metric's covariates, with their positions.
-fn known_columns(metric: &Metric) -> impl Iterator<Item = (usize, &str)> {
-    let all = metric.covariates.iter().enumerate();
-    all.filter_map(|(k, known)| Some((k, known.column.as_deref()?)))
-}
-
-/// Refuses times of CSV files in a zone: they are read without theirs.
-pub(crate) async fn check_wall_clock(
-    engine: &Engine,
-    url: &str,
-    column: &str,
-    data_type: &DataType,
-    zone: &TimeZone,
-) -> Result<()> {
-    if !matches!(data_type, DataType::Timestamp(_, None)) || zone.iana_name() == Some("UTC") {
-        return Ok(());
-    }
-    let is_text = |name: &str| [".csv", ".tsv"].iter().any(|end| name.contains(end));
-    let listing = engine.list(url).await?;
-    match listing.files().iter().any(|file| file.location.filename().is_some_and(is_text)) {
-        true => Err(JobError::File(format!(
-            "column '{column}': the times of CSV files are read without their zone; use dates, Parquet, or timezone = \"UTC\""
-        ))),
-        false => Ok(()),
-    }
-}
-
-/// The column of a unit as unit-days have it.
-pub(crate) fn unit_column(schema: &DFSchema, name: &str) -> Result<Expr> {
-    let found = type_of(schema, name)?;
-    let kept = match family(&found) {
-        Family::Integer => DataType::Int64,
-        Family::Text => DataType::Utf8,
-        Family::Binary => DataType::Binary,
-        Family::Other => {
-            return Err(JobError::Data(format!(
-                "expected the unit '{name}' to be an integer, a string or binary, found {found}"
-            )));
-        }
-    };
-    Ok(cast(ident(name), kept))
-}
-
-/// A covariate: a number of the columns given, missing where it is NULL or, by the metric's policy, not finite.
-fn covariate_column(schema: &DFSchema, name: &str, metric: &Metric) -> Result<Expr> {
-    let told = |error: JobError| error.about("covariate");
-    let found = type_of(schema, name).map_err(told)?;
-    if !is_number(&found) {
-        return Err(JobError::File(format!(
-            "covariate: the column '{name}' is {found}; expected a number"
-        )));
-    }
-    with_policy(cast(ident(name), DataType::Float64), metric.non_finite)
-}
-
-fn column(schema: &DFSchema, name: &str) -> Result<Expr> {
-    type_of(schema, name).map(|_| ident(name))
-}
-
-/// The type of a column that must be there.
-pub(crate) fn type_of(schema: &DFSchema, name: &str) -> Result<DataType> {
-    match schema.field_with_unqualified_name(name) {
-        Ok(field) => Ok(field.data_type().clone()),
-        Err(_) => {
-            let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
-            let near = crate::file::explain::nearest(name, names.iter().map(String::as_str));
-            let hint = near.map_or_else(
-                || format!("the columns are {}", crate::job::list(&names)),
-                |near| format!("did you mean '{near}'?"),
-            );
-            Err(JobError::Data(format!("the column '{name}' is missing; {hint}")))
-        }
-    }
-}
-
-/// Units are joined with units of their kind.
-#[derive(PartialEq, Eq)]
-enum Family {
-    Integer,
-    Text,
-    Binary,
-    Other,
-}
-
-fn family(data_type: &DataType) -> Family {
-    match data_type {
-        DataType::Dictionary(_, values) => family(values),
-        t if t.is_integer() => Family::Integer,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Family::Text,
-        DataType::Binary
-        | DataType::LargeBinary
-        | DataType::BinaryView
-        | DataType::FixedSizeBinary(_) => Family::Binary,
-        _ => Family::Other,
     }
 }

@@ -1,6 +1,6 @@
 //! Analysing a date of one experiment: units, waves of summaries, audits and effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::execution::memory_pool::MemoryLimit;
@@ -155,8 +155,10 @@ impl Runner {
 
     /// The sources of an experiment of days, and its assignments, without a look at what is published.
     async fn checked_days(&self, experiment: &Experiment) -> Result<()> {
-        for metric in &experiment.metrics {
-            let source = &self.job().sources[&metric.source];
+        let sources: BTreeSet<&String> =
+            experiment.metrics.iter().chain(&experiment.exposure).map(|m| &m.source).collect();
+        for name in sources {
+            let source = &self.job().sources[name];
             let looked = UnitDays::look(self.job(), self.engine(), self.store(), source).await;
             let looked = looked.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
             looked.check().await.map_err(|e| e.about(&format!("source '{}'", source.name)))?;

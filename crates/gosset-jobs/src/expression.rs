@@ -150,6 +150,11 @@ impl Aggregates {
         &self.aggregates
     }
 
+    /// The columns that they have in the table of unit-days.
+    pub(crate) fn stored_names(&self) -> Vec<String> {
+        self.aggregates.iter().map(Aggregate::stored_name).collect()
+    }
+
     /// All of them as aggregates, with their names.
     pub(crate) fn exprs(&self, engine: &Engine) -> Result<Vec<Expr>> {
         let each = self.aggregates.iter().enumerate().map(|(i, aggregate)| {

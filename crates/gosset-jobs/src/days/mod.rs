@@ -197,7 +197,7 @@ impl<'a> UnitDays<'a> {
         let failed = &self.failed;
         self.metrics.retain(|metric| !failed.contains_key(&metric.name));
         let kept = self.aggregates(&self.schema)?;
-        self.columns = kept.all().iter().map(|aggregate| aggregate.stored_name()).collect();
+        self.columns = kept.stored_names();
         Ok(())
     }
 
@@ -218,19 +218,17 @@ impl<'a> UnitDays<'a> {
     fn aggregates(&self, schema: &DFSchemaRef) -> Result<Aggregates> {
         let mut aggregates = Aggregates::to_keep();
         for metric in &self.metrics {
-            for sql in metric.measure.expressions() {
-                let made = unit_value(
-                    self.engine,
-                    sql,
-                    schema,
-                    Over::Rows,
-                    metric.non_finite,
-                    &mut aggregates,
-                );
-                made.map_err(|error| error.about(&format!("metric '{}'", metric.name)))?;
-            }
+            self.keep(metric, schema, &mut aggregates)
+                .map_err(|error| error.about(&format!("metric '{}'", metric.name)))?;
         }
         Ok(aggregates)
+    }
+
+    /// Adds what is kept for a metric.
+    fn keep(&self, metric: &Metric, schema: &DFSchemaRef, to: &mut Aggregates) -> Result<()> {
+        metric.measure.expressions().try_for_each(|sql| {
+            unit_value(self.engine, sql, schema, Over::Rows, metric.non_finite, to).map(|_| ())
+        })
     }
 
     /// The source.
@@ -246,17 +244,8 @@ impl<'a> UnitDays<'a> {
     /// The stored columns that a metric is made of.
     pub(crate) fn columns_of(&self, metric: &Metric) -> Result<Vec<String>> {
         let mut aggregates = Aggregates::to_keep();
-        for sql in metric.measure.expressions() {
-            unit_value(
-                self.engine,
-                sql,
-                &self.schema,
-                Over::Rows,
-                metric.non_finite,
-                &mut aggregates,
-            )?;
-        }
-        Ok(aggregates.all().iter().map(|aggregate| aggregate.stored_name()).collect())
+        self.keep(metric, &self.schema, &mut aggregates)?;
+        Ok(aggregates.stored_names())
     }
 
     /// The parts whose unit-days are not published as they are now, of those that can have rows of some days.
@@ -377,12 +366,11 @@ impl<'a> UnitDays<'a> {
                 plain => cast(ident(&name), plain).alias(&name),
             });
         }
-        let names = aggregates.all().iter().map(|a| a.stored_name()).collect();
         let typed =
             |field: &Arc<Field>| (field.name().clone(), plain(field.data_type()).to_string());
         Ok(Made {
             frame: grouped.select(columns)?,
-            columns: names,
+            columns: aggregates.stored_names(),
             schema: schema.fields().iter().map(typed).collect(),
         })
     }
@@ -473,8 +461,7 @@ impl<'a> UnitDays<'a> {
             partition(&[(JOB, value(&self.job.name)), (PART, value(&record.part))])
         };
         let rows = any_of(records.iter().map(of_part));
-        let done = table.replace(batches, rows, &record::metadata(&records)?, run_id).await;
-        let done = done?;
+        let done = table.replace(batches, rows, &record::metadata(&records)?, run_id).await?;
         let (version, rows) = (done.version, done.rows);
         tracing::info!(table = table_name(self.source), version, rows, run_id, "published");
         self.table = Some(table);

@@ -182,6 +182,13 @@ pub(crate) struct OfDays<'a> {
     pub(crate) before: bool,
 }
 
+impl OfDays<'_> {
+    /// The unit-days of a source.
+    fn source(&self, name: &str) -> Result<&UnitDays<'_>> {
+        self.days.get(name).ok_or_else(|| internal("a source has no unit-days"))
+    }
+}
+
 impl View<'_> {
     /// All units with their rows, at the end of the experiment.
     pub(crate) fn of_rows(experiment: &Experiment) -> Self {
@@ -263,10 +270,7 @@ pub(crate) async fn units(
                 sources.push(source.name.clone());
             }
             Outcomes::Days(of) => {
-                let days = of
-                    .days
-                    .get(&source.name)
-                    .ok_or_else(|| internal("a source has no unit-days"))?;
+                let days = of.source(&source.name)?;
                 frame = builder.joined_before(frame, of, days).map_err(about)?;
                 if builder.metrics_on(&source.name).any(|(i, _)| of.values[i]) {
                     frame = builder.joined_days(frame, of, days).map_err(about)?;
@@ -290,7 +294,7 @@ pub(crate) async fn increments(
     let Outcomes::Days(of) = view.outcomes else { return Err(internal("rows have no increments")) };
     let mut builder = Builder { job, engine, experiment, view, values: BTreeMap::new() };
     let assigned = builder.assigned().await?;
-    let days = of.days.get(source).ok_or_else(|| internal("a source has no unit-days"))?;
+    let days = of.source(source)?;
     let about = |error: JobError| error.about(&format!("source '{source}'"));
     let frame = builder.each_day(assigned, of, days, range).map_err(about)?;
     builder.finish(frame, Vec::new())

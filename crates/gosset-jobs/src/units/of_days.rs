@@ -69,8 +69,7 @@ impl Builder<'_> {
         of: &OfDays<'_>,
         exposure: &Metric,
     ) -> Result<DataFrame> {
-        let days =
-            of.days.get(&exposure.source).ok_or_else(|| internal("a source has no unit-days"))?;
+        let days = of.source(&exposure.source)?;
         let met = days.rows(self.range(Period::Cumulative)?, of.late)?;
         let met = met.filter(ident(days.count_of(exposure)?).gt(lit(0_i64)))?;
         let met = self.with_since(met, &assigned)?.filter(ident(DAY).gt_eq(ident(SINCE)))?;
@@ -113,10 +112,8 @@ impl Builder<'_> {
         let frame = self.with_since(days.rows(range, of.late)?, &assigned)?;
         let mut aggregates = vec![sum(ident(ROWS)).alias(rows(&source.name))];
         aggregates.extend(sums.exprs(self.engine)?);
-        let key = format!("unit of {}", source.name);
         let counted = frame.filter(self.counts(of.period))?;
-        let of_units = counted.aggregate(vec![ident(DAY_UNIT).alias(&key)], aggregates)?;
-        Ok(assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?)
+        by_unit(assigned, counted, &format!("unit of {}", source.name), aggregates)
     }
 
     /// The assigned units with what the days before their assignment say of them.
@@ -169,9 +166,7 @@ impl Builder<'_> {
             let long = cast(ident(SINCE) - ident(DAY), DataType::Int64);
             let frame = frame.filter(before.and(long.lt_eq(lit(i64::from(lookback)))))?;
             let key = format!("unit {lookback} days before in {}", source.name);
-            let of_units =
-                frame.aggregate(vec![ident(DAY_UNIT).alias(&key)], sums.exprs(self.engine)?)?;
-            assigned = assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?;
+            assigned = by_unit(assigned, frame, &key, sums.exprs(self.engine)?)?;
         }
         Ok(assigned)
     }
@@ -270,4 +265,15 @@ impl Builder<'_> {
         let (from, to) = self.span()?;
         Ok(if period == Period::Day { Days { from: to, to } } else { Days { from, to } })
     }
+}
+
+/// Units with what aggregates say of their days; `key` is what the unit of these is called.
+fn by_unit(
+    assigned: DataFrame,
+    days: DataFrame,
+    key: &str,
+    aggregates: Vec<Expr>,
+) -> Result<DataFrame> {
+    let of_units = days.aggregate(vec![ident(DAY_UNIT).alias(key)], aggregates)?;
+    Ok(assigned.join_on(of_units, JoinType::Left, [ident(UNIT).eq(ident(key))])?)
 }

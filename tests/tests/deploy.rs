@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use gosset_sql::size::{self, Bytes};
@@ -238,6 +238,107 @@ fn the_job_of_the_compose_file_runs() {
         "SELECT metric, arm, estimate, p_value FROM 'results/effects' WHERE segment IS NULL";
     assert!(text("deploy/compose.yaml").contains(&query.replace("results", "s3://lake/results")));
     place.gosset(&["sql", "-c", query]).ended(0).printed("spend");
+}
+
+/// Processes that end with the test.
+struct Started(Vec<(String, Child)>);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for (_, process) in &mut self.0 {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// The commands of the compose file, with a folder in place of the bucket and ports of this machine in place of hosts.
+#[test]
+fn the_cluster_of_the_compose_file_runs_its_job() {
+    let Some(tools) = Tools::find() else { return };
+    if !installed("openssl") {
+        return;
+    }
+    let place = Place::new();
+    let mut make = Command::new(deploy().join("certificates.sh"));
+    done(make.arg(place.path("certificates")).arg("localhost").output().unwrap());
+    place.write("token", "0b5ca1d3\n");
+    place.write("job.toml", &text("jobs/compose.toml").replace("s3://lake/", ""));
+    fs::copy(root().join("jobs/hillstrom.csv"), place.path("hillstrom.csv")).unwrap();
+
+    let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port_of_scheduler = port();
+    let compose = tools.compose();
+    let here = place.path("").display().to_string();
+    let here = here.trim_end_matches('/');
+    let command = |service: &str, words: &[String]| {
+        let port_of_executor = port();
+        let words = words.iter().map(|word| {
+            word.replace("scheduler:50050", &format!("localhost:{port_of_scheduler}"))
+                .replace(":50050", &format!(":{port_of_scheduler}"))
+                .replace(":50051", &format!(":{port_of_executor}"))
+                .replace(
+                    &format!("/certificates/{service}."),
+                    &format!("{here}/certificates/localhost."),
+                )
+                .replace(&format!("--advertise={service}"), "--advertise=localhost")
+                .replace("/run/secrets/token", &format!("{here}/token"))
+                .replace("/var/lib/gosset", here)
+                .replace("/etc/gosset/compose.toml", "job.toml")
+        });
+        let words: Vec<String> = words.collect();
+        let mut command = place.program(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        for name in ["GOSSET_CLUSTER", "GOSSET_CLUSTER_CA"] {
+            if let Some(value) = compose["services"][service]["environment"][name].as_str() {
+                let value =
+                    value.replace("scheduler:50050", &format!("localhost:{port_of_scheduler}"));
+                command
+                    .env(name, value.replace("/certificates/", &format!("{here}/certificates/")));
+            }
+        }
+        command
+    };
+    let of = |service: &str| words(&compose["services"][service]["command"]);
+    let mut started = Started(Vec::new());
+    for service in ["scheduler", "executor-1", "executor-2"] {
+        let mut words = of(service);
+        if service != "scheduler" {
+            // Nobody reads results any more when it is over.
+            words.push("--drain=1".into());
+        }
+        let process = command(service, &words).stderr(Stdio::null()).spawn().unwrap();
+        started.0.push((service.into(), process));
+    }
+    let health = words(&compose["services"]["scheduler"]["healthcheck"]["test"]);
+    let healthy = || command("scheduler", &health[2..]).output().unwrap();
+    let mut answer = healthy();
+    for _ in 0..60 {
+        if String::from_utf8_lossy(&answer.stdout).contains("2 executors") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        answer = healthy();
+    }
+    assert!(done(answer).contains("2 executors"));
+    done(command("job", &of("job")).output().unwrap());
+
+    // The same bits as here.
+    let alone = Place::new();
+    fs::copy(place.path("job.toml"), alone.path("job.toml")).unwrap();
+    fs::copy(place.path("hillstrom.csv"), alone.path("hillstrom.csv")).unwrap();
+    alone.gosset(&["run", "job.toml"]).ended(0);
+    let all =
+        "SELECT * FROM 'results/effects' ORDER BY metric, segment, segment_value, arm, estimator";
+    let published =
+        |of: &Place| of.gosset(&["sql", "--format", "ndjson", "-c", all]).ended(0).stdout;
+    assert_eq!(published(&place), published(&alone));
+
+    for (service, process) in started.0.iter_mut().rev() {
+        let kill = Command::new("kill").arg(process.id().to_string()).status().unwrap();
+        assert!(kill.success());
+        assert_eq!(process.wait().unwrap().code(), Some(0), "{service}");
+    }
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Descriptor {
                 "value": metric.section.value,
                 "numerator": metric.section.numerator,
                 "denominator": metric.section.denominator,
+                "quantile": metric.section.quantile,
                 "covariates": metric.covariates,
                 "capped_at": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
                 "lookback_days": metric.lookback,
@@ -224,6 +225,21 @@ impl Descriptor {
             && self.metrics.get(&metric.name) == desired.metrics.get(&metric.name)
             && self.inputs.get(ASSIGNMENTS) == desired.inputs.get(ASSIGNMENTS)
             && self.inputs.get(&input) == desired.inputs.get(&input)
+    }
+
+    /// The metrics of which results with this descriptor are those that are desired, where all that metrics share is the same.
+    pub(crate) fn unaffected(&self, desired: &Self, experiment: &Experiment) -> Vec<String> {
+        let inputs: BTreeSet<String> = experiment.metrics.iter().map(input_of).collect();
+        let same = |name: &String, input: &Input| self.inputs.get(name) == Some(input);
+        let shared = desired.inputs.iter().filter(|(name, _)| !inputs.contains(*name));
+        if self.config != desired.config
+            || self.functions != desired.functions
+            || !shared.into_iter().all(|(name, input)| same(name, input))
+        {
+            return Vec::new();
+        }
+        let holds = |metric: &&Metric| self.holds(desired, metric);
+        experiment.metrics.iter().filter(holds).map(|metric| metric.name.clone()).collect()
     }
 
     /// Why results with this descriptor are not those that are desired; nothing where they are.

@@ -36,6 +36,7 @@ mod summaries;
 mod tables;
 mod time;
 mod totals;
+mod unaffected;
 mod units;
 mod vacuum;
 mod verify;

@@ -94,6 +94,8 @@ pub struct Work {
     pub(crate) desired: Descriptor,
     /// Whether rows that came late are among it.
     pub(crate) late: Late,
+    /// Metrics that are published as they would be computed: they stay.
+    pub kept: Vec<String>,
 }
 
 /// What a run would do.
@@ -115,6 +117,7 @@ impl Work {
             inputs: BTreeMap::new(),
             desired: Descriptor::default(),
             late: Late::LeftOut,
+            kept: Vec::new(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Work {
             .map(|part| format!("{} of {}", part.part, part.source))
             .collect();
         if !reasons.is_empty() {
+            self.kept.clear();
             self.state =
                 State::Stale(vec![format!("perhaps, after reading {}", reasons.join(", "))]);
         }
@@ -177,6 +181,9 @@ impl Work {
             State::Failed(error) => format!("failed: {error}"),
         };
         if self.is_due() {
+            if !self.kept.is_empty() {
+                told += &format!("; kept: {}", self.kept.join(", "));
+            }
             for (name, input) in self.inputs.iter().filter(|(_, input)| input.files > 0) {
                 let files = if input.files == 1 { "file" } else { "files" };
                 told +=
@@ -337,6 +344,15 @@ impl Runner {
         let audited = published.audits.get(&key).map(|a| &a.results.descriptor);
         if reasons.is_empty() && audited != Some(&work.desired) {
             reasons.push("its audits are of another run".into());
+        }
+        // What is published of a date is whole where both tables have it.
+        if experiment.is_of_days() && audited == Some(&found.results.descriptor) {
+            let results = &found.results;
+            work.kept = results.descriptor.unaffected(&work.desired, experiment);
+            work.kept.retain(|name| !results.failed.contains_key(name));
+            if !results.blocked.is_empty() {
+                work.kept.clear();
+            }
         }
         work.state = match reasons.is_empty() {
             true => State::UpToDate(Box::new(found.clone())),

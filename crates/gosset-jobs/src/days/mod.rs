@@ -27,8 +27,8 @@ use part::{Part, parts};
 use record::PartRecord;
 
 use crate::descriptor::{Input, canonical};
-use crate::expression::{Aggregates, Over, unit_value};
-use crate::job::{Job, Metric, Source};
+use crate::expression::{Aggregates, Over, list_of, row_values, unit_value};
+use crate::job::{Job, Measure, Metric, Source};
 use crate::period::{days_before, days_between};
 use crate::tables::days as day_number;
 use crate::time::civil_day;
@@ -226,8 +226,12 @@ impl<'a> UnitDays<'a> {
 
     /// Adds what is kept for a metric.
     fn keep(&self, metric: &Metric, schema: &DFSchemaRef, to: &mut Aggregates) -> Result<()> {
+        let policy = metric.non_finite;
+        if let Measure::Quantiles { of, .. } = &metric.measure {
+            return row_values(self.engine, of, schema, policy, to).map(|_| ());
+        }
         metric.measure.expressions().try_for_each(|sql| {
-            unit_value(self.engine, sql, schema, Over::Rows, metric.non_finite, to).map(|_| ())
+            unit_value(self.engine, sql, schema, Over::Rows, policy, to).map(|_| ())
         })
     }
 
@@ -361,7 +365,7 @@ impl<'a> UnitDays<'a> {
         for aggregate in aggregates.all() {
             let name = aggregate.stored_name();
             columns.push(match aggregate.stored_type() {
-                // It is a list of strings already.
+                // It is a list already.
                 DataType::List(_) => ident(&name),
                 plain => cast(ident(&name), plain).alias(&name),
             });
@@ -707,7 +711,7 @@ fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
-        DataType::List(_) => DataType::List(Arc::new(Field::new("element", DataType::Utf8, true))),
+        DataType::List(items) => list_of(plain(items.data_type())),
         other => other.clone(),
     }
 }

@@ -99,7 +99,9 @@ fn each_night_reads_what_is_new_and_makes_what_follows_from_it() {
     night(&place, 4).ended(MISSING).told("e 2026-03-04: source 'rows' is not fresh: expected rows of 2026-03-04, the last are of 2026-03-03");
     place.write("rows/4.csv", &rows(4, usual(4)));
     let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-04", "--detailed-exitcode"]);
-    plan.ended(WORK).printed("rows 4.csv: read, new: 1 file").printed("e 2026-03-04: compute, new");
+    plan.ended(WORK)
+        .printed("rows 4.csv: read, new: 1 file")
+        .printed("e 2026-03-04: compute, new\n  from all days of units: y, most, any, kinds");
     let run =
         night(&place, 4).ended(0).told("read 1 part of sources").told("e 2026-03-04: published");
     assert!(run.stderr.contains("e 2026-03-02 to 2026-03-03: nothing to do"), "{}", run.stderr);
@@ -171,6 +173,16 @@ fn a_restated_day_is_noticed_and_only_what_it_changes_is_published_again() {
 #[test]
 fn another_estimator_is_made_of_stored_summaries() {
     let place = place();
+    let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-03"]).ended(0);
+    plan.printed("rows 1.csv to 3.csv: read, new: 3 files, ");
+    let totals = JOB.replace(", \"days(2)\"", "");
+    place.write("job.toml", &totals);
+    place
+        .gosset(&["plan", "job.toml", "--date", "2026-03-03"])
+        .ended(0)
+        .printed("e 2026-03-02: compute, new\n  from all days of units: y, most, any, kinds")
+        .printed("e 2026-03-03: compute, new\n  from the totals of the day before and what the date adds: y\n  from all days of units: most, any, kinds");
+    place.write("job.toml", JOB);
     night(&place, 3).ended(0);
     let job =
         JOB.replace("metrics    = [\"y\", \"most\", \"any\", \"kinds\"]", "metrics    = [\"y\"]");
@@ -183,7 +195,7 @@ fn another_estimator_is_made_of_stored_summaries() {
         .replace("\"overall\", \"overall\"", "\"overall\"");
     place.write("job.toml", &more);
     let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-03"]).ended(0);
-    assert!(plan.stdout.contains("changed 'estimators'"), "{}", plan.stdout);
+    plan.printed("changed 'estimators'").printed("from stored totals: y");
     night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: published");
     place
         .gosset(&["run", "job.toml", "--date", "2026-03-03", "--verify"])

@@ -281,15 +281,14 @@ fn inputs_of_days(
         }
         let days = looked.days.get(&metric.source);
         let days = days.ok_or_else(|| internal("a source has no unit-days"))?;
-        let columns = days.columns_of(metric);
-        let columns = columns.map_err(|error| error.about(&format!("metric '{}'", metric.name)))?;
+        let columns = days.columns_of(metric)?;
         if !looked.unread.contains(&metric.source) {
             check_freshness(experiment, metric, days, date)?;
         }
         let start = experiment.start.unwrap_or(Date::MIN);
         let range =
             Days { from: days_before(start, metric.lookback.unwrap_or_default()), to: date };
-        let hash = days.digest(&columns, range, late);
+        let hash = days.digest(columns, range, late);
         inputs.insert(input_of(metric), input(hash));
     }
     Ok(inputs)

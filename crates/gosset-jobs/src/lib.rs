@@ -54,7 +54,7 @@ pub use error::{JobError, Result};
 pub use history::Change;
 pub use job::{Assignments, Experiment, Job, Measure, Metric, Source};
 pub use period::Period;
-pub use plan::{Asked, Plan, PublishedResults, Results, State, Work};
+pub use plan::{Asked, Plan, PublishedResults, Results, State, Way, Work};
 pub use restore::{Moment, Restored};
 pub use run::{Event, Outcome, Place, Runner};
 pub use tables::{AUDITS, EFFECTS, PARTITION, SUMMARIES, audits_schema, effects_schema};

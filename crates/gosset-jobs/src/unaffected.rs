@@ -42,7 +42,7 @@ impl Runner {
         };
         let audits = as_now(audits.read(Some(rows())).await?, &audits_schema())?;
         for batch in &audits {
-            if texts(batch, "verdict")?.iter().any(|verdict| *verdict == Some("failed")) {
+            if texts(batch, "verdict")?.contains(&Some("failed")) {
                 return Ok(None);
             }
         }

@@ -60,6 +60,7 @@ def unit_days():
     grouped = seen.groupby(["account_id", "day"])
     made = {name: by_unit_and_day(grouped[name].sum(), 0) for name in ["watch_min", "rebuffers"]}
     made["rows"] = by_unit_and_day(grouped.size(), 0)
+    made["lengths"] = by_unit_and_day(grouped.watch_min.count(), 0)
     made["longest"] = by_unit_and_day(grouped.watch_min.max(), -np.inf)
     for device in seen.device.dropna().unique():
         on_it = seen[seen.device == device].groupby(["account_id", "day"])
@@ -102,7 +103,7 @@ def values(metric, window):
             most = np.where(window, DAYS["longest"], -np.inf).max(axis=1)
             return np.where(np.isinf(most), np.nan, most), ones
         case "session_length":
-            return np.where(total("rows") > 0, 0, np.nan), ones
+            return np.where(total("lengths") > 0, 0, np.nan), ones
         case "active_devices":
             return sum((total(name) > 0).astype(float) for name in DAYS if name.startswith("device ")), ones
     raise ValueError(metric)

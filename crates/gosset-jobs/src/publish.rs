@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 use datafusion::logical_expr::Expr;
 use gosset_engine::EngineError;
 use gosset_engine::delta::{DeltaTableHandle, any_of};
+use tracing::Instrument;
 
 use crate::audit::Audit;
 use crate::plan::{Asked, Plan, Results, State, Work, metadata};
@@ -53,7 +54,9 @@ impl Runner {
         outcome: &mut Outcome,
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<()> {
-        let version = self.publish(tables, &computed, asked, run_id, tell).await?;
+        let span = tracing::info_span!("publish", run_id, results = computed.len());
+        let publishing = self.publish(tables, &computed, asked, run_id, tell);
+        let version = publishing.instrument(span).await?;
         outcome.version = version.or(outcome.version);
         for Computed { place, results, failed, warnings, .. } in computed {
             let told = failed.into_iter().map(|(metric, error)| (place.clone(), metric, error));

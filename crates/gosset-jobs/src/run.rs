@@ -10,7 +10,7 @@ use gosset_engine::{Engine, EngineOptions, location, shown};
 use jiff::SignedDuration;
 use jiff::civil::Date;
 use tokio::sync::mpsc::Sender;
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 use crate::analyse::Divided;
 use crate::job::{Experiment, Job};
@@ -258,7 +258,8 @@ impl Runner {
         };
         if !parts.is_empty() {
             tell(Event::Reading { parts: parts.len() });
-            looked.read(&parts, &run_id).await?;
+            let span = tracing::info_span!("read", run_id, parts = parts.len());
+            looked.read(&parts, &run_id).instrument(span).await?;
             outcome.read_rows = looked.rows_of(&parts);
         }
         let plan = self.planned(&looked, Vec::new(), asked).await?;
@@ -337,10 +338,20 @@ impl Runner {
                     };
                     self.compute(work, known, waves, before.take(), tell).await
                 };
-                let date = work.analysis_date.map(tracing::field::display);
+                let date = work.analysis_date.map(field::display);
                 let (run_id, experiment) = (known.run_id, &work.experiment);
-                let span = tracing::info_span!("date", run_id, experiment, date);
-                let made = within(timeout, began, timed(made)).instrument(span).await;
+                // The name that the status of a span has for collectors.
+                let span = tracing::info_span!(
+                    "date",
+                    run_id,
+                    experiment,
+                    date,
+                    "otel.status_description" = field::Empty
+                );
+                let made = within(timeout, began, timed(made)).instrument(span.clone()).await;
+                if let Err(error) = &made {
+                    span.record("otel.status_description", field::display(error));
+                }
                 tell(Event::Computed { experiment: work.experiment.clone() });
                 match made {
                     Ok((results, stored)) => {

@@ -1,8 +1,11 @@
-//! Log lines on standard error.
+//! Log lines on standard error, and spans for a collector.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use opentelemetry_sdk::trace::SdkTracer;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::cli::LogFormat;
 use crate::progress::Progress;
@@ -17,8 +20,11 @@ const FOR_COLLECTORS: &str = "warn,gosset=info,gosset_jobs=info,gosset_engine=in
 /// The environment variable that replaces the filter, in the syntax of `RUST_LOG`.
 const FILTER_VARIABLE: &str = "GOSSET_LOG";
 
-/// Starts logging. Called once.
-pub(crate) fn start(format: LogFormat, progress: &Progress) {
+/// The target of what people are told in words on standard error. Among lines for people it would come twice.
+pub(crate) const TOLD: &str = "gosset";
+
+/// Starts logging, and spans where there is a tracer for them. Called once.
+pub(crate) fn start(format: LogFormat, progress: &Progress, tracer: Option<SdkTracer>) {
     let default = match format {
         LogFormat::Text => FOR_PEOPLE,
         LogFormat::Json => FOR_COLLECTORS,
@@ -26,15 +32,21 @@ pub(crate) fn start(format: LogFormat, progress: &Progress) {
     let filter =
         EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
     let writer = progress.log_writer();
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || writer.clone())
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => lines.with_target(false).init(),
-        LogFormat::Json => {
-            // The span says of which run, experiment and date a line is.
-            lines.json().flatten_event(true).with_span_list(false).init();
+    let lines =
+        fmt::layer().with_writer(move || writer.clone()).with_ansi(std::io::stderr().is_terminal());
+    let lines = match format {
+        LogFormat::Text => {
+            let untold = filter.and(filter_fn(|metadata| metadata.target() != TOLD));
+            lines.with_target(false).with_filter(untold).boxed()
         }
-    }
+        // The span says of which run, experiment and date a line is.
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
+        }
+    };
+    let spans = tracer.map(|tracer| {
+        let spans = tracing_opentelemetry::layer().with_tracer(tracer);
+        spans.with_location(false).with_threads(false).with_filter(EnvFilter::new(FOR_COLLECTORS))
+    });
+    tracing_subscriber::registry().with(lines).with(spans).init();
 }

@@ -7,16 +7,18 @@ mod logging;
 mod output;
 mod progress;
 mod signals;
+mod telemetry;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use gosset_engine::{Engine, EngineOptions};
 
 use crate::cli::{Cli, Command, LogFormat, SharedArgs};
 use crate::exit::{Exit, Failure};
+use crate::logging::TOLD;
 use crate::progress::Progress;
 
 /// How long work that was told to stop may take to give back its files.
@@ -45,25 +47,25 @@ impl App {
 
     /// Tells people on standard error what was done; a collector of logs gets it as a line of its own form.
     pub(crate) fn say(&self, text: &str) {
-        match self.shared.log_format {
-            LogFormat::Text => eprintln!("{text}"),
-            LogFormat::Json => tracing::info!("{}", text.trim()),
+        tracing::info!(target: TOLD, "{}", text.trim());
+        if self.shared.log_format == LogFormat::Text {
+            eprintln!("{text}");
         }
     }
 
     /// Tells what is not as it should be, and did not stop the work.
     pub(crate) fn warn(&self, text: &str) {
-        match self.shared.log_format {
-            LogFormat::Text => eprintln!("warning: {text}"),
-            LogFormat::Json => tracing::warn!("{text}"),
+        tracing::warn!(target: TOLD, "{text}");
+        if self.shared.log_format == LogFormat::Text {
+            eprintln!("warning: {text}");
         }
     }
 
     /// Tells what failed, where other work goes on.
     pub(crate) fn error(&self, text: &str) {
-        match self.shared.log_format {
-            LogFormat::Text => eprintln!("error: {text}"),
-            LogFormat::Json => tracing::error!("{text}"),
+        tracing::error!(target: TOLD, "{text}");
+        if self.shared.log_format == LogFormat::Text {
+            eprintln!("error: {text}");
         }
     }
 
@@ -74,24 +76,41 @@ impl App {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     quiet_workers();
     let format = cli.shared.log_format;
     let progress = Progress::new();
-    logging::start(format, &progress);
+    // What only prints is not worth a span, and waits for no collector.
+    let prints =
+        matches!(cli.command, Command::Functions(_) | Command::Schema | Command::Completions(_));
+    let mut tracer = if prints { Ok(None) } else { telemetry::start() };
+    logging::start(format, &progress, tracer.as_mut().ok().and_then(Option::take));
     let app = App { shared: cli.shared, progress };
+    if let Err(unfit) = tracer {
+        app.warn(&unfit);
+    }
 
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(&app, &cli.command)));
-    let exit = match outcome {
+    let span = telemetry::command(arguments.subcommand_name().unwrap_or_default());
+    let exit = span.in_scope(|| ended(&app, &cli.command));
+    if let Some(lost) = telemetry::stop(exit) {
+        app.warn(&lost);
+    }
+    exit.into()
+}
+
+/// Runs a command to its end, whatever that is.
+fn ended(app: &App, command: &Command) -> Exit {
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(app, command)));
+    match outcome {
         Ok(Ok(exit)) => exit,
         Ok(Err(failure)) => {
-            tell(&failure, format);
+            tell(&failure, app.shared.log_format);
             failure.exit
         }
         // The panic's own message is on standard error already.
         Err(_) => Exit::Bug,
-    };
-    exit.into()
+    }
 }
 
 /// What panics in a task is told by whoever waits for the task; the panic's own message would come beside it.
@@ -148,8 +167,8 @@ fn tell(failure: &Failure, format: LogFormat) {
     if failure.message.is_empty() {
         return;
     }
-    match format {
-        LogFormat::Text => eprintln!("error: {failure}"),
-        LogFormat::Json => tracing::error!(exit = failure.exit as u8, "{failure}"),
+    tracing::error!(target: TOLD, exit = failure.exit as u8, "{failure}");
+    if format == LogFormat::Text {
+        eprintln!("error: {failure}");
     }
 }

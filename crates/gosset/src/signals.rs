@@ -9,6 +9,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use crate::exit::{Exit, Failure};
+use crate::telemetry;
 
 /// How long work that was told to stop may go on. More than what the runtime is given to end its tasks.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -84,10 +85,9 @@ fn listen(mut told: tokio::sync::oneshot::Sender<Stop>, heard: &AtomicBool) {
         // Work that never looks up, such as a long computation, is ended here: nothing of it is visible.
         std::thread::sleep(PATIENCE);
         if !heard.load(Ordering::Relaxed) {
-            std::process::exit(match stop {
-                Stop::Interrupt => Exit::Interrupted as i32,
-                Stop::Terminate => Exit::Terminated as i32,
-            });
+            let exit = Failure::from(stop).exit;
+            telemetry::stop(exit);
+            std::process::exit(exit as i32);
         }
     }
 }
@@ -131,6 +131,7 @@ pub(crate) async fn within<T>(
             let _ = tell.send(());
             // Work that never looks up, as after a signal.
             if late(PATIENCE) {
+                telemetry::stop(Exit::TimedOut);
                 std::process::exit(Exit::TimedOut as i32);
             }
         }

@@ -25,6 +25,7 @@ use crate::signals::{self, TimedOut};
 /// A job ready to run, with the limits of its file, or of the command line where it says some.
 pub(crate) fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
     let job = Job::read(path)?;
+    tracing::Span::current().record("job", &job.name);
     let options = options(app, &job);
     Ok(Runner::new(job, options)?)
 }
@@ -261,7 +262,7 @@ impl<'a> Steps<'a> {
 
 /// Says what a run did.
 pub(crate) fn report(app: &App, outcome: &Outcome, runner: &Runner, job: &Path) {
-    let _span = tracing::info_span!("run", run_id = outcome.run_id).entered();
+    tracing::Span::current().record("run_id", &outcome.run_id);
     if outcome.read > 0 {
         let parts = if outcome.read == 1 { "part" } else { "parts" };
         app.say(&format!("read {} {parts} of sources", outcome.read));

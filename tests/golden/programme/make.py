@@ -191,7 +191,7 @@ def proportion_test(t, c):
 def quantiles(window, t, c):
     """Differences of quantiles of rows, of whatever units; the bootstrap's standard errors are its own."""
     counts = window[LENGTHS.unit, LENGTHS.day]
-    arms = [LENGTHS.watch_min[counts & a[LENGTHS.unit]] for a in (t, c)]
+    arms = [np.floor(LENGTHS.watch_min[counts & a[LENGTHS.unit]]) for a in (t, c)]
     for q in JOB["metrics"]["session_length"]["quantile"]["at"]:
         of_t, of_c = (np.quantile(arm, q, method="averaged_inverted_cdf") for arm in arms)
         yield q, dict(zip(FIELDS, [t.sum(), c.sum(), of_t, of_c, of_t - of_c, None], strict=True))

@@ -1,12 +1,14 @@
 """What a night costs: 28 days of 2 million rows, 20 experiments of additive metrics, night by night.
 
-    python nights.py GOSSET FOLDER [--days 28] [--rows 2000000] [--units 500000]
+    python nights.py GOSSET FOLDER [--days 28] [--rows 2000000] [--units 500000] [--experiments 20] [--metrics longest ...]
 
 Writes the lake of each day into FOLDER (DuckDB makes it), runs the job on it as a night would, and prints CPU seconds, peak
-memory and bytes of the store for each night, and the ratio of the last night to the first.
+memory and bytes of the store for each night, and the ratio of the last night to the first. Metrics whose values over days are not
+the sums of their days (longest, played, session_length) read all unit-days of an experiment on every night.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -41,16 +43,29 @@ value = "count(*)"
 source = "sessions"
 numerator = "sum(stalls)"
 denominator = "sum(minutes) / 60"
+[metrics.longest]
+source = "sessions"
+value = "max(minutes)"
+[metrics.played]
+source = "sessions"
+value = "bool_or(minutes > 60)"
+[metrics.session_length]
+source = "sessions"
+quantile = { of = "minutes", at = [0.5, 0.9] }
+[estimators.quantile]
+replicates = 200
 """
+
+ADDITIVE = ["minutes", "sessions", "stalls_per_hour"]
 
 EXPERIMENT = """
 [experiments.test_{i:02}]
 control = "a"
 start = {start}
 end = {end}
-metrics = ["minutes", "sessions", "stalls_per_hour"]
+metrics = {metrics}
 periods = ["day", "cumulative", "overall"]
-estimators = ["ttest"]
+estimators = {estimators}
 expected = {{ a = 1, b = 1 }}
 """
 
@@ -62,19 +77,23 @@ def main():
     parser.add_argument("--days", type=int, default=28)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--units", type=int, default=500_000)
+    parser.add_argument("--experiments", type=int, default=20)
+    parser.add_argument("--metrics", nargs="+", default=ADDITIVE)
     options = parser.parse_args()
     start = date(2026, 3, 2)
     end = start + timedelta(days=options.days - 1)
     folder = options.folder
     (folder / "assigned").mkdir(parents=True, exist_ok=True)
-    experiments = "".join(EXPERIMENT.format(i=i, start=start, end=end) for i in range(20))
+    estimators = ["ttest", *(["quantile"] if "session_length" in options.metrics else [])]
+    named = {"start": start, "end": end, "metrics": json.dumps(options.metrics), "estimators": json.dumps(estimators)}
+    experiments = "".join(EXPERIMENT.format(i=i, **named) for i in range(options.experiments))
     (folder / "job.toml").write_text(JOB + experiments)
     db = duckdb.connect()
     # Each unit is in four of the experiments, from the first day on.
     db.execute(f"""
         COPY (SELECT format('test_{{:02}}', t) AS test, u AS unit, TIMESTAMPTZ '{start} 00:00:00+00' AS at,
                      CASE WHEN hash(u, t, 1) % 2 = 0 THEN 'a' ELSE 'b' END AS arm
-              FROM range({options.units}) AS units(u), range(20) AS tests(t) WHERE hash(u, t) % 5 = 0)
+              FROM range({options.units}) AS units(u), range({options.experiments}) AS tests(t) WHERE hash(u, t) % 5 = 0)
         TO '{folder}/assigned/all.parquet' (FORMAT parquet)""")
     costs = []
     for i in range(options.days):

@@ -130,8 +130,18 @@ impl Row {
         }
     }
 
+    /// What a cell is as text; nothing where it is NULL.
+    pub fn shown(&self, name: &str) -> String {
+        match self.cell(name) {
+            Cell::Null => String::new(),
+            Cell::Text(text) => text.clone(),
+            Cell::Number(number) => number.to_string(),
+            Cell::Integer(count) => count.to_string(),
+        }
+    }
+
     fn is(&self, keys: &[(&str, &str)]) -> bool {
-        keys.iter().all(|(name, text)| self.text(name).unwrap_or_default() == *text)
+        keys.iter().all(|(name, text)| self.shown(name) == *text)
     }
 
     /// The row as a text that differs where a bit differs.

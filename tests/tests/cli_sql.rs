@@ -213,6 +213,16 @@ fn a_failed_statement_ends_the_script_with_its_status() {
     failed(&run(&["sql", "-f", "none.sql"]), MISSING_INPUT, "none.sql");
 }
 
+/// Where the rows that types are taken from have no value of a column, those that come later are not lost.
+#[test]
+fn values_after_many_nulls_are_kept() {
+    let rows: String = (0..3000).map(|n| format!("{n},\n")).collect();
+    let folder = folder(&[("late.csv", &format!("n,late\n{rows}1,7.5\n"))]);
+    let late = path(&folder, "late.csv");
+    let counted = format!("SELECT count(late) AS n, max(late) AS late FROM '{late}'");
+    assert_eq!(succeeded(run(&["sql", "--format", "csv", "-c", &counted])), "n,late\n1,7.5\n");
+}
+
 /// A column of numbers that holds a text after the rows from which types are inferred.
 fn late_text() -> String {
     let mut rows: Vec<String> = (0..5000).map(|n| n.to_string()).collect();

@@ -144,7 +144,12 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "[metrics.m]",
             "[metrics.m]\nquantile = { of = \"y\", at = [0.5] }",
-            "the key 'quantile' is not supported",
+            "metric 'm': expected one of 'value', 'numerator' and 'denominator', and 'quantile'",
+        ),
+        (
+            "value  = \"",
+            "quantile = { of = \"y\", at = [0.5, 1.5] }\n#",
+            "metric 'm': quantile: quantiles must be between 0 and 1, exclusive; found 1.5",
         ),
         (
             "[metrics.m]",
@@ -202,16 +207,20 @@ fn job_files_are_refused_before_anything_is_read() {
         ("store = \"results\"", "", "the key 'store' is missing"),
         ("arm    = \"arm\"", "", "the key 'arm' is missing"),
         ("unit = \"unit\"", "", "source 'rows': the key 'unit' is missing"),
-        ("value  = \"sum(y)\"", "", "expected either 'value' or 'numerator' and 'denominator'"),
+        (
+            "value  = \"sum(y)\"",
+            "",
+            "expected one of 'value', 'numerator' and 'denominator', and 'quantile'",
+        ),
         (
             "value  = \"sum(y)\"",
             "numerator = \"sum(y)\"",
-            "metric 'm': expected either 'value' or 'numerator' and 'denominator'",
+            "metric 'm': expected one of 'value', 'numerator' and 'denominator', and 'quantile'",
         ),
         (
             "value  = \"sum(y)\"",
             "value = \"sum(y)\"\nnumerator = \"sum(y)\"\ndenominator = \"sum(d)\"",
-            "expected either 'value' or 'numerator' and 'denominator'",
+            "expected one of 'value', 'numerator' and 'denominator', and 'quantile'",
         ),
         ("source = \"rows\"\narm", "arm", "[assignments]: expected either 'url' or 'source'"),
         (
@@ -358,7 +367,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "[metrics.m]",
             "[estimators.quantile]\nquantiles = []\n[metrics.m]",
-            "[estimators.quantile]: expected at least one of 'quantiles'",
+            "[estimators.quantile]: expected at least one quantile",
         ),
         (
             "[metrics.m]",

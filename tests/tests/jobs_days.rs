@@ -99,7 +99,9 @@ fn each_night_reads_what_is_new_and_makes_what_follows_from_it() {
     night(&place, 4).ended(MISSING).told("e 2026-03-04: source 'rows' is not fresh: expected rows of 2026-03-04, the last are of 2026-03-03");
     place.write("rows/4.csv", &rows(4, usual(4)));
     let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-04", "--detailed-exitcode"]);
-    plan.ended(WORK).printed("rows 4.csv: read, new: 1 file").printed("e 2026-03-04: compute, new");
+    plan.ended(WORK)
+        .printed("rows 4.csv: read, new: 1 file")
+        .printed("e 2026-03-04: compute, new\n  from all days of units: y, most, any, kinds");
     let run =
         night(&place, 4).ended(0).told("read 1 part of sources").told("e 2026-03-04: published");
     assert!(run.stderr.contains("e 2026-03-02 to 2026-03-03: nothing to do"), "{}", run.stderr);
@@ -171,6 +173,16 @@ fn a_restated_day_is_noticed_and_only_what_it_changes_is_published_again() {
 #[test]
 fn another_estimator_is_made_of_stored_summaries() {
     let place = place();
+    let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-03"]).ended(0);
+    plan.printed("rows 1.csv to 3.csv: read, new: 3 files, ");
+    let totals = JOB.replace(", \"days(2)\"", "");
+    place.write("job.toml", &totals);
+    place
+        .gosset(&["plan", "job.toml", "--date", "2026-03-03"])
+        .ended(0)
+        .printed("e 2026-03-02: compute, new\n  from all days of units: y, most, any, kinds")
+        .printed("e 2026-03-03: compute, new\n  from the totals of the day before and what the date adds: y\n  from all days of units: most, any, kinds");
+    place.write("job.toml", JOB);
     night(&place, 3).ended(0);
     let job =
         JOB.replace("metrics    = [\"y\", \"most\", \"any\", \"kinds\"]", "metrics    = [\"y\"]");
@@ -183,7 +195,7 @@ fn another_estimator_is_made_of_stored_summaries() {
         .replace("\"overall\", \"overall\"", "\"overall\"");
     place.write("job.toml", &more);
     let plan = place.gosset(&["plan", "job.toml", "--date", "2026-03-03"]).ended(0);
-    assert!(plan.stdout.contains("changed 'estimators'"), "{}", plan.stdout);
+    plan.printed("changed 'estimators'").printed("from stored totals: y");
     night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: published");
     place
         .gosset(&["run", "job.toml", "--date", "2026-03-03", "--verify"])
@@ -216,6 +228,166 @@ fn a_unit_in_a_second_arm_is_taken_out_from_that_date_on() {
         .gosset(&["run", "job.toml", "--date", "2026-03-04", "--verify"])
         .ended(0)
         .told("the same bits");
+}
+
+/// A new metric, and one that is defined anew, are computed; the others keep what is published of them.
+#[test]
+fn metrics_that_are_not_affected_stay_as_they_are() {
+    let place = place();
+    let with = |metrics: &str| JOB.replace("\"y\", \"most\", \"any\", \"kinds\"", metrics);
+    place.write("job.toml", &with("\"y\", \"most\""));
+    night(&place, 3).ended(0);
+    let plan = |place: &Place| place.gosset(&["plan", "job.toml", "--date", "2026-03-03"]);
+    let fails = "[audits.missing]\nthreshold = 0.0\nblocking = false\n";
+    let with_three = with("\"y\", \"most\", \"any\"");
+    let edits = [
+        // What was published, what the plan tells of the edit.
+        (with_three.clone(), "new metric 'any', new input 'any of rows'; kept: y, most"),
+        (with_three.replace("max(y)", "max(y) + 1"), "changed metric 'most'; kept: y, any"),
+        (
+            with("\"y\", \"any\""),
+            "removed metric 'most', removed input 'most of rows'; kept: y, any",
+        ),
+        (with("\"y\", \"any\"").replace("sum(y)", "sum(y) * 2"), "kept: any"),
+        (with("\"y\", \"any\"").replace("\"cuped\"", "\"bootstrap\""), "changed 'estimators'"),
+        // An audit that fails is told in the notes of all effects: they are made again.
+        (with_three.clone() + fails, "changed 'estimators'"),
+        (with_three.replace("max(y)", "max(y) + 2") + fails, "changed metric 'most'; kept: y, any"),
+        (with_three.replace("max(y)", "max(y) + 3"), "changed 'audits'"),
+    ];
+    for (job, told) in edits {
+        place.write("job.toml", &job);
+        night(&place, 2).ended(0);
+        let planned = plan(&place).printed(told);
+        assert_eq!(planned.stdout.contains("kept"), told.contains("kept"), "{}", planned.stdout);
+        night(&place, 3).ended(0).told("published");
+        plan(&place).printed("published, version");
+        // All of them are what they are from the beginning.
+        place
+            .gosset(&["run", "job.toml", "--date", "2026-03-03", "--verify"])
+            .told("the same bits");
+        let other = Place::new();
+        for file in ["job.toml", "assigned/first.csv", "rows/1.csv", "rows/2.csv", "rows/3.csv"] {
+            other.write(file, &fs::read_to_string(place.path(file)).unwrap());
+        }
+        night(&other, 3).ended(0);
+        for (mine, theirs) in [(place.effects(), other.effects()), (place.audits(), other.audits())]
+        {
+            let [mut mine, mut theirs] = [mine.bits(), theirs.bits()];
+            mine.sort();
+            theirs.sort();
+            assert_eq!(mine, theirs, "{told}");
+        }
+    }
+}
+
+/// A metric that is quantiles of rows weights units, whose rows are kept by day: what is published of every period is what
+/// SQL makes of the rows that count.
+#[test]
+fn quantiles_of_rows_are_those_of_sql_over_the_rows_that_count() {
+    let place = Place::new();
+    let job = JOB
+        .replace(
+            "[metrics.kinds]",
+            "[metrics.delay]\nsource = \"rows\"\nquantile = { of = \"y * 10\", at = [0.5, 0.9] }\n\
+             [estimators.bootstrap]\nreplicates = 150\n[estimators.quantile]\nreplicates = 150\n\
+             method = \"bayesian\"\ninterval = \"basic\"\n[metrics.kinds]",
+        )
+        .replace("\"y\", \"most\", \"any\", \"kinds\"", "\"delay\", \"y\"")
+        .replace("\"ttest\", \"cuped\"", "\"ttest\", \"bootstrap\", \"quantile\"")
+        .replace("2026-03-05", "2026-03-03");
+    place.write("job.toml", &job);
+    let line =
+        |unit: usize| format!("{unit},{},2026-03-0{}\n", ["a", "b"][unit % 2], since(unit % 8 + 1));
+    let arms = (0..300).map(line);
+    place.write("assigned/first.csv", &format!("unit,arm,day\n{}", arms.collect::<String>()));
+    for day in 1..=3 {
+        let mut text = String::from("unit,day,y,kind\n");
+        for i in 0..1200_u32 {
+            // One unit in ten never comes; others come up to six times a day.
+            let unit = (i * 7 + day * 3) % 270;
+            let y = ((i * i + 31 * unit + 17 * day) % 997) as f64 / 8.0;
+            let y = if i % 50 == 0 { String::new() } else { y.to_string() };
+            writeln!(text, "{unit},2026-03-{day:02},{y},k").unwrap();
+        }
+        place.write(&format!("rows/{day}.csv"), &text);
+        if day > 1 {
+            night(&place, day).ended(0);
+        }
+    }
+    place.gosset(&["run", "job.toml", "--date", "2026-03-03", "--verify"]).told("the same bits");
+    let effects = place.effects();
+    let seed =
+        effects.rows().iter().find_map(|row| row.integer("seed")).expect("replicates have a seed");
+    let fields: Vec<String> = gosset_sql::effect_fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .filter(|name| !name.starts_with("n_") && name != "note")
+        .map(|name| format!("e['{name}'] AS {name}"))
+        .collect();
+    for (estimator, options) in
+        [("bootstrap_quantile", ""), ("quantile", ", method: 'bayesian', interval: 'basic'")]
+    {
+        for (period, counts) in [("day", "r.day = DATE '2026-03-03'"), ("cumulative", "true")] {
+            for q in ["0.5", "0.9"] {
+                let query = format!(
+                    "COPY (SELECT {} FROM (SELECT bootstrap_quantile(r.y * 10, {q}, a.arm, r.unit,
+                       {{treatment: 'b', control: 'a', replicates: 150, seed: {seed}{options}}}) AS e
+                     FROM 'rows/' r JOIN 'assigned/' a ON r.unit = a.unit
+                     WHERE r.day >= a.day AND y IS NOT NULL AND {counts})) TO 'by hand.parquet'",
+                    fields.join(", ")
+                );
+                place.gosset(&["sql", "-c", &query]).ended(0);
+                let by_hand = gosset_tests::table::Table::read(&place.path("by hand.parquet"));
+                let published = effects.only(&[
+                    ("metric", "delay"),
+                    ("analysis_date", "2026-03-03"),
+                    ("period", period),
+                    ("estimator", estimator),
+                    ("quantile", q),
+                ]);
+                let by_hand = &by_hand.rows()[0];
+                assert!(by_hand.number("std_error").is_some_and(|error| error > 0.0));
+                assert_eq!(
+                    published.common_bits(by_hand),
+                    by_hand.bits(),
+                    "{estimator} {period} {q}"
+                );
+                // Units with a value; rows are more.
+                let units = published.integer("n_treatment").unwrap();
+                assert!(units <= 135 && units < published.integer("rows_treatment").unwrap());
+            }
+        }
+    }
+    // The same of rows, without days.
+    let of_rows = job
+        .replace("name  = \"days\"", "name  = \"rows\"")
+        .replace("\"day\", \"cumulative\", \"overall\", \"days(2)\"", "\"overall\"")
+        .replace("\"delay\", \"y\"", "\"delay\"");
+    place.write("rows.toml", &of_rows);
+    place.gosset(&["run", "rows.toml", "--date", "2026-03-03"]).ended(0);
+    let both = place.effects();
+    for (estimator, quantile) in [("bootstrap_quantile", "0.5"), ("quantile", "0.9")] {
+        let of = |job: &str| {
+            let keys = [
+                ("job", job),
+                ("metric", "delay"),
+                ("period", "overall"),
+                ("estimator", estimator),
+                ("quantile", quantile),
+            ];
+            both.only(&keys).bits().replace(&format!("job={job:?}"), "")
+        };
+        assert_eq!(of("rows"), of("days"));
+    }
+    let ttest = effects.only(&[
+        ("metric", "delay"),
+        ("analysis_date", "2026-03-03"),
+        ("period", "day"),
+        ("estimator", "ttest"),
+    ]);
+    let told = "ttest takes a value of each unit, this metric is quantiles of rows: bootstrap and quantile take it";
+    assert_eq!((ttest.text("note"), ttest.number("estimate")), (Some(told), None));
 }
 
 #[test]

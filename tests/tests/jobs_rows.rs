@@ -350,11 +350,13 @@ fn same_as_sql(place: &Place, calls: &[(&str, &str, &str)]) {
             assert_eq!(by_hand.rows().len(), if segment.is_empty() { 1 } else { 4 });
             // Where an arm is missing only the words differ.
             for row in by_hand.rows().iter().filter(|row| row.text("segment_value") != Some("XX")) {
+                let (name, quantile) = estimator.split_once(' ').unwrap_or((estimator, ""));
                 let published = effects.only(&[
                     ("metric", metric),
                     ("segment", segment),
                     ("segment_value", row.text("segment_value").unwrap_or_default()),
-                    ("estimator", estimator),
+                    ("estimator", name),
+                    ("quantile", quantile),
                 ]);
                 assert_eq!(published.common_bits(row), row.bits(), "{metric} {estimator} {call}");
             }
@@ -448,7 +450,7 @@ fn numbers(row: &Row) -> Vec<Option<u64>> {
 fn capped_effects_are_those_of_capped_values() {
     let (place, units) = lake();
     let means = ["ttest", "cuped", "lin", "mlrate", "post_stratify", "bootstrap_mean"];
-    let distributions = ["quantile 0.5", "mann_whitney"];
+    let distributions = ["quantile", "mann_whitney"];
     let job = job("sessions.parquet", "allocations.parquet").replace(
         "\"cuped\", \"lin\", \"bootstrap\"",
         "\"cuped\", \"lin\", \"mlrate\", \"post_stratify\", \"bootstrap\", \"quantile\", \"mann_whitney\"",
@@ -718,9 +720,13 @@ fn effects_on_distributions_are_those_of_sql() {
     let notes: Vec<(&str, Option<&str>)> =
         of_ratio.iter().map(|row| (row.text("estimator").unwrap(), row.text("note"))).collect();
     let because = |name: &str| format!("{name} takes a metric with a value, this one is a ratio");
-    for name in ["quantile 0.5", "quantile 0.9", "mann_whitney", "ks_test"] {
-        let row = effects.only(&[("metric", "rate"), ("segment", ""), ("estimator", name)]);
-        let told = because(name.split(' ').next().unwrap());
+    for (name, quantile) in
+        [("quantile", "0.5"), ("quantile", "0.9"), ("mann_whitney", ""), ("ks_test", "")]
+    {
+        let place = [("metric", "rate"), ("segment", ""), ("estimator", name)];
+        let keys: Vec<_> = place.into_iter().chain([("quantile", quantile)]).collect();
+        let row = effects.only(&keys);
+        let told = because(name);
         assert_eq!(row.text("note"), Some(told.as_str()), "{notes:?}");
         assert_eq!((row.number("estimate"), row.number("p_value")), (None, None));
         assert_eq!(row.integer("seed"), None);

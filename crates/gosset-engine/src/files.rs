@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory, UrlTableFactory};
 use datafusion::datasource::listing::{
@@ -318,16 +319,68 @@ async fn files_table(
             check_footers(state, stores, url, extension).await?;
         }
     }
-    let listing =
-        ListingOptions::new(factory.create(state, &options)?).with_file_extension(extension);
-    let config = ListingTableConfig::new_with_multi_paths(urls)
-        .with_listing_options(listing)
-        .infer_partitions_from_path(state)
-        .await?
-        .infer_schema(state)
-        .await?;
+    let with = async |options: &HashMap<String, String>| {
+        let format = factory.create(state, options)?;
+        let listing = ListingOptions::new(format).with_file_extension(extension);
+        Ok::<_, EngineError>(
+            ListingTableConfig::new_with_multi_paths(urls.clone())
+                .with_listing_options(listing)
+                .infer_partitions_from_path(state)
+                .await?
+                .infer_schema(state)
+                .await?,
+        )
+    };
+    let mut config = with(&options).await?;
+    if let Some(schema) = config.file_schema.clone()
+        && format.name != "parquet"
+        && schema.fields().iter().any(|field| field.data_type().is_null())
+    {
+        let mut further = None;
+        if is_small(state, stores, &urls).await? {
+            options.insert("format.schema_infer_max_rec".into(), usize::MAX.to_string());
+            further = with(&options).await?.file_schema;
+        }
+        config.file_schema = Some(with_types_of(&schema, further.as_deref()));
+    }
     let cache = state.runtime_env().cache_manager.get_file_statistic_cache();
     Ok(Arc::new(ListingTable::try_new(config)?.with_cache(cache)))
+}
+
+/// Bytes of text files whose rows are all looked at for types that the first thousand do not tell.
+const SMALL: u64 = 16 << 20;
+
+/// Whether files are small enough to be read twice.
+async fn is_small(state: &SessionState, stores: &Stores, urls: &[ListingTableUrl]) -> Result<bool> {
+    let mut bytes = 0;
+    for url in urls {
+        let store = stores.get(url.get_url())?;
+        let mut files = url.list_all_files(state, store.as_ref(), "").await?;
+        while let Some(file) = files.try_next().await? {
+            bytes += file.size;
+            if bytes > SMALL {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A column without a value among the rows that types are taken from has the type that further rows give it. Where these
+/// were not looked at it is text: as one of NULLs it would lose the values that come later.
+fn with_types_of(schema: &Schema, further: Option<&Schema>) -> SchemaRef {
+    let typed = |field: &FieldRef| {
+        if !field.data_type().is_null() {
+            return Arc::clone(field);
+        }
+        let data_type = match further {
+            Some(further) => further.field_with_name(field.name()).map(Field::data_type).ok(),
+            None => Some(&DataType::Utf8),
+        };
+        let data_type = data_type.unwrap_or(&DataType::Null).clone();
+        Arc::new(field.as_ref().clone().with_data_type(data_type))
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(typed).collect::<Vec<_>>()))
 }
 
 /// The last bytes of a Parquet file: the length of its metadata and a mark.

@@ -106,6 +106,13 @@ impl Experiment {
         self.exposure.is_none() && !first_days && self.divided_parts().0.is_empty()
     }
 
+    /// Whether all that is taken of the metric at a position is totals.
+    pub(crate) fn is_made_of_totals(&self, metric: usize) -> bool {
+        let (of_units, _) = self.divided_parts();
+        let first_days = self.periods.iter().any(|period| matches!(period, Period::Days(_)));
+        self.exposure.is_none() && !first_days && of_units.iter().all(|part| part.metric != metric)
+    }
+
     /// The summaries of units, and those to which days are added.
     fn divided_parts(&self) -> (Vec<Part>, Vec<Part>) {
         self.parts().into_iter().partition(|part| !matches!(part.kept, Kept::Totals(_)))

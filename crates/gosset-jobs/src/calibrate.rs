@@ -37,7 +37,7 @@ pub struct Calibration {
 pub struct Calibrated {
     /// The metric.
     pub metric: String,
-    /// The estimator, as in `effects`.
+    /// The estimator, as in `effects`, with the quantile that it is of.
     pub estimator: String,
     /// Draws that gave a p-value.
     pub draws: u32,
@@ -143,7 +143,11 @@ impl Runner {
             let effects = self.with_those_of(none, &known, &drawn, (&wave, cells)).await?;
             for row in effects.rows(&[], (Base::Assignment, &[Period::Overall])) {
                 let at = experiment.metrics.iter().position(|metric| metric.name == row.metric);
-                let key = (at.unwrap_or_default(), row.metric, row.estimator);
+                let estimator = match row.quantile {
+                    Some(q) => format!("{} {q}", row.estimator),
+                    None => row.estimator.to_owned(),
+                };
+                let key = (at.unwrap_or_default(), row.metric, estimator);
                 draws.entry(key).or_default().add(&row.effect);
             }
         }
@@ -207,6 +211,11 @@ impl Runner {
     ) -> Result<Vec<MetricCounts>> {
         let mut counts = Vec::new();
         for metric in 0..experiment.metrics.len() {
+            // Nobody asks of quantiles of rows.
+            if experiment.metrics[metric].measure.quantiles().is_some() {
+                counts.push(MetricCounts { not_binary: 1, ..MetricCounts::default() });
+                continue;
+            }
             let value = || ident(units::value(metric));
             let other = value().in_list(vec![lit(0.0_f64), lit(1.0_f64)], true);
             let not_binary = units.clone().filter(other)?.count().await? as u64;

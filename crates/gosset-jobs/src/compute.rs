@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::compute::concat_batches;
 use jiff::civil::Date;
 
 use crate::analyse::{Analysed, Dated, Divided};
@@ -12,7 +13,10 @@ use crate::plan::{Published, Results, Work, key};
 use crate::publish::Computed;
 use crate::run::{Basis, Event, Place, Runner};
 use crate::stored::Stored;
-use crate::tables::{SUMMARIES, audits_batch, effects_batch, rows_of, summaries_batch};
+use crate::tables::{
+    SUMMARIES, audits_batch, audits_schema, effects_batch, effects_schema, rows_of, summaries_batch,
+};
+use crate::unaffected::Unaffected;
 use crate::{JobError, Result};
 
 impl Runner {
@@ -57,7 +61,18 @@ impl Runner {
                 (None, _) => None,
             };
         }
-        let Analysed { audits, effects, summaries, failed } = self.analysed(dated, tell).await?;
+        let kept = match afresh {
+            true => None,
+            false => self.unaffected(experiment, date, &work.kept).await?,
+        };
+        let made = match &kept {
+            Some(kept) => self.affected(&dated, kept, tell).await?,
+            None => None,
+        };
+        let (Analysed { audits, effects, summaries, failed }, kept) = match made {
+            Some(made) => (made, kept),
+            None => (self.analysed(dated, tell).await?, None),
+        };
         let blocked: Vec<String> = audits.iter().filter(|a| a.blocks()).map(Audit::shown).collect();
         if !experiment.is_of_days() {
             let mut now = Fingerprints::default();
@@ -68,12 +83,19 @@ impl Runner {
             }
         }
         let place = (experiment, date);
+        let mut all_effects = vec![effects_batch(&self.job, place, &effects)?];
+        let mut all_audits = vec![audits_batch(&self.job, place, &audits)?];
+        if let Some(kept) = &kept {
+            all_effects.extend(kept.effects()?);
+            all_audits.extend(kept.audits(experiment, &audits)?);
+        }
+        let all_effects = concat_batches(&effects_schema(), &all_effects)?;
         let results = Results {
             job: self.job.name.clone(),
             experiment: experiment.name.clone(),
             analysis_date: date.map(|date| date.to_string()),
             descriptor: work.desired.clone(),
-            rows: effects.len() as u64,
+            rows: all_effects.num_rows() as u64,
             blocked,
             failed: failed.iter().map(|(name, error)| (name.clone(), error.to_string())).collect(),
         };
@@ -96,12 +118,31 @@ impl Runner {
             results,
             failed,
             totals,
-            audits: audits_batch(&self.job, place, &audits)?,
-            effects: effects_batch(&self.job, place, &effects)?,
+            audits: concat_batches(&audits_schema(), &all_audits)?,
+            effects: all_effects,
             rows: rows_of(&self.job.name, &experiment.name, date),
             warnings: audits.into_iter().filter(|a| a.failed && !a.blocking).collect(),
         };
         Ok((computed, Stored::of(summaries)))
+    }
+
+    /// What the metrics of a date come to which are affected, with the stored totals of the others; nothing where an audit
+    /// fails, which is told in the notes of all effects.
+    async fn affected(
+        &self,
+        of: &Dated<'_>,
+        kept: &Unaffected,
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<Option<Analysed>> {
+        let stored = of.stored.clone().unwrap_or_default().of_metrics(&kept.metrics());
+        let experiment = &of.experiment.with(|metric| !kept.has(&metric.name));
+        let mut made = Analysed::default();
+        if !experiment.metrics.is_empty() || !experiment.failed.is_empty() {
+            let waves = &self.divided(experiment, of.date, of.assignments).await?;
+            made = self.analysed(Dated { experiment, waves, ..of.clone() }, tell).await?;
+        }
+        made.summaries.extend(stored.into_rows());
+        Ok((!made.audits.iter().any(|audit| audit.failed)).then_some(made))
     }
 
     /// The stored totals of a date, of those metrics whose totals would be made the same now.

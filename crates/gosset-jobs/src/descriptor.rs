@@ -145,6 +145,7 @@ impl Descriptor {
                 "value": metric.section.value,
                 "numerator": metric.section.numerator,
                 "denominator": metric.section.denominator,
+                "quantile": metric.section.quantile,
                 "covariates": metric.covariates,
                 "capped_at": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
                 "lookback_days": metric.lookback,
@@ -226,6 +227,21 @@ impl Descriptor {
             && self.inputs.get(&input) == desired.inputs.get(&input)
     }
 
+    /// The metrics of which results with this descriptor are those that are desired, where all that metrics share is the same.
+    pub(crate) fn unaffected(&self, desired: &Self, experiment: &Experiment) -> Vec<String> {
+        let inputs: BTreeSet<String> = experiment.metrics.iter().map(input_of).collect();
+        let same = |name: &String, input: &Input| self.inputs.get(name) == Some(input);
+        let shared = desired.inputs.iter().filter(|(name, _)| !inputs.contains(*name));
+        if self.config != desired.config
+            || self.functions != desired.functions
+            || !shared.into_iter().all(|(name, input)| same(name, input))
+        {
+            return Vec::new();
+        }
+        let holds = |metric: &&Metric| self.holds(desired, metric);
+        experiment.metrics.iter().filter(holds).map(|metric| metric.name.clone()).collect()
+    }
+
     /// Why results with this descriptor are not those that are desired; nothing where they are.
     pub(crate) fn differences(&self, desired: &Self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -265,15 +281,14 @@ fn inputs_of_days(
         }
         let days = looked.days.get(&metric.source);
         let days = days.ok_or_else(|| internal("a source has no unit-days"))?;
-        let columns = days.columns_of(metric);
-        let columns = columns.map_err(|error| error.about(&format!("metric '{}'", metric.name)))?;
+        let columns = days.columns_of(metric)?;
         if !looked.unread.contains(&metric.source) {
             check_freshness(experiment, metric, days, date)?;
         }
         let start = experiment.start.unwrap_or(Date::MIN);
         let range =
             Days { from: days_before(start, metric.lookback.unwrap_or_default()), to: date };
-        let hash = days.digest(&columns, range, late);
+        let hash = days.digest(columns, range, late);
         inputs.insert(input_of(metric), input(hash));
     }
     Ok(inputs)

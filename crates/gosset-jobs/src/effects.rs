@@ -8,7 +8,7 @@ use gosset_stats::summary::AnySummary;
 
 use crate::audit::Audit;
 use crate::caps::{Capped, Caps};
-use crate::estimators::{Estimator, Measured, Sides, for_estimates, not_taken};
+use crate::estimators::{Estimator, Measured, Named, Sides, for_estimates, not_taken};
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
 use crate::period::Period;
@@ -32,8 +32,10 @@ pub struct EffectRow {
     pub period: Period,
     /// The treatment.
     pub arm: String,
-    /// The function that gives the same effect in SQL, or `quantile` and which one.
-    pub estimator: String,
+    /// The function that gives the same effect in SQL, or `quantile`.
+    pub estimator: &'static str,
+    /// Which quantile it is of, if it is of one.
+    pub quantile: Option<f64>,
     /// The effect.
     pub effect: Effect,
     /// The seed of its replicates, where there are any.
@@ -124,8 +126,8 @@ impl Effects {
             let metric = &experiment.metrics[place.metric];
             let estimator = &experiment.estimators[place.estimator];
             if let Err(why) = experiment.takes(&**estimator, metric) {
-                let rows = estimator.rows().into_iter();
-                let rows = rows.map(|row| (row.clone(), not_taken(metric, &row, why.clone())));
+                let rows = estimator.rows(metric).into_iter();
+                let rows = rows.map(|row| (row, not_taken(metric, row.estimator, why.clone())));
                 effects.insert(experiment, place, (None, None), rows.collect());
             }
         }
@@ -145,19 +147,20 @@ impl Effects {
                         arm: arm.clone(),
                         estimator,
                     };
-                    let row = |name: String| EffectRow {
+                    let row = |named: Named| EffectRow {
                         metric: metric.name.clone(),
                         segment: None,
                         segment_value: None,
                         base: Base::Assignment,
                         period: Period::Overall,
                         arm: arm.clone(),
-                        effect: not_taken(metric, &name, error.to_string()),
-                        estimator: name,
+                        effect: not_taken(metric, named.estimator, error.to_string()),
+                        estimator: named.estimator,
+                        quantile: named.quantile,
                         seed: None,
                         capped: None,
                     };
-                    self.rows.insert(place, made.rows().into_iter().map(row).collect());
+                    self.rows.insert(place, made.rows(metric).into_iter().map(row).collect());
                 }
             }
         }
@@ -187,7 +190,11 @@ impl Effects {
                 let made = sides(cells, slice, position, arms, among_all);
                 let made = made.and_then(|sides| {
                     let squares = squares.get(&place).filter(|_| part.capped == capped).cloned();
-                    estimator.effects(&measured, &Sides { squares, ..sides })
+                    let with_rows = metric.measure.quantiles().map(|_| {
+                        let of = |arm: &str| slice.get(arm)?.with_rows.get(&part.metric).copied();
+                        (of(arms.0).unwrap_or_default(), of(arms.1).unwrap_or_default())
+                    });
+                    estimator.effects(&measured, &Sides { squares, with_rows, ..sides })
                 });
                 let about = format!("{} of metric '{}'", estimator.name(), metric.name);
                 Some(made.map_err(|error| error.about(&about)))
@@ -218,20 +225,21 @@ impl Effects {
         experiment: &Experiment,
         at: Place,
         (seed, capped): (Option<u64>, Option<Capped>),
-        effects: Vec<(String, Effect)>,
+        effects: Vec<(Named, Effect)>,
     ) {
         let (segment, segment_value) = match &at.slice {
             Slice::All => (None, None),
             Slice::Segment(s, value) => (Some(experiment.segments[*s].0.clone()), value.clone()),
         };
-        let rows = effects.into_iter().map(|(estimator, effect)| EffectRow {
+        let rows = effects.into_iter().map(|(named, effect)| EffectRow {
             metric: experiment.metrics[at.metric].name.clone(),
             segment: segment.clone(),
             segment_value: segment_value.clone(),
             base: Base::Assignment,
             period: Period::Overall,
             arm: at.arm.clone(),
-            estimator,
+            estimator: named.estimator,
+            quantile: named.quantile,
             effect,
             seed,
             capped,
@@ -307,6 +315,7 @@ fn sides(
         treatment: side(treatment)?,
         control: side(control)?,
         others: others.transpose()?,
+        with_rows: None,
         squares: None,
     })
 }

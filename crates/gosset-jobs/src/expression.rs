@@ -29,6 +29,8 @@ use crate::{JobError, Result};
 pub(crate) enum Over {
     /// The one row of a unit: no aggregate.
     Unit,
+    /// One of the rows of a unit: no aggregate.
+    Row,
     /// The rows of a unit: columns only inside of `sum` and `count`.
     Rows,
 }
@@ -42,8 +44,10 @@ pub(crate) enum Combine {
     Count,
     Max,
     Min,
-    /// Lists of distinct values.
+    /// Lists of distinct values, as text.
     Union,
+    /// Lists of numbers.
+    Concat,
 }
 
 /// An aggregate of the rows of a unit.
@@ -81,7 +85,8 @@ impl Aggregate {
         match self.combine {
             Combine::Sum | Combine::Max | Combine::Min => DataType::Float64,
             Combine::Count => DataType::Int64,
-            Combine::Union => DataType::List(Arc::new(Field::new("element", DataType::Utf8, true))),
+            Combine::Union => list_of(DataType::Utf8),
+            Combine::Concat => list_of(DataType::Float64),
         }
     }
 
@@ -93,9 +98,14 @@ impl Aggregate {
             Combine::Count => sum(stored),
             Combine::Max => max(stored),
             Combine::Min => min(stored),
-            Combine::Union => array_agg(stored),
+            Combine::Union | Combine::Concat => array_agg(stored),
         })
     }
+}
+
+/// Lists as tables of unit-days have them.
+pub(crate) fn list_of(items: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("element", items, true)))
 }
 
 /// The most characters of a stored column's name before its hash.
@@ -270,6 +280,44 @@ pub(crate) fn unit_value(
     Ok(UnitValue { value: with_policy(value, policy)?, non_finite: bad_value })
 }
 
+/// Reads, checks and rewrites the expression of a value of each row: the list of a unit's values, in any order; NULL or
+/// empty where it has none.
+pub(crate) fn row_values(
+    engine: &Engine,
+    sql: &str,
+    schema: &DFSchema,
+    policy: NonFinite,
+    aggregates: &mut Aggregates,
+) -> Result<UnitValue> {
+    let told = |error: JobError| error.about(&format!("'{sql}'"));
+    let schema = &schema.clone().strip_qualifiers();
+    let parsed = engine.context().parse_sql_expr(sql, schema).map_err(|e| told(e.into()))?;
+    check(&parsed, Over::Row).map_err(told)?;
+    let value = undefined_by_zero(parsed).map_err(|error| told(error.into()))?;
+    let found = value.get_type(schema).map_err(|error| told(error.into()))?;
+    if !is_number(&found) {
+        return Err(told(JobError::File(format!("expected a number for each row, found {found}"))));
+    }
+    let mut text = format!("values({value})");
+    let mut value = cast(value, DataType::Float64);
+    let mut bad = None;
+    if found.is_floating() || aggregates.of != Of::Rows {
+        let row = Row { value: &mut value, text: &mut text, filter: None };
+        bad = Some(row.under(policy, aggregates)?);
+    }
+    let values = array_agg(value.clone()).filter(value.is_not_null()).build()?;
+    let mut column = aggregates.column(text, values, Combine::Concat);
+    if aggregates.of == Of::Days {
+        column = flatten(column);
+    }
+    Ok(UnitValue { value: column, non_finite: bad.unwrap_or_else(|| lit(0_i64)) })
+}
+
+/// The list of values of a unit without any.
+pub(crate) fn no_values() -> Expr {
+    cast(lit(ScalarValue::Null), list_of(DataType::Float64))
+}
+
 /// A division by zero is NULL, wherever it stands.
 fn undefined_by_zero(expr: Expr) -> datafusion::error::Result<Expr> {
     let rewritten = expr.transform_up(|expr| match expr {
@@ -281,14 +329,42 @@ fn undefined_by_zero(expr: Expr) -> datafusion::error::Result<Expr> {
     Ok(rewritten?.data)
 }
 
+/// A value of a row, what tells it from others, and which rows it is of.
+struct Row<'a> {
+    value: &'a mut Expr,
+    text: &'a mut String,
+    filter: Option<&'a Expr>,
+}
+
+impl Row<'_> {
+    /// Puts it under the policy for NaN and infinite values, and counts these: gives the column of their number.
+    fn under(
+        self,
+        policy: NonFinite,
+        aggregates: &mut Aggregates,
+    ) -> datafusion::error::Result<Expr> {
+        // Not IS FALSE, which the engine plans as something that can be NULL and fails over where it stands twice.
+        let is_bad = not(is_finite(self.value.clone()));
+        let is_bad = self.filter.map_or(is_bad.clone(), |f| f.clone().and(is_bad));
+        let counted = count(lit(1_i64)).filter(is_bad).build()?;
+        let bad =
+            aggregates.column(format!("not finite in {}", self.text), counted, Combine::Count);
+        *self.value = with_policy(self.value.clone(), policy)?;
+        if policy != NonFinite::Error {
+            *self.text += &format!(" {policy:?}").to_lowercase();
+        }
+        Ok(bad)
+    }
+}
+
 /// A value under the policy for NaN and infinite ones.
-pub(crate) fn with_policy(value: Expr, policy: NonFinite) -> Result<Expr> {
+pub(crate) fn with_policy(value: Expr, policy: NonFinite) -> datafusion::error::Result<Expr> {
     let substitute = match policy {
         NonFinite::Error => return Ok(value),
         NonFinite::Drop => lit(ScalarValue::Float64(None)),
         NonFinite::Zero => lit(0.0_f64),
     };
-    Ok(when(not(is_finite(value.clone())), substitute).otherwise(value)?)
+    when(not(is_finite(value.clone())), substitute).otherwise(value)
 }
 
 /// Whether a double is neither NaN nor infinite; NULL for NULL. Comparisons here are of a total order, in which NaN is
@@ -309,7 +385,7 @@ fn per_unit(
     aggregates: &mut Aggregates,
     bad: &mut Vec<Expr>,
 ) -> datafusion::error::Result<Expr> {
-    let text = Expr::AggregateFunction(call.clone()).to_string();
+    let mut text = Expr::AggregateFunction(call.clone()).to_string();
     let filter = call.params.filter.map(|filter| *filter);
     let filtered = |aggregate: Expr, filter: Option<Expr>| match filter {
         Some(filter) => aggregate.filter(filter).build(),
@@ -325,19 +401,10 @@ fn per_unit(
                 return plan_err!("expected a number inside of '{name}', found {found}");
             }
             let mut arg = cast(arg, DataType::Float64);
-            let mut text = text;
             if found.is_floating() || aggregates.of != Of::Rows {
-                // Not IS FALSE, which the engine plans as something that can be NULL and fails over where it stands twice.
-                let is_bad = not(is_finite(arg.clone()));
-                let is_bad = filter.clone().map_or(is_bad.clone(), |f| f.and(is_bad));
-                let counted = count(lit(1_i64)).filter(is_bad).build()?;
-                let told = format!("not finite in {text}");
-                bad.push(aggregates.column(told, counted, Combine::Count));
-                arg = with_policy(arg, policy)
-                    .map_err(|e| datafusion::common::DataFusionError::External(Box::new(e)))?;
-                if policy != NonFinite::Error {
-                    text += &format!(" {policy:?}").to_lowercase();
-                }
+                let filter = filter.as_ref();
+                let row = Row { value: &mut arg, text: &mut text, filter };
+                bad.push(row.under(policy, aggregates)?);
             }
             let (aggregate, combine) = match name {
                 "sum" => (exact_sum.call(vec![arg]), Combine::Sum),
@@ -397,10 +464,13 @@ fn visit(expr: &Expr, over: Over, inside: bool) -> ControlFlow<String> {
     match expr {
         Expr::AggregateFunction(call) => {
             let name = call.func.name();
-            if over == Over::Unit {
-                return ControlFlow::Break(format!(
-                    "the source's rows are units, so '{name}' has nothing to aggregate"
-                ));
+            let why = match over {
+                Over::Unit => Some("the source's rows are units"),
+                Over::Row => Some("a value of each row is expected"),
+                Over::Rows => None,
+            };
+            if let Some(why) = why {
+                return ControlFlow::Break(format!("{why}, so '{name}' has nothing to aggregate"));
             }
             if !AGGREGATES.contains(&name) {
                 return ControlFlow::Break(format!(

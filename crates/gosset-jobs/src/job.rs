@@ -164,22 +164,42 @@ impl Part {
 }
 
 /// What a metric measures, as SQL expressions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Measure {
     /// The mean over units of a value for each.
     Mean(String),
     /// The ratio of two sums over units.
     Ratio(String, String),
+    /// Quantiles of a value of each row, over the rows of all units.
+    Quantiles {
+        /// The value of a row.
+        of: String,
+        /// Which quantiles.
+        at: Vec<f64>,
+    },
 }
 
 impl Measure {
     /// Its expressions.
     pub(crate) fn expressions(&self) -> impl Iterator<Item = &str> {
         let (first, second) = match self {
-            Self::Mean(value) => (value, None),
+            Self::Mean(value) | Self::Quantiles { of: value, .. } => (value, None),
             Self::Ratio(above, below) => (above, Some(below)),
         };
         std::iter::once(first).chain(second).map(String::as_str)
+    }
+
+    /// Which quantiles of rows it is, if it is.
+    pub(crate) fn quantiles(&self) -> Option<&[f64]> {
+        match self {
+            Self::Quantiles { at, .. } => Some(at),
+            Self::Mean(_) | Self::Ratio(..) => None,
+        }
+    }
+
+    /// Whether its values over days are the sums of those of each day.
+    fn is_additive(&self) -> bool {
+        !matches!(self, Self::Quantiles { .. }) && self.expressions().all(is_linear)
     }
 }
 
@@ -275,6 +295,18 @@ impl Experiment {
         }
     }
 
+    /// The sources of its metrics and of its exposure.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &str> {
+        self.metrics.iter().chain(&self.exposure).map(|metric| metric.source.as_str())
+    }
+
+    /// The experiment with some of its metrics.
+    pub(crate) fn with(&self, wanted: impl Fn(&Metric) -> bool) -> Self {
+        let mut some = self.clone();
+        some.metrics.retain(wanted);
+        some
+    }
+
     /// Whether there are results of every day.
     pub fn is_daily(&self) -> bool {
         self.periods.iter().any(|period| period.is_daily())
@@ -336,7 +368,10 @@ impl Experiment {
                 "units of different shares of the arms are not taken together (from {from} on others are expected): \
                  post_stratify compares within them"
             )),
-            _ => estimator.takes(metric),
+            _ => match metric.measure {
+                Measure::Quantiles { .. } => estimator.takes_rows(),
+                Measure::Mean(_) | Measure::Ratio(..) => estimator.takes(metric),
+            },
         }
     }
 
@@ -653,16 +688,13 @@ fn resolve_metric(
             section.source
         ));
     }
-    let measure = match (&section.value, &section.numerator, &section.denominator) {
-        (Some(value), None, None) => Measure::Mean(value.clone()),
-        (None, Some(numerator), Some(denominator)) => {
-            Measure::Ratio(numerator.clone(), denominator.clone())
-        }
-        _ => return wrong("expected either 'value' or 'numerator' and 'denominator'"),
-    };
+    let measure = measure(section)?;
+    if matches!(measure, Measure::Quantiles { .. }) {
+        check_quantiles(section, source)?;
+    }
     let covariates = covariates(name, section, matches!(measure, Measure::Ratio(..)))?;
     let daily = experiment.periods.iter().any(|period| period != "overall");
-    let totals = daily && section.cap.is_none() && measure.expressions().all(is_linear);
+    let totals = daily && section.cap.is_none() && measure.is_additive();
     let job = &file.job;
     let inference = Inference {
         confidence: section.confidence.or(experiment.confidence).or(job.confidence).unwrap_or(0.95),
@@ -694,6 +726,38 @@ fn resolve_metric(
         inference,
         section: section.clone(),
     })
+}
+
+fn measure(section: &MetricSection) -> Result<Measure> {
+    let MetricSection { value, numerator, denominator, quantile, .. } = section;
+    match (value, numerator, denominator, quantile) {
+        (Some(value), None, None, None) => Ok(Measure::Mean(value.clone())),
+        (None, Some(numerator), Some(denominator), None) => {
+            Ok(Measure::Ratio(numerator.clone(), denominator.clone()))
+        }
+        (None, None, None, Some(quantile)) => {
+            estimators::check_quantiles(&quantile.at).map_err(|error| error.about("quantile"))?;
+            Ok(Measure::Quantiles { of: quantile.of.clone(), at: quantile.at.clone() })
+        }
+        _ => wrong("expected one of 'value', 'numerator' and 'denominator', and 'quantile'"),
+    }
+}
+
+/// What quantiles of rows cannot have.
+fn check_quantiles(section: &MetricSection, source: &SourceSection) -> Result<()> {
+    if source.grain == Grain::Unit {
+        return wrong(
+            "quantile: the rows of its source are units, whose values are a metric with 'value'; the estimator \
+             'quantile' compares their quantiles",
+        );
+    }
+    if section.covariate.is_some() {
+        return wrong("quantile: quantiles of rows are not adjusted by a 'covariate'");
+    }
+    if section.cap.is_some() {
+        return wrong("quantile: quantiles of rows need no 'cap'");
+    }
+    Ok(())
 }
 
 /// The caps of a metric; none where a side says none.

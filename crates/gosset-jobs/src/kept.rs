@@ -28,7 +28,8 @@ pub(crate) enum Kept {
     Totals(u32),
     /// Weighted sums of the outcomes for every replicate.
     Replicates(Resampling),
-    /// The distribution of the value over units, with weights of units for every replicate where asked for.
+    /// The distribution of the value over units, or over their rows, with weights of units for every replicate where asked
+    /// for.
     Histogram(Option<Resampling>),
 }
 
@@ -70,7 +71,7 @@ impl Kept {
         let (position, value) = (part.metric, part.value());
         let value = || ident(&value);
         let outcomes = match metric.measure {
-            Measure::Mean(_) => vec![lit("(value)"), value()],
+            Measure::Mean(_) | Measure::Quantiles { .. } => vec![lit("(value)"), value()],
             Measure::Ratio(..) => {
                 let below = ident(units::denominator(position));
                 vec![lit("(numerator)"), value(), lit("(denominator)"), below]
@@ -132,7 +133,7 @@ impl Kept {
     pub(crate) fn bytes(&self, metric: &Metric, units: u64) -> usize {
         let units = usize::try_from(units).unwrap_or(usize::MAX);
         let outcomes = match metric.measure {
-            Measure::Mean(_) => 1,
+            Measure::Mean(_) | Measure::Quantiles { .. } => 1,
             Measure::Ratio(..) => 2,
         };
         match self {

@@ -12,7 +12,7 @@ use crate::descriptor::{Descriptor, Fingerprints, Input};
 use crate::job::Experiment;
 use crate::looked::Looked;
 use crate::run::{Place, Runner};
-use crate::tables::{AUDITS, EFFECTS};
+use crate::tables::{AUDITS, EFFECTS, SUMMARIES};
 use crate::{JobError, Result, internal};
 
 /// The key of the results of a commit in its metadata.
@@ -94,6 +94,34 @@ pub struct Work {
     pub(crate) desired: Descriptor,
     /// Whether rows that came late are among it.
     pub(crate) late: Late,
+    /// Metrics that are published as they would be computed: they stay.
+    pub kept: Vec<String>,
+    /// What the other metrics are made of.
+    pub ways: BTreeMap<Way, Vec<String>>,
+}
+
+/// What the results of a metric are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// The totals of the date, which are stored.
+    Stored,
+    /// The totals of the day before, the days of units that are of the date, and those of units that changed.
+    Continued,
+    /// All days of units.
+    Days,
+    /// The rows of its source.
+    Rows,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stored => "stored totals",
+            Self::Continued => "the totals of the day before and what the date adds",
+            Self::Days => "all days of units",
+            Self::Rows => "rows",
+        })
+    }
 }
 
 /// What a run would do.
@@ -115,6 +143,8 @@ impl Work {
             inputs: BTreeMap::new(),
             desired: Descriptor::default(),
             late: Late::LeftOut,
+            kept: Vec::new(),
+            ways: BTreeMap::new(),
         }
     }
 
@@ -133,9 +163,38 @@ impl Work {
             .map(|part| format!("{} of {}", part.part, part.source))
             .collect();
         if !reasons.is_empty() {
+            self.kept.clear();
             self.state =
                 State::Stale(vec![format!("perhaps, after reading {}", reasons.join(", "))]);
         }
+    }
+
+    /// What the metrics of an experiment are made of on its date, given the work before it and the totals that are stored.
+    fn ways_of(
+        &self,
+        experiment: &Experiment,
+        before: Option<&Self>,
+        totals: &Published,
+    ) -> BTreeMap<Way, Vec<String>> {
+        let mut ways: BTreeMap<Way, Vec<String>> = BTreeMap::new();
+        let stored = totals.get(&key(&experiment.name, self.analysis_date));
+        let desired = self.desired.of_totals(experiment);
+        // The first date of its own days: they are all that there are.
+        let goes_on = before.is_some() || self.analysis_date > experiment.start;
+        for (position, metric) in experiment.metrics.iter().enumerate() {
+            if self.kept.contains(&metric.name) {
+                continue;
+            }
+            let holds = |found: &PublishedResults| found.results.descriptor.holds(&desired, metric);
+            let way = match experiment.is_made_of_totals(position) {
+                _ if !experiment.is_of_days() => Way::Rows,
+                true if stored.is_some_and(holds) => Way::Stored,
+                true if goes_on => Way::Continued,
+                _ => Way::Days,
+            };
+            ways.entry(way).or_default().push(metric.name.clone());
+        }
+        ways
     }
 
     /// Whether there is something to compute.
@@ -177,6 +236,12 @@ impl Work {
             State::Failed(error) => format!("failed: {error}"),
         };
         if self.is_due() {
+            if !self.kept.is_empty() {
+                told += &format!("; kept: {}", self.kept.join(", "));
+            }
+            for (way, metrics) in &self.ways {
+                told += &format!("\n  from {way}: {}", metrics.join(", "));
+            }
             for (name, input) in self.inputs.iter().filter(|(_, input)| input.files > 0) {
                 let files = if input.files == 1 { "file" } else { "files" };
                 told +=
@@ -234,8 +299,24 @@ impl Runner {
     /// # Errors
     /// If the store cannot be read. What is wrong with one experiment is told in its [`State`].
     pub async fn plan(&self, asked: &Asked) -> Result<Plan> {
+        self.plan_of(asked, false).await
+    }
+
+    /// What a run would do, with the numbers of rows that it would read, as far as files tell them.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub async fn plan_with_rows(&self, asked: &Asked) -> Result<Plan> {
+        self.plan_of(asked, true).await
+    }
+
+    async fn plan_of(&self, asked: &Asked, with_rows: bool) -> Result<Plan> {
         let mut looked = self.look(asked.until).await;
-        let parts = looked.due(self.job(), asked.until)?;
+        let mut parts = looked.due(self.job(), asked.until)?;
+        for days in looked.days.values().filter(|_| with_rows) {
+            // What is wrong with a file is told by the run that reads it.
+            days.count(&mut parts).await.unwrap_or_default();
+        }
         looked.unread.extend(parts.iter().map(|part| part.source.clone()));
         self.planned(&looked, parts, asked).await
     }
@@ -252,8 +333,9 @@ impl Runner {
             effects: self.newest(EFFECTS, until).await?,
             audits: self.newest(AUDITS, until).await?,
         };
+        let totals = self.newest(SUMMARIES, until).await?;
         let mut fingerprints = Fingerprints::default();
-        let mut work = Vec::new();
+        let mut work: Vec<Work> = Vec::new();
         for experiment in self.job().experiments.iter().filter(|e| asked.is_of(e)) {
             let experiment = &looked.measurable(experiment);
             let dates = match experiment.dates(until) {
@@ -287,6 +369,8 @@ impl Runner {
                         self.compared(&mut dated, experiment, looked, published, &mut fingerprints)
                             .await?;
                         dated.touched_by(experiment, &parts);
+                        let before = work.last().filter(|w| w.experiment == experiment.name);
+                        dated.ways = dated.ways_of(experiment, before, &totals);
                     }
                 }
                 work.push(dated);
@@ -337,6 +421,15 @@ impl Runner {
         let audited = published.audits.get(&key).map(|a| &a.results.descriptor);
         if reasons.is_empty() && audited != Some(&work.desired) {
             reasons.push("its audits are of another run".into());
+        }
+        // What is published of a date is whole where both tables have it.
+        if experiment.is_of_days() && audited == Some(&found.results.descriptor) {
+            let results = &found.results;
+            work.kept = results.descriptor.unaffected(&work.desired, experiment);
+            work.kept.retain(|name| !results.failed.contains_key(name));
+            if !results.blocked.is_empty() {
+                work.kept.clear();
+            }
         }
         work.state = match reasons.is_empty() {
             true => State::UpToDate(Box::new(found.clone())),

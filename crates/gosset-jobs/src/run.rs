@@ -267,9 +267,11 @@ impl Runner {
         let mut due = Vec::new();
         for work in plan.due() {
             let experiment = self.experiment(&work.experiment)?;
-            due.extend(work.analysis_date.or(experiment.end).map(|date| (experiment, date)));
+            let affected = experiment.with(|metric| !work.kept.contains(&metric.name));
+            due.extend(work.analysis_date.or(experiment.end).map(|date| (affected, date)));
         }
         if !due.is_empty() {
+            let due: Vec<_> = due.iter().map(|(experiment, date)| (experiment, *date)).collect();
             looked.hold(&due, self.limits()).await?;
         }
         let totals = self.newest(SUMMARIES, asked.until).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
-use gosset_stats::summary::AnySummary;
+use gosset_stats::summary::{AnySummary, Kind};
 
 use crate::job::{Experiment, Part};
 use crate::kept::Kept;
@@ -68,7 +68,8 @@ impl Stored {
                     arm: known(&arm)?,
                     units: number(&units),
                     counts: PartCounts { non_finite: number(&non_finite), active: number(&active) },
-                    kind: "",
+                    // Nothing else is stored.
+                    kind: Kind::Buckets.name(),
                     summary: summary.as_binary::<i32>().value(row).to_vec(),
                 });
             }
@@ -79,6 +80,11 @@ impl Stored {
     /// The summaries of a date that were just made.
     pub(crate) fn of(rows: Vec<SummaryRow>) -> Self {
         Self(rows)
+    }
+
+    /// As rows again.
+    pub(crate) fn into_rows(self) -> Vec<SummaryRow> {
+        self.0
     }
 
     /// Those of some metrics.

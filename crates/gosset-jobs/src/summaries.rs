@@ -7,7 +7,8 @@ use arrow::datatypes::{DataType, Int64Type};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::functions_aggregate::grouping::grouping_udaf;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, GroupingSet, cast, ident, lit};
+use datafusion::functions_nested::expr_fn::array_length;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, GroupingSet, cast, ident, lit, not};
 use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
 use gosset_engine::Engine;
@@ -49,6 +50,8 @@ pub(crate) struct Cell {
     pub(crate) summaries: Vec<Vec<u8>>,
     /// By metric with capped parts in the wave.
     pub(crate) beyond: BTreeMap<usize, Beyond>,
+    /// Units with values, by metric of rows in the wave.
+    pub(crate) with_rows: BTreeMap<usize, u64>,
 }
 
 /// What is counted of the days behind totals.
@@ -291,6 +294,7 @@ impl<'a> Query<'a> {
                         counts: counted.collect::<Result<_>>()?,
                         summaries: parts.map(|i| row.bytes(&summary(i))).collect::<Result<_>>()?,
                         beyond: row.beyond(self.wave)?,
+                        with_rows: row.with_rows(self.experiment, self.wave)?,
                     };
                     let arms = cells.entry(slice).or_default();
                     arms.insert(arm, cell);
@@ -341,12 +345,34 @@ fn summaries(
     for metric in capped_metrics(wave) {
         calls.extend(caps::counts(metric)?);
     }
+    for metric in metrics_of_rows(experiment, wave) {
+        let counted = count(lit(1_i64)).filter(has_rows(metric)).build()?;
+        calls.push(counted.alias(with_rows(metric)));
+    }
     Ok(calls)
 }
 
 /// The metrics with capped parts in a wave.
 fn capped_metrics(wave: &Wave) -> BTreeSet<usize> {
     wave.parts.iter().filter(|part| part.capped).map(|part| part.metric).collect()
+}
+
+/// Whether a unit has values of a metric of its rows.
+fn has_rows(metric: usize) -> Expr {
+    let values = array_length(ident(units::value(metric)));
+    coalesce(vec![cast(values, DataType::Int64), lit(0_i64)]).gt(lit(0_i64))
+}
+
+/// The metrics in a wave that are of rows.
+fn metrics_of_rows(experiment: &Experiment, wave: &Wave) -> BTreeSet<usize> {
+    let of_rows =
+        |metric: &usize| matches!(experiment.metrics[*metric].measure, Measure::Quantiles { .. });
+    wave.parts.iter().map(|part| part.metric).filter(of_rows).collect()
+}
+
+/// The column of the number of units with values of a metric of rows.
+fn with_rows(metric: usize) -> String {
+    format!("with_rows{metric}")
 }
 
 /// What is counted in each group.
@@ -368,12 +394,16 @@ fn counts(experiment: &Experiment, units: &Units) -> Result<Vec<Expr>> {
         let missing = match metric.measure {
             Measure::Mean(_) => value().is_null(),
             Measure::Ratio(..) => value().is_null().or(ident(units::denominator(i)).is_null()),
+            Measure::Quantiles { .. } => not(has_rows(i)),
+        };
+        let not_binary = match metric.measure {
+            Measure::Quantiles { .. } => has_rows(i),
+            _ => value().eq(lit(0.0_f64)).or(value().eq(lit(1.0_f64))).is_false(),
         };
         let counted = |what: Expr| count(lit(1_i64)).filter(what).build();
         aggregates.push(counted(missing)?.alias(format!("missing{i}")));
         aggregates.push(sum(ident(units::non_finite(i))).alias(format!("non_finite{i}")));
-        let binary = value().eq(lit(0.0_f64)).or(value().eq(lit(1.0_f64)));
-        aggregates.push(counted(binary.is_false())?.alias(format!("not_binary{i}")));
+        aggregates.push(counted(not_binary)?.alias(format!("not_binary{i}")));
     }
     Ok(aggregates)
 }
@@ -458,6 +488,11 @@ impl Row<'_> {
             Ok((metric, Beyond { units: self.count_of(&units)?, beyond: self.count_of(&beyond)? }))
         };
         capped_metrics(wave).into_iter().map(of).collect()
+    }
+
+    fn with_rows(&self, experiment: &Experiment, wave: &Wave) -> Result<BTreeMap<usize, u64>> {
+        let of = |metric| Ok((metric, self.count_of(&with_rows(metric))?));
+        metrics_of_rows(experiment, wave).into_iter().map(of).collect()
     }
 
     fn slice(&self, segments: usize, wave: &Wave) -> Result<Slice> {

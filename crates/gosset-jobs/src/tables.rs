@@ -68,7 +68,8 @@ pub fn effects_schema() -> SchemaRef {
         .chain(text.map(|name| field(name, DataType::Utf8)))
         .chain(effect.iter().map(|f| field(f.name(), stored(f.data_type()))))
         .chain([field("seed", DataType::Int64)])
-        .chain(CAPPED.map(|(name, _)| field(name, DataType::Float64)));
+        .chain(CAPPED.map(|(name, _)| field(name, DataType::Float64)))
+        .chain([field("quantile", DataType::Float64)]);
     Arc::new(Schema::new(columns.collect::<Vec<_>>()))
 }
 
@@ -158,7 +159,7 @@ pub(crate) fn effects_batch(
         text(periods.iter().map(|period| Some(period.as_str()))),
         each(|r| Some(&r.arm)),
         constant(&place.0.control),
-        each(|r| Some(&r.estimator)),
+        each(|r| Some(r.estimator)),
     ]);
     let effects: Vec<_> = rows.iter().map(|row| Some(row.effect.clone())).collect();
     let (_, fields, _): (_, Vec<ArrayRef>, _) = effects_to_struct(&effects).into_parts();
@@ -171,6 +172,7 @@ pub(crate) fn effects_batch(
         let values = rows.iter().map(|row| of(row.capped.as_ref()?));
         columns.push(Arc::new(values.collect::<Float64Array>()));
     }
+    columns.push(Arc::new(rows.iter().map(|row| row.quantile).collect::<Float64Array>()));
     Ok(RecordBatch::try_new(effects_schema(), columns)?)
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
         ));
     };
     let law = options.word("method").unwrap_or(default);
-    let outcomes = function.arguments.iter().filter(|a| a.kind == ArgumentKind::Outcome).count();
+    let outcomes = function.arguments.iter().filter(|a| a.kind.is_outcome()).count();
     let arms = if function.arguments.iter().any(|a| a.kind == ArgumentKind::Arm) { 2 } else { 1 };
     if function.options().any(|option| option.name == "relative_error") {
         let given = args.len() - usize::from(planner::has_options(args));

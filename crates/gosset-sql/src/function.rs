@@ -90,6 +90,8 @@ pub struct Argument {
 pub enum ArgumentKind {
     /// An outcome: a number or a boolean.
     Outcome,
+    /// An outcome, or an array of outcomes, each of which is a row.
+    Values,
     /// One number, a struct of numbers whose names are kept, or an array of numbers.
     Covariates,
     /// As [`Covariates`](Self::Covariates), of which some may be ratios: structs of numerator and denominator.
@@ -127,6 +129,11 @@ pub enum ArgumentKind {
 }
 
 impl ArgumentKind {
+    /// Whether it is one column of outcomes.
+    pub(crate) fn is_outcome(self) -> bool {
+        matches!(self, Self::Outcome | Self::Values)
+    }
+
     /// Whether it is the unit of each row.
     pub(crate) fn is_unit(self) -> bool {
         matches!(self, Self::Unit | Self::CrossedUnit | Self::OptionalUnit)

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, StructArray, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, UInt64Type};
 use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::error::Result;
@@ -47,9 +48,12 @@ pub(crate) fn coerce_or_leave(
 fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
     let found = unpacked(&bound.data_type);
     let coerced = match (bound.argument.kind, found) {
-        (ArgumentKind::Outcome | ArgumentKind::OptionalWeight, t) if is_number(t) => {
+        (ArgumentKind::Outcome | ArgumentKind::Values | ArgumentKind::OptionalWeight, t)
+            if is_number(t) =>
+        {
             Some(DataType::Float64)
         }
+        (ArgumentKind::Values, t) => coerce_list(t),
         (ArgumentKind::Regressors, DataType::Struct(fields)) => {
             let known = |f: &Arc<Field>| coerce_regressor(f.data_type()).is_some();
             (!fields.is_empty() && fields.iter().all(known)).then(|| found.clone())
@@ -159,9 +163,15 @@ fn coerce_columns(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
         }
         // Options of a function with any number of columns: words are allowed in them.
         DataType::Struct(_) if kind == ArgumentKind::Columns => Some(found.clone()),
+        _ if matches!(kind, ArgumentKind::Outcomes | ArgumentKind::Metrics) => None,
+        t => coerce_list(t),
+    }
+}
+
+fn coerce_list(found: &DataType) -> Option<DataType> {
+    match found {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)
-            if !matches!(kind, ArgumentKind::Outcomes | ArgumentKind::Metrics)
-                && is_number(item.data_type()) =>
+            if is_number(item.data_type()) =>
         {
             Some(DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))))
         }
@@ -213,6 +223,7 @@ fn is_binary(t: &DataType) -> bool {
 fn expected(kind: ArgumentKind) -> &'static str {
     match kind {
         ArgumentKind::Outcome => "a number or a boolean",
+        ArgumentKind::Values => "a number, a boolean, or an array of numbers",
         ArgumentKind::Outcomes => "a number or a struct of numbers, {name: value, ...}",
         ArgumentKind::Metrics => {
             "a number or a struct of numbers and of ratios, {name: value, name: {num: value, den: value}, ...}"
@@ -267,7 +278,10 @@ impl Values {
         let mut values = Self { names: Vec::new(), outcomes: 0, arrays: Vec::new() };
         for (bound, array) in call.arguments.iter().zip(args) {
             let outcome = match bound.argument.kind {
-                ArgumentKind::Outcome | ArgumentKind::Outcomes | ArgumentKind::Metrics => true,
+                ArgumentKind::Outcome
+                | ArgumentKind::Values
+                | ArgumentKind::Outcomes
+                | ArgumentKind::Metrics => true,
                 ArgumentKind::Covariates
                 | ArgumentKind::RatioCovariates
                 | ArgumentKind::Columns => false,
@@ -295,17 +309,18 @@ impl Values {
     /// The names that the columns have by type alone; `None` while the length of an array is not known.
     pub(crate) fn columns_of_types(call: &Call) -> Result<Option<Columns>> {
         let lists = |t: &DataType| matches!(t, DataType::List(_));
-        if call.arguments.iter().any(|b| lists(&b.data_type)) {
+        let of_rows = |bound: &Bound| bound.argument.kind == ArgumentKind::Values;
+        if call.arguments.iter().any(|b| lists(&b.data_type) && !of_rows(b)) {
             return Ok(None);
         }
-        let empty: Vec<ArrayRef> =
-            call.arguments.iter().map(|b| new_null_array(&b.data_type, 0)).collect();
+        let empty = call.arguments.iter().map(|b| new_null_array(&b.data_type, 0)).collect();
+        let (empty, _) = each_value(call, empty, Vec::new(), |_| {})?;
         Self::new(call, &empty, &[])?.columns(call).map(Some)
     }
 
     /// Columns for a call without rows, whose arrays have no length: as if it were one.
     pub(crate) fn columns_without_rows(call: &Call) -> Result<Columns> {
-        let outcomes = call.arguments.iter().filter(|b| b.argument.kind == ArgumentKind::Outcome);
+        let outcomes = call.arguments.iter().filter(|b| b.argument.kind.is_outcome());
         let outcomes: Vec<String> = outcomes.map(|b| b.argument.name.to_owned()).collect();
         let count = outcomes.len();
         Columns::new(outcomes.into_iter().chain(["x1".to_owned()]), count)
@@ -365,7 +380,7 @@ impl Values {
             }
             _ => {
                 let name = match bound.argument.kind {
-                    ArgumentKind::Outcome => bound.argument.name.to_owned(),
+                    kind if kind.is_outcome() => bound.argument.name.to_owned(),
                     _ => self.next_name(outcome),
                 };
                 self.push_column(name, array, outcome)
@@ -430,6 +445,41 @@ fn list_size(call: &Call, bound: &Bound, lists: &ListArray, slots: &[u32]) -> Re
         }
     }
     Ok(size.unwrap_or(0))
+}
+
+/// The arguments and slots of a call with a row for each value of its array, where it has one of these; `dropped` is
+/// called for the slot of an array that is NULL, which has none.
+pub(crate) fn each_value(
+    call: &Call,
+    args: Vec<ArrayRef>,
+    slots: Vec<u32>,
+    mut dropped: impl FnMut(u32),
+) -> Result<(Vec<ArrayRef>, Vec<u32>)> {
+    let is_array = |b: &Bound| {
+        b.argument.kind == ArgumentKind::Values && matches!(b.data_type, DataType::List(_))
+    };
+    let Some(at) = call.arguments.iter().position(is_array) else { return Ok((args, slots)) };
+    let lists = args[at].as_list::<i32>();
+    let mut rows = Vec::with_capacity(lists.values().len());
+    let mut items = Vec::with_capacity(lists.values().len());
+    for (row, window) in lists.value_offsets().windows(2).enumerate() {
+        if slots[row] == LEFT_OUT {
+            continue;
+        }
+        if lists.is_null(row) {
+            dropped(slots[row]);
+            continue;
+        }
+        rows.extend(std::iter::repeat_n(row as u32, (window[1] - window[0]) as usize));
+        items.extend(window[0] as u32..window[1] as u32);
+    }
+    let slots = rows.iter().map(|&row| slots[row as usize]).collect();
+    let (rows, items) = (UInt32Array::from(rows), UInt32Array::from(items));
+    let taken = args.iter().enumerate().map(|(i, array)| match i == at {
+        true => Ok(take(lists.values(), &items, None)?),
+        false => Ok(take(array, &rows, None)?),
+    });
+    Ok((taken.collect::<Result<_>>()?, slots))
 }
 
 /// The rows of a batch that are used, ready for a table of summaries.

@@ -14,7 +14,7 @@ use gosset_stats::summary::{AnySummary, Columns, Counts, Reader, Summary, Table,
 use crate::aggregate::States;
 use crate::call::Call;
 use crate::function::{AggregateParts, Function, Implementation};
-use crate::input::{LEFT_OUT, Prepared, Values, binary_values, failed, slots_of};
+use crate::input::{LEFT_OUT, Prepared, Values, binary_values, each_value, failed, slots_of};
 use crate::labels::Labels;
 use crate::two_arm::SqlSummary;
 
@@ -83,13 +83,17 @@ impl<S: SqlSummary> States for One<S> {
         if slots.iter().all(|&slot| slot == LEFT_OUT) {
             return Ok(());
         }
-        let values = Values::new(&self.call, args, &slots)?;
+        let mut without = Vec::new();
+        let (args, slots) =
+            each_value(&self.call, args.to_vec(), slots, |slot| without.push(slot))?;
+        let values = Values::new(&self.call, &args, &slots)?;
         match &self.columns {
             Some(columns) => values.check_same(&self.call, columns)?,
             None => self.make_table(values.columns(&self.call)?)?,
         }
         let Some(table) = &mut self.table else { return Ok(()) };
-        let prepared = Prepared::new(&self.call, args, values, slots, |slot| {
+        without.into_iter().for_each(|slot| S::add_dropped(table, slot as usize, 1));
+        let prepared = Prepared::new(&self.call, &args, values, slots, |slot| {
             S::add_dropped(table, slot as usize, 1);
         })?;
         prepared.with_rows(|rows| table.update(rows));

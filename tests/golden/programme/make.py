@@ -25,7 +25,7 @@ from rows import FIRST, HISTORY, LAST, ZONE, date, ordinal  # noqa: E402
 MOST_UNITS, BUCKETS = 1024, 4096
 # Metrics whose values of days add up; the others are compared over units, however many there are.
 ADDITIVE = ["watch_minutes", "sessions", "rebuffers_per_hour", "revenue"]
-KEYS = ["experiment", "analysis_date", "period", "metric", "segment", "segment_value", "arm", "estimator"]
+KEYS = ["experiment", "analysis_date", "period", "metric", "segment", "segment_value", "arm", "estimator", "quantile"]
 FIELDS = ["n_treatment", "n_control", "mean_treatment", "mean_control", "estimate", "std_error"]
 
 JOB = tomllib.loads((FOLDER / "job.toml").read_text(encoding="utf-8"))
@@ -60,6 +60,7 @@ def unit_days():
     grouped = seen.groupby(["account_id", "day"])
     made = {name: by_unit_and_day(grouped[name].sum(), 0) for name in ["watch_min", "rebuffers"]}
     made["rows"] = by_unit_and_day(grouped.size(), 0)
+    made["lengths"] = by_unit_and_day(grouped.watch_min.count(), 0)
     made["longest"] = by_unit_and_day(grouped.watch_min.max(), -np.inf)
     for device in seen.device.dropna().unique():
         on_it = seen[seen.device == device].groupby(["account_id", "day"])
@@ -71,6 +72,9 @@ def unit_days():
 
 
 DAYS = unit_days()
+# Rows of the sessions: positions of unit and day, and the value.
+LENGTHS = SESSIONS.assign(day=civil_day(SESSIONS.started_at) - DAY[0], unit=np.searchsorted(UNIT, SESSIONS.account_id))
+LENGTHS = LENGTHS[(LENGTHS.day >= 0) & (LENGTHS.day < len(DAY))].dropna(subset=["account_id", "watch_min"])
 HASH = np.array([bucket(account) for account in UNIT])
 
 
@@ -98,6 +102,8 @@ def values(metric, window):
         case "longest":
             most = np.where(window, DAYS["longest"], -np.inf).max(axis=1)
             return np.where(np.isinf(most), np.nan, most), ones
+        case "session_length":
+            return np.where(total("lengths") > 0, 0, np.nan), ones
         case "active_devices":
             return sum((total(name) > 0).astype(float) for name in DAYS if name.startswith("device ")), ones
     raise ValueError(metric)
@@ -182,6 +188,15 @@ def proportion_test(t, c):
     return fields(t, c, t.ratio - c.ratio, np.sqrt(sum(variances)))
 
 
+def quantiles(window, t, c):
+    """Differences of quantiles of rows, of whatever units; the bootstrap's standard errors are its own."""
+    counts = window[LENGTHS.unit, LENGTHS.day]
+    arms = [np.floor(LENGTHS.watch_min[counts & a[LENGTHS.unit]]) for a in (t, c)]
+    for q in JOB["metrics"]["session_length"]["quantile"]["at"]:
+        of_t, of_c = (np.quantile(arm, q, method="averaged_inverted_cdf") for arm in arms)
+        yield q, dict(zip(FIELDS, [t.sum(), c.sum(), of_t, of_c, of_t - of_c, None], strict=True))
+
+
 def post_stratify(y, x, treated, stratum):
     """Differences of means by stratum, adjusted for a covariate if there is one, weighted by the strata's units."""
     strata = np.unique(stratum)
@@ -264,8 +279,13 @@ def effects(assigned, experiment, day):
                 analysed = here & inside & ~np.isnan(y)
                 for arm in assigned.arms:
                     t, c = (analysed & (assigned.arm == a) for a in (arm, experiment["control"]))
+                    of = [period, metric, segment, value, arm]
+                    if metric == "session_length":
+                        for q, made in quantiles(window, t, c):
+                            yield dict(zip(KEYS[2:], [*of, "bootstrap_quantile", q], strict=True)) | made
+                        continue
                     for estimator, made in estimators(metric, assigned, experiment, (y, below, x), t, c):
-                        yield dict(zip(KEYS[2:], [period, metric, segment, value, arm, estimator], strict=True)) | made
+                        yield dict(zip(KEYS[2:], [*of, estimator, None], strict=True)) | made
 
 
 def estimators(metric, assigned, experiment, columns, t, c):
@@ -282,7 +302,10 @@ def estimators(metric, assigned, experiment, columns, t, c):
     def arms(y):
         return [Arm(y[a], below[a], HASH[a] if metric in ADDITIVE else None) for a in (t, c)]
 
-    yield "ratio_test" if metric == "rebuffers_per_hour" else "ttest", compare(*arms(y))
+    ratio = metric == "rebuffers_per_hour"
+    yield "ratio_test" if ratio else "ttest", compare(*arms(y))
+    if "bootstrap" in experiment["estimators"]:
+        yield "bootstrap_ratio" if ratio else "bootstrap_mean", compare(*arms(y)) | {"std_error": None}
     if metric == "bought":
         yield "proportion_test", proportion_test(*arms(y))
     if x is not None:
@@ -347,7 +370,7 @@ for _, row, *_ in rows.design():
 write("checksums.csv", ["night", "path", "rows", "digest"], rows.checksums(SESSIONS, ORDERS, ALLOCATIONS))
 lines = list(expected())
 for line in lines:
-    assert line["estimate"] is None or line["std_error"] > 0, line
+    assert line["estimate"] is None or line["estimator"].startswith("bootstrap") or line["std_error"] > 0, line
 write("expected.csv", KEYS + FIELDS, ([shown(line[key]) for key in KEYS + FIELDS] for line in lines))
 write_metadata(
     FOLDER,

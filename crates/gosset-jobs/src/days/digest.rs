@@ -80,6 +80,11 @@ pub(super) fn add(
                 DataType::Int64 => {
                     sum.add_scaled(values.as_primitive::<Int64Type>().value(row).into(), 0);
                 }
+                DataType::List(items) if *items.data_type() == DataType::Float64 => {
+                    let list = values.as_list::<i32>().value(row);
+                    let items = list.as_primitive::<Float64Type>().values();
+                    items.iter().for_each(|&item| sum.add(item));
+                }
                 _ => {}
             }
         }
@@ -102,11 +107,20 @@ fn value_hash(unit: u64, values: &ArrayRef, row: usize) -> Result<u64> {
             0 => 0,
             count => mix(unit, count as u64),
         },
-        DataType::List(_) => {
-            let items = values.as_list::<i32>().value(row);
-            let items = items.as_string::<i32>().iter().flatten();
-            let each = items.map(|item| mix(unit, units::string(item) as u64));
-            each.fold(0, u64::wrapping_add)
+        DataType::List(items) => {
+            let list = values.as_list::<i32>().value(row);
+            match items.data_type() {
+                DataType::Float64 => {
+                    let items = list.as_primitive::<Float64Type>().values().iter();
+                    let each = items.map(|item| mix(unit, mix(1, item.to_bits())));
+                    each.fold(0, u64::wrapping_add)
+                }
+                _ => {
+                    let items = list.as_string::<i32>().iter().flatten();
+                    let each = items.map(|item| mix(unit, units::string(item) as u64));
+                    each.fold(0, u64::wrapping_add)
+                }
+            }
         }
         other => return Err(internal(format!("a column of unit-days is {other}"))),
     })

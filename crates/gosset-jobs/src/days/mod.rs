@@ -27,13 +27,13 @@ use part::{Part, parts};
 use record::PartRecord;
 
 use crate::descriptor::{Input, canonical};
-use crate::expression::{Aggregates, Over, unit_value};
-use crate::job::{Job, Metric, Source};
+use crate::expression::{Aggregates, Over, list_of, row_values, unit_value};
+use crate::job::{Job, Measure, Metric, Source};
 use crate::period::{days_before, days_between};
 use crate::tables::days as day_number;
 use crate::time::civil_day;
 use crate::units::{check_wall_clock, type_of, unit_column};
-use crate::{JobError, Result};
+use crate::{JobError, Result, internal};
 
 /// What the tables of unit-days are called, before the name of their source.
 pub const UNIT_DAYS: &str = "unit_days";
@@ -78,6 +78,8 @@ pub(crate) struct UnitDays<'a> {
     schema: DFSchemaRef,
     /// The stored columns of the metrics.
     columns: Vec<String>,
+    /// Those of each metric.
+    of_metrics: BTreeMap<String, Vec<String>>,
     /// Metrics that cannot be measured, and why.
     failed: BTreeMap<String, JobError>,
     /// The unit-days of some days with the parts that they are of, where they are few enough to be held.
@@ -97,6 +99,8 @@ pub struct DuePart {
     pub files: u64,
     /// How large they are.
     pub bytes: u64,
+    /// How many rows they have, where the files say and a plan asked them.
+    pub rows: Option<u64>,
     /// The first day that its rows can be of, where that is known before they are read.
     from: Option<Date>,
 }
@@ -111,14 +115,39 @@ impl DuePart {
     }
 }
 
+impl DuePart {
+    /// Parts that follow each other and are read for the same reason, as one.
+    pub fn together(parts: &[Self]) -> Vec<Self> {
+        let alike = |a: &Self, b: &Self| {
+            (&a.source, &a.reason, a.files > 0) == (&b.source, &b.reason, b.files > 0)
+        };
+        let one = |parts: &[Self]| {
+            let (first, last) = (parts.first()?, parts.last()?);
+            let part = match parts {
+                [one] => one.part.clone(),
+                _ => format!("{} to {}", first.part, last.part),
+            };
+            Some(Self {
+                part,
+                files: parts.iter().map(|part| part.files).sum(),
+                bytes: parts.iter().map(|part| part.bytes).sum(),
+                rows: parts.iter().map(|part| part.rows).sum(),
+                ..first.clone()
+            })
+        };
+        parts.chunk_by(alike).filter_map(one).collect()
+    }
+}
+
 impl fmt::Display for DuePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { source, part, reason, files, bytes, .. } = self;
+        let Self { source, part, reason, files, bytes, rows, .. } = self;
         if *files == 0 {
             return write!(f, "{source} {part}: take away, {reason}");
         }
         let plural = if *files == 1 { "file" } else { "files" };
-        write!(f, "{source} {part}: read, {reason}: {files} {plural}, {bytes} bytes")
+        write!(f, "{source} {part}: read, {reason}: {files} {plural}, {bytes} bytes")?;
+        rows.map_or(Ok(()), |rows| write!(f, ", {rows} rows"))
     }
 }
 
@@ -178,12 +207,13 @@ impl<'a> UnitDays<'a> {
             records,
             schema,
             columns: Vec::new(),
+            of_metrics: BTreeMap::new(),
             failed: BTreeMap::new(),
             held: None,
         };
         if days.aggregates(&days.schema).is_err() {
             for metric in days.metrics.clone() {
-                if let Err(error) = days.columns_of(metric) {
+                if let Err(error) = days.columns_now(metric) {
                     days.failed.insert(metric.name.clone(), error);
                 }
             }
@@ -198,6 +228,9 @@ impl<'a> UnitDays<'a> {
         self.metrics.retain(|metric| !failed.contains_key(&metric.name));
         let kept = self.aggregates(&self.schema)?;
         self.columns = kept.stored_names();
+        let each = self.metrics.iter();
+        let each = each.map(|metric| Ok((metric.name.clone(), self.columns_now(metric)?)));
+        self.of_metrics = each.collect::<Result<_>>()?;
         Ok(())
     }
 
@@ -226,8 +259,12 @@ impl<'a> UnitDays<'a> {
 
     /// Adds what is kept for a metric.
     fn keep(&self, metric: &Metric, schema: &DFSchemaRef, to: &mut Aggregates) -> Result<()> {
+        let policy = metric.non_finite;
+        if let Measure::Quantiles { of, .. } = &metric.measure {
+            return row_values(self.engine, of, schema, policy, to).map(|_| ());
+        }
         metric.measure.expressions().try_for_each(|sql| {
-            unit_value(self.engine, sql, schema, Over::Rows, metric.non_finite, to).map(|_| ())
+            unit_value(self.engine, sql, schema, Over::Rows, policy, to).map(|_| ())
         })
     }
 
@@ -242,7 +279,15 @@ impl<'a> UnitDays<'a> {
     }
 
     /// The stored columns that a metric is made of.
-    pub(crate) fn columns_of(&self, metric: &Metric) -> Result<Vec<String>> {
+    pub(crate) fn columns_of(&self, metric: &Metric) -> Result<&[String]> {
+        match (self.of_metrics.get(&metric.name), self.failed.get(&metric.name)) {
+            (Some(columns), _) => Ok(columns),
+            (None, Some(error)) => Err(error.clone().about(&format!("metric '{}'", metric.name))),
+            (None, None) => Err(internal(format!("nothing is kept of metric '{}'", metric.name))),
+        }
+    }
+
+    fn columns_now(&self, metric: &Metric) -> Result<Vec<String>> {
         let mut aggregates = Aggregates::to_keep();
         self.keep(metric, &self.schema, &mut aggregates)?;
         Ok(aggregates.stored_names())
@@ -259,6 +304,7 @@ impl<'a> UnitDays<'a> {
             reason,
             files,
             bytes,
+            rows: None,
             from: day.zip(lateness).map(|(day, lateness)| days_before(day, lateness)),
         };
         for part in self.parts.iter().filter(|part| self.may_have(part, days)) {
@@ -284,6 +330,17 @@ impl<'a> UnitDays<'a> {
             );
         }
         Ok(due)
+    }
+
+    /// Asks the files of parts how many rows they have; those of text do not know.
+    pub(crate) async fn count(&self, due: &mut [DuePart]) -> Result<()> {
+        for asked in due.iter_mut().filter(|asked| asked.source == self.source.name) {
+            let Some(part) = self.parts.iter().find(|part| part.name == asked.part) else {
+                continue;
+            };
+            asked.rows = part.rows(self.engine, &self.listing).await?;
+        }
+        Ok(())
     }
 
     /// Whether a part can have rows of some days: the folder of a day has rows of the days before it, as late as they may
@@ -361,7 +418,7 @@ impl<'a> UnitDays<'a> {
         for aggregate in aggregates.all() {
             let name = aggregate.stored_name();
             columns.push(match aggregate.stored_type() {
-                // It is a list of strings already.
+                // It is a list already.
                 DataType::List(_) => ident(&name),
                 plain => cast(ident(&name), plain).alias(&name),
             });
@@ -608,7 +665,8 @@ impl<'a> UnitDays<'a> {
     /// The stored column that counts the rows of an exposure.
     pub(crate) fn count_of(&self, exposure: &Metric) -> Result<String> {
         let columns = self.columns_of(exposure)?;
-        columns.into_iter().next().ok_or_else(|| crate::internal("an exposure has no column"))
+        let first = columns.first().cloned();
+        first.ok_or_else(|| internal("an exposure has no column"))
     }
 
     /// How many times as many rows as the median of the 7 days before a date has, or as few.
@@ -618,7 +676,7 @@ impl<'a> UnitDays<'a> {
 
     /// The same for what a metric is made of, per unit with rows.
     pub(crate) fn distribution(&self, date: Date, metric: &Metric) -> Result<Option<Drift>> {
-        let column = &self.columns_of(metric)?;
+        let column = self.columns_of(metric)?;
         let Some(column) = column.iter().find(|name| !name.starts_with("not_finite_in")) else {
             return Ok(None);
         };
@@ -707,7 +765,7 @@ fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
-        DataType::List(_) => DataType::List(Arc::new(Field::new("element", DataType::Utf8, true))),
+        DataType::List(items) => list_of(plain(items.data_type())),
         other => other.clone(),
     }
 }
@@ -728,9 +786,7 @@ fn known(batch: &RecordBatch, record: &mut PartRecord) -> Result<RecordBatch> {
     use arrow::array::AsArray;
     use arrow::datatypes::Int64Type;
     let column = |name: &str| {
-        batch
-            .column_by_name(name)
-            .ok_or_else(|| crate::internal(format!("the column {name} is missing")))
+        batch.column_by_name(name).ok_or_else(|| internal(format!("the column {name} is missing")))
     };
     let (unit, day) = (column(UNIT)?, column(DAY)?);
     if unit.null_count() == 0 && day.null_count() == 0 {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
+use datafusion::common::stats::Precision;
 use datafusion::logical_expr::{Expr, cast, ident, lit};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::prelude::DataFrame;
 use gosset_engine::{Engine, Listing};
 use jiff::civil::Date;
@@ -66,6 +68,16 @@ fn folders(path: &str) -> impl Iterator<Item = (String, String)> + '_ {
 }
 
 impl Part {
+    /// How many rows its files say that they have.
+    pub(crate) async fn rows(&self, engine: &Engine, listing: &Listing) -> Result<Option<u64>> {
+        let plan = engine.read_files(listing, &self.files).await?.create_physical_plan().await?;
+        let known = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())?;
+        Ok(match known.num_rows {
+            Precision::Exact(rows) => Some(rows as u64),
+            _ => None,
+        })
+    }
+
     /// Its rows, with the columns that stand in the names of its folders.
     pub(crate) async fn read(&self, engine: &Engine, listing: &Listing) -> Result<DataFrame> {
         let frame = engine.read_files(listing, &self.files).await?;

@@ -8,7 +8,7 @@ use gosset_stats::linear::Vcov;
 use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 use serde_json::{Value, json};
 
-use super::{Estimator, Measured, Sides, is_ratio, of_totals, of_values};
+use super::{Estimator, Measured, Named, Sides, is_ratio, of_totals, of_values};
 use crate::Result;
 use crate::file::{self, Centre, LinSection};
 use crate::job::Metric;
@@ -72,7 +72,7 @@ impl Estimator for Cuped {
         Ok(if by_totals(metric) { Kept::Totals(DEFAULT_BUCKETS) } else { kept })
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
         if by_totals(of.metric) {
             let (t, c) = sides.buckets()?;
             let effect = of_totals(compare::clustered_cuped(t, c, &of.metric.inference)?, (t, c));
@@ -109,7 +109,7 @@ impl Estimator for Lin {
         with_covariates(self.name(), metric)
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
         let (t, c) = sides.moments()?;
         let (others, inference) = (sides.others()?, &of.metric.inference);
         let effect = match self.robust {
@@ -158,7 +158,7 @@ impl Estimator for Mlrate {
         }
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
         let (t, c) = sides.moments()?;
         Ok(vec![("mlrate".into(), compare::mlrate(t, c, &of.metric.inference)?)])
     }

@@ -2,23 +2,30 @@
 
 use gosset_stats::Effect;
 use gosset_stats::compare::{
-    BootstrapOptions, Interval, bootstrap as of_buckets, bootstrap_replicates,
+    BootstrapOptions, Interval, QuantileInterval, QuantileOptions, bootstrap as of_buckets,
+    bootstrap_replicates,
 };
 use gosset_stats::summary::buckets::{DEFAULT_BUCKETS, check_buckets};
 use gosset_stats::summary::{Law, Resampling};
 use serde_json::{Value, json};
 
 use super::means::Ttest;
-use super::{Estimator, Measured, Sides, is_ratio, of_totals};
+use super::quantile::OfRows;
+use super::{Estimator, Measured, Named, Sides, is_ratio, of_totals};
 use crate::file::{self, BootstrapSection};
 use crate::job::Metric;
 use crate::kept::Kept;
 use crate::{JobError, Result};
 
+/// What the effects of a metric that is quantiles of rows are called.
+const OF_QUANTILES: &str = "bootstrap_quantile";
+
 #[derive(Debug)]
 pub(super) struct Bootstrap {
     kept: Kept,
     options: BootstrapOptions,
+    /// How it takes a metric that is quantiles of rows, or why it does not.
+    of_rows: Result<OfRows, String>,
 }
 
 /// The intervals that weights of units allow: the standard error of a replicate takes the totals of its units.
@@ -37,8 +44,9 @@ impl Bootstrap {
         options.check().map_err(wrong)?;
         let buckets = section.buckets.unwrap_or(DEFAULT_BUCKETS);
         check_buckets(buckets).map_err(wrong)?;
+        let of_rows = of_rows(method.law().unwrap_or_default(), options);
         let Some(law) = method.law() else {
-            return Ok(Self { kept: Kept::Buckets(buckets), options });
+            return Ok(Self { kept: Kept::Buckets(buckets), options, of_rows });
         };
         check_interval(options.interval, &OF_WEIGHTS, &format!("method = \"{}\"", law.name()))?;
         let with_buckets = options.interval == Interval::Bca;
@@ -56,8 +64,26 @@ impl Bootstrap {
             buckets: with_buckets.then_some(buckets),
             ..Resampling::default()
         };
-        Ok(Self { kept: Kept::Replicates(resampling), options })
+        Ok(Self { kept: Kept::Replicates(resampling), options, of_rows })
     }
+}
+
+/// Quantiles of rows by the same replicates, if the interval is one of quantiles.
+fn of_rows(law: Law, options: BootstrapOptions) -> Result<OfRows, String> {
+    let BootstrapOptions { replicates, seed, interval } = options;
+    let interval = match interval {
+        Interval::Percentile => QuantileInterval::Percentile,
+        Interval::Basic => QuantileInterval::Basic,
+        Interval::Normal => QuantileInterval::Normal,
+        Interval::Studentized | Interval::Bca => {
+            return Err(format!(
+                "interval = \"{}\" is not one of quantiles, which this metric is: take percentile, basic or normal",
+                interval.name()
+            ));
+        }
+    };
+    let default = QuantileOptions::default();
+    Ok(OfRows::new(law, QuantileOptions { interval, replicates, seed, ..default }))
 }
 
 /// What the ranges of options are is known to those who take them.
@@ -99,7 +125,7 @@ impl Estimator for Bootstrap {
     }
 
     fn functions(&self) -> &'static [&'static str] {
-        &["bootstrap_mean", "bootstrap_ratio"]
+        &["bootstrap_mean", "bootstrap_ratio", OF_QUANTILES]
     }
 
     fn options(&self) -> Value {
@@ -125,11 +151,27 @@ impl Estimator for Bootstrap {
         })
     }
 
+    fn takes_rows(&self) -> Result<Kept, String> {
+        self.of_rows.as_ref().map(OfRows::kept).map_err(Clone::clone)
+    }
+
+    fn rows(&self, metric: &Metric) -> Vec<Named> {
+        match metric.measure.quantiles() {
+            Some(at) => {
+                at.iter().map(|&q| Named { estimator: OF_QUANTILES, quantile: Some(q) }).collect()
+            }
+            None => vec![self.name().into()],
+        }
+    }
+
     fn for_estimates(&self) -> Option<&'static dyn Estimator> {
         Some(&Ttest)
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
+        if let (Some(at), Ok(of_rows)) = (of.metric.measure.quantiles(), &self.of_rows) {
+            return of_rows.effects(OF_QUANTILES, at, (of, sides));
+        }
         let inference = &of.metric.inference;
         let effect = match self.kept {
             Kept::Replicates(_) => {

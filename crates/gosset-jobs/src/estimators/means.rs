@@ -7,7 +7,7 @@ use gosset_stats::compare::{
 };
 use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 
-use super::{Estimator, Measured, Sides, is_ratio, of_totals};
+use super::{Estimator, Measured, Named, Sides, is_ratio, of_totals};
 use crate::Result;
 use crate::job::Metric;
 use crate::kept::Kept;
@@ -28,7 +28,7 @@ impl Estimator for Ttest {
         Ok(if metric.totals { Kept::Totals(DEFAULT_BUCKETS) } else { Kept::Moments })
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
         let inference = &of.metric.inference;
         if of.metric.totals {
             let (t, c) = sides.buckets()?;

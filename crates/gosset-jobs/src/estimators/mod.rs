@@ -66,6 +66,14 @@ pub(crate) trait Estimator: Debug + Send + Sync {
     /// What it compares of a metric, or why it cannot.
     fn takes(&self, metric: &Metric) -> Result<Kept, String>;
 
+    /// What it compares of a metric that is quantiles of rows, or why it cannot.
+    fn takes_rows(&self) -> Result<Kept, String> {
+        Err(format!(
+            "{} takes a value of each unit, this metric is quantiles of rows: bootstrap and quantile take it",
+            self.name()
+        ))
+    }
+
     /// Another estimator that gives the same estimates and takes less for them.
     fn for_estimates(&self) -> Option<&'static dyn Estimator> {
         None
@@ -87,12 +95,12 @@ pub(crate) trait Estimator: Debug + Send + Sync {
     }
 
     /// What the rows of a metric that it cannot take are called.
-    fn rows(&self) -> Vec<String> {
-        vec![self.name().to_owned()]
+    fn rows(&self, _: &Metric) -> Vec<Named> {
+        vec![self.name().into()]
     }
 
     /// Its rows for a metric: what they are called, and the effects.
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>>;
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>>;
 }
 
 /// Makes an estimator of the options of a job file, and of the experiment's own seed for one that they may say.
@@ -153,6 +161,21 @@ pub(crate) struct Measured<'a> {
     pub(crate) binary: bool,
 }
 
+/// What an effect is called in results.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Named {
+    /// The function that gives the same effect in SQL, or `quantile`.
+    pub(crate) estimator: &'static str,
+    /// Which quantile it is of, if it is of one.
+    pub(crate) quantile: Option<f64>,
+}
+
+impl From<&'static str> for Named {
+    fn from(estimator: &'static str) -> Self {
+        Self { estimator, quantile: None }
+    }
+}
+
 /// What an estimator compares: the summaries that it takes of treatment and control.
 #[derive(Debug)]
 pub(crate) struct Sides {
@@ -160,6 +183,8 @@ pub(crate) struct Sides {
     pub(crate) control: AnySummary,
     /// That of all other arms together, for an estimator that is among all arms.
     pub(crate) others: Option<AnySummary>,
+    /// Of a metric of rows: how many units of treatment and control have any.
+    pub(crate) with_rows: Option<(u64, u64)>,
     /// What a second pass found.
     pub(crate) squares: Option<[Squares; 2]>,
 }
@@ -212,6 +237,24 @@ fn of_values(name: &str, metric: &Metric, kept: Kept) -> Result<Kept, String> {
 fn of_totals(mut effect: Effect, (t, c): (&Buckets, &Buckets)) -> Effect {
     effect.count_units(t.rows(), c.rows());
     effect
+}
+
+/// Checks quantiles of a job file.
+pub(crate) fn check_quantiles(quantiles: &[f64]) -> Result<()> {
+    if quantiles.is_empty() {
+        return Err(JobError::File("expected at least one quantile".into()));
+    }
+    for (i, q) in quantiles.iter().enumerate() {
+        if !(*q > 0.0 && *q < 1.0) {
+            return Err(JobError::File(format!(
+                "quantiles must be between 0 and 1, exclusive; found {q}"
+            )));
+        }
+        if quantiles[..i].contains(q) {
+            return Err(JobError::File(format!("the quantile {q} is named twice")));
+        }
+    }
+    Ok(())
 }
 
 /// The effect of an estimator that a metric cannot take.

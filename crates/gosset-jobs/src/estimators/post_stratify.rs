@@ -4,7 +4,7 @@ use gosset_stats::Effect;
 use gosset_stats::compare::{self, EmptyCells, PostStratifyOptions};
 use serde_json::{Value, json};
 
-use super::{Estimator, Measured, Sides, of_values};
+use super::{Estimator, Measured, Named, Sides, of_values};
 use crate::file::{self, PostStratifySection};
 use crate::job::Metric;
 use crate::kept::Kept;
@@ -64,7 +64,7 @@ impl Estimator for PostStratify {
         of_values(self.name(), metric, Kept::StratifiedMoments)
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
         let (t, c) = sides.stratified()?;
         let effect = compare::post_stratify(t, c, &of.metric.inference, &self.options)?;
         Ok(vec![("post_stratify".into(), effect)])

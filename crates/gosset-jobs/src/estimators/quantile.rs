@@ -1,4 +1,4 @@
-//! `quantile`: quantiles of the values of units.
+//! `quantile`: quantiles of the values of units, or of the values of their rows.
 
 use gosset_stats::Effect;
 use gosset_stats::compare::{
@@ -8,11 +8,11 @@ use gosset_stats::summary::{Law, Resampling};
 use serde_json::{Value, json};
 
 use super::bootstrap::wrong;
-use super::{Estimator, Measured, Sides, of_values};
+use super::{Estimator, Measured, Named, Sides, check_quantiles, of_values};
+use crate::Result;
 use crate::file::{self, QuantileSection};
 use crate::job::Metric;
 use crate::kept::Kept;
-use crate::{JobError, Result};
 
 #[derive(Debug)]
 pub(super) struct Quantile {
@@ -20,6 +20,8 @@ pub(super) struct Quantile {
     quantiles: Vec<f64>,
     /// For each of them, but for the quantile itself.
     options: QuantileOptions,
+    /// How it takes a metric that is quantiles of rows, or why it does not.
+    of_rows: Result<OfRows, String>,
 }
 
 impl Quantile {
@@ -35,29 +37,79 @@ impl Quantile {
         });
         let options = QuantileOptions { interval, replicates, seed, ..default };
         let quantiles = section.quantiles.clone().unwrap_or_else(|| vec![0.5]);
-        if quantiles.is_empty() {
-            return Err(JobError::File("expected at least one of 'quantiles'".into()));
-        }
-        for (i, q) in quantiles.iter().enumerate() {
-            if !(*q > 0.0 && *q < 1.0) {
-                return Err(JobError::File(format!(
-                    "quantiles must be between 0 and 1, exclusive; found {q}"
-                )));
+        check_quantiles(&quantiles)?;
+        let law = section.method.and_then(file::QuantileMethod::law);
+        let of_units = law.map(|law| Resampling { law, replicates, seed, ..Resampling::default() });
+        let of_rows = match section.method {
+            Some(file::QuantileMethod::Binomial) => {
+                Err("method = \"binomial\" takes rows that are units, this metric \
+                is quantiles of their rows: take one that weights units"
+                    .to_owned())
             }
-            if quantiles[..i].contains(q) {
-                return Err(JobError::File(format!("the quantile {q} is named twice")));
-            }
-        }
-        let law = match section.method.unwrap_or_default() {
-            file::QuantileMethod::Binomial => None,
-            file::QuantileMethod::Poisson => Some(Law::Poisson),
-            file::QuantileMethod::DoubleOrNothing => Some(Law::DoubleOrNothing),
-            file::QuantileMethod::Bayesian => Some(Law::Bayesian),
+            _ => Ok(OfRows::new(law.unwrap_or_default(), options)),
         };
-        let resampling =
-            law.map(|law| Resampling { law, replicates, seed, ..Resampling::default() });
-        Ok(Self { kept: Kept::Histogram(resampling), quantiles, options })
+        Ok(Self { kept: Kept::Histogram(of_units), quantiles, options, of_rows })
     }
+}
+
+impl file::QuantileMethod {
+    /// The law of the weights of units; none where nothing is weighted.
+    fn law(self) -> Option<Law> {
+        match self {
+            Self::Binomial => None,
+            Self::Poisson => Some(Law::Poisson),
+            Self::DoubleOrNothing => Some(Law::DoubleOrNothing),
+            Self::Bayesian => Some(Law::Bayesian),
+        }
+    }
+}
+
+/// Quantiles of the rows of units, which are weighted.
+#[derive(Debug)]
+pub(super) struct OfRows {
+    law: Law,
+    options: QuantileOptions,
+}
+
+impl OfRows {
+    pub(super) fn new(law: Law, options: QuantileOptions) -> Self {
+        Self { law, options }
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        let QuantileOptions { replicates, seed, .. } = self.options;
+        let law = self.law;
+        Kept::Histogram(Some(Resampling { law, replicates, seed, ..Resampling::default() }))
+    }
+
+    pub(super) fn effects(
+        &self,
+        estimator: &'static str,
+        at: &[f64],
+        (of, sides): (&Measured<'_>, &Sides),
+    ) -> Result<Vec<(Named, Effect)>> {
+        let mut made = effects(estimator, at, &self.options, (of, sides))?;
+        if let Some((t, c)) = sides.with_rows {
+            made.iter_mut().for_each(|(_, effect)| effect.count_units(t, c));
+        }
+        Ok(made)
+    }
+}
+
+/// Differences of quantiles.
+fn effects(
+    estimator: &'static str,
+    at: &[f64],
+    options: &QuantileOptions,
+    (of, sides): (&Measured<'_>, &Sides),
+) -> Result<Vec<(Named, Effect)>> {
+    let (t, c) = sides.histograms()?;
+    let made = at.iter().map(|&q| {
+        let effect =
+            bootstrap_quantile(t, c, &of.metric.inference, &QuantileOptions { q, ..*options })?;
+        Ok((Named { estimator, quantile: Some(q) }, effect))
+    });
+    made.collect()
 }
 
 impl Estimator for Quantile {
@@ -86,16 +138,19 @@ impl Estimator for Quantile {
         of_values(self.name(), metric, self.kept)
     }
 
-    fn rows(&self) -> Vec<String> {
-        self.quantiles.iter().map(|q| format!("quantile {q}")).collect()
+    fn takes_rows(&self) -> Result<Kept, String> {
+        self.of_rows.as_ref().map(OfRows::kept).map_err(Clone::clone)
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
-        let (t, c) = sides.histograms()?;
-        let made = self.rows().into_iter().zip(&self.quantiles).map(|(name, &q)| {
-            let options = QuantileOptions { q, ..self.options };
-            Ok((name, bootstrap_quantile(t, c, &of.metric.inference, &options)?))
-        });
-        made.collect()
+    fn rows(&self, metric: &Metric) -> Vec<Named> {
+        let at = metric.measure.quantiles().unwrap_or(&self.quantiles);
+        at.iter().map(|&q| Named { estimator: self.name(), quantile: Some(q) }).collect()
+    }
+
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
+        match (of.metric.measure.quantiles(), &self.of_rows) {
+            (Some(at), Ok(of_rows)) => of_rows.effects(self.name(), at, (of, sides)),
+            _ => effects(self.name(), &self.quantiles, &self.options, (of, sides)),
+        }
     }
 }

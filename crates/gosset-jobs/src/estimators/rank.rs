@@ -4,7 +4,7 @@ use gosset_stats::compare;
 use gosset_stats::summary::Histogram;
 use gosset_stats::{Effect, Inference};
 
-use super::{Estimator, Measured, Sides, of_values};
+use super::{Estimator, Measured, Named, Sides, of_values};
 use crate::Result;
 use crate::job::Metric;
 use crate::kept::Kept;
@@ -37,7 +37,7 @@ impl Estimator for Rank {
         of_values(self.name(), metric, Kept::Histogram(None))
     }
 
-    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(String, Effect)>> {
+    fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
         let (t, c) = sides.histograms()?;
         Ok(vec![(self.name().into(), (self.test)(t, c, &of.metric.inference)?)])
     }

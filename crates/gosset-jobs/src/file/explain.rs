@@ -1,7 +1,7 @@
 //! What is wrong with a job file, in one line: the place, the key, the nearest known one.
 
 /// Keys of job files that this version does not have. They are refused like any unknown key, with another reason.
-const LATER: &[&str] = &["cluster", "expected_by", "quantile", "trigger"];
+const LATER: &[&str] = &["cluster", "expected_by", "trigger"];
 
 /// The text of an error of the TOML reader.
 pub(super) fn explain(error: &toml::de::Error, text: &str, name: &str) -> String {

@@ -231,7 +231,7 @@ pub struct SegmentSection {
 pub struct MetricSection {
     /// The source it is measured on.
     pub source: String,
-    /// A value for each unit; or give `numerator` and `denominator`.
+    /// A value for each unit; or give `numerator` and `denominator`, or `quantile`.
     #[serde(default)]
     pub value: Option<String>,
     /// The numerator of a ratio of two sums.
@@ -240,6 +240,9 @@ pub struct MetricSection {
     /// The denominator of a ratio of two sums.
     #[serde(default)]
     pub denominator: Option<String>,
+    /// Quantiles of a value of each row, over the rows of all units.
+    #[serde(default)]
+    pub quantile: Option<QuantileMetricSection>,
     /// What is known of a unit before its assignment.
     #[serde(default)]
     pub covariate: Option<CovariateSection>,
@@ -258,6 +261,16 @@ pub struct MetricSection {
     /// What happens with NaN and infinite values.
     #[serde(default)]
     pub non_finite: Option<NonFinite>,
+}
+
+/// `quantile = { of = "play_delay_ms", at = [0.5, 0.9, 0.99] }`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuantileMetricSection {
+    /// The value of a row, without aggregates.
+    pub of: String,
+    /// Which quantiles, between 0 and 1.
+    pub at: Vec<f64>,
 }
 
 /// `covariate = { column = ... }`, or `{ numerator = ..., denominator = ... }`

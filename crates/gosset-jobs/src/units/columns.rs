@@ -69,7 +69,7 @@ pub(super) fn covariate_column(schema: &DFSchema, name: &str, metric: &Metric) -
             "covariate: the column '{name}' is {found}; expected a number"
         )));
     }
-    with_policy(cast(ident(name), DataType::Float64), metric.non_finite)
+    Ok(with_policy(cast(ident(name), DataType::Float64), metric.non_finite)?)
 }
 
 pub(super) fn column(schema: &DFSchema, name: &str) -> Result<Expr> {

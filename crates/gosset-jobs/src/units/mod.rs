@@ -22,7 +22,7 @@ use gosset_engine::{Engine, EngineError};
 use jiff::civil::Date;
 
 use crate::days::{Days, Late, UnitDays};
-use crate::expression::{Aggregates, Over, UnitValue, unit_value};
+use crate::expression::{Aggregates, Over, UnitValue, no_values, row_values, unit_value};
 use crate::file::{Grain, MultipleArms};
 use crate::job::{Assignments, Experiment, Job, Measure, Metric, Source};
 use crate::period::Period;
@@ -392,7 +392,10 @@ impl Builder<'_> {
             } else {
                 let ratio = matches!(metric.measure, Measure::Ratio(..));
                 let none = MetricColumns {
-                    value: lit(0.0_f64),
+                    value: match metric.measure {
+                        Measure::Quantiles { .. } => no_values(),
+                        Measure::Mean(_) | Measure::Ratio(..) => lit(0.0_f64),
+                    },
                     denominator: ratio.then(|| lit(0.0_f64)),
                     non_finite: lit(0_i64),
                     covariates,
@@ -497,6 +500,9 @@ impl Builder<'_> {
         };
         let (numerator, below) = match &metric.measure {
             Measure::Mean(sql) => (part(sql, value(i))?, None),
+            Measure::Quantiles { of, .. } => {
+                (row_values(self.engine, of, schema, policy, sums)?, None)
+            }
             Measure::Ratio(above, below) => {
                 (part(above, value(i))?, Some(part(below, denominator(i))?))
             }

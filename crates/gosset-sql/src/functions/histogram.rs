@@ -10,7 +10,7 @@ use gosset_stats::Summary;
 use gosset_stats::compare::histogram_quantile;
 use gosset_stats::summary::Histogram;
 
-use super::arguments::{OPTIONAL_UNIT, Q, Y};
+use super::arguments::{OPTIONAL_UNIT, Q, VALUES};
 use super::bootstrap::REPLICATES;
 use crate::call::Call;
 use crate::function::{
@@ -44,15 +44,15 @@ Keeps up to 2048 distinct values as they are. With more, values share a bin with
 values that occurred, tails are as fine as the middle, and integers below 1/`relative_error` stay exact. Which bins there are depends on the set of values alone.
 
 With `unit` every bin also keeps the weights of its rows in every bootstrap replicate, which makes day summaries of units with many rows add up to quantiles with right standard errors: 4 bytes for every bin and replicate, \
-12 MiB for 3000 bins and 1000 replicates. Feed it to `histogram_quantile`, `quantile_effect`, and without units to `mann_whitney_effect` and `ks_effect`.
+12 MiB for 3000 bins and 1000 replicates. An array of numbers is as many rows, of the same unit: units whose rows were collected before are counted as if they had not been. Feed it to `histogram_quantile`, `quantile_effect`, and without units to `mann_whitney_effect` and `ks_effect`.
 
 | input | result |
 | --- | --- |
-| `y` or `unit` NULL | the row is left out and counted |
+| `y` or `unit` NULL, an array that is NULL, a number of it | the row is left out and counted |
 | NaN or ±∞ | counted, and NaN in what is made of it |
 | no rows | the empty summary |",
     returns: "a summary, LARGEBINARY",
-    arguments: &[Y, OPTIONAL_UNIT],
+    arguments: &[VALUES, OPTIONAL_UNIT],
     options: &[RELATIVE_ERROR, REPLICATES, LAW],
     example: Example {
         sql: "\

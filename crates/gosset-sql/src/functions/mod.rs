@@ -103,6 +103,11 @@ mod arguments {
         kind: ArgumentKind::Outcome,
         doc: "the outcome; rows where it is NULL are left out and counted",
     };
+    pub(super) const VALUES: Argument = Argument {
+        name: "y",
+        kind: ArgumentKind::Values,
+        doc: "the outcome, or an array of outcomes, each of which is a row; rows where it is NULL are left out and counted",
+    };
     pub(super) const NUM: Argument = Argument {
         name: "num",
         kind: ArgumentKind::Outcome,

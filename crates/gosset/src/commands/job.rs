@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use gosset_engine::{EngineError, EngineOptions};
 use gosset_jobs::file::JobFile;
-use gosset_jobs::{Asked, EFFECTS, Event, Job, JobError, Outcome, Place, Runner, State, Work};
+use gosset_jobs::{
+    Asked, DuePart, EFFECTS, Event, Job, JobError, Outcome, Place, Runner, State, Work,
+};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
@@ -75,10 +77,10 @@ pub(crate) async fn validate(app: &App, args: &JobArgs) -> Result<Exit, Failure>
 pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
     let runner = open(app, &args.job)?;
     let step = app.progress.step("planning");
-    let plan = runner.plan(&Asked::until(until(&runner, args.date)?)).await?;
+    let plan = runner.plan_with_rows(&Asked::until(until(&runner, args.date)?)).await?;
     let mut out = Vec::new();
     let mut unplanned = None;
-    for part in &plan.parts {
+    for part in DuePart::together(&plan.parts) {
         writeln!(out, "{part}")?;
     }
     for days in plan.work.chunk_by(|a, b| b.goes_on(a)) {

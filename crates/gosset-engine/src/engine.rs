@@ -19,20 +19,31 @@ use crate::{EngineError, EngineOptions, Result, Stores};
 /// How many of the largest holders a memory error names.
 const HOLDERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("five is not zero");
 
-/// A place where queries run: this process.
+/// A place where queries run: this process, or a cluster.
 ///
 /// Cloning is cheap and shares the session, its tables and its limits.
 #[derive(Clone)]
 pub struct Engine {
     context: SessionContext,
     stores: Stores,
+    #[cfg(feature = "cluster")]
+    cluster: Option<crate::cluster::Cluster>,
+    #[cfg(feature = "cluster")]
+    is_split_as_told: bool,
 }
 
 impl Engine {
     /// A new session.
     pub fn new(options: EngineOptions) -> Result<Self> {
         let stores = options.stores.clone();
-        let mut config = SessionConfig::new().with_information_schema(true);
+        #[cfg(feature = "cluster")]
+        let (cluster, is_split_as_told) =
+            (options.cluster.clone(), options.target_partitions.is_some());
+        #[cfg(feature = "cluster")]
+        let config = cluster.as_ref().map_or_else(SessionConfig::new, |cluster| cluster.config());
+        #[cfg(not(feature = "cluster"))]
+        let config = SessionConfig::new();
+        let mut config = config.with_information_schema(true);
         if let Some(partitions) = options.target_partitions {
             config = config.with_target_partitions(partitions);
         }
@@ -49,8 +60,13 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(runtime(options)?)
             .with_default_features()
-            .with_table_factory("DELTA".into(), Arc::new(DeltaTables { stores: stores.clone() }))
-            .build();
+            .with_table_factory("DELTA".into(), Arc::new(DeltaTables { stores: stores.clone() }));
+        #[cfg(feature = "cluster")]
+        let state = match &cluster {
+            Some(cluster) => cluster.session(state),
+            None => state,
+        };
+        let state = state.build();
         let catalogs = Arc::new(DynamicFileCatalog::new(
             Arc::clone(state.catalog_list()),
             Arc::clone(&files) as Arc<dyn UrlTableFactory>,
@@ -61,7 +77,29 @@ impl Engine {
 
         let session = context.state_weak_ref();
         files.belongs_to(move || session.upgrade().map(|state| state.read().clone()));
-        Ok(Self { context, stores })
+        Ok(Self {
+            context,
+            stores,
+            #[cfg(feature = "cluster")]
+            cluster,
+            #[cfg(feature = "cluster")]
+            is_split_as_told,
+        })
+    }
+
+    /// Waits until the cluster, if there is one, can run queries; they are then split into as many parts as it has slots,
+    /// unless it was said how many.
+    ///
+    /// Queries wait for the cluster by themselves too. This says at once what is wrong with it.
+    #[cfg(feature = "cluster")]
+    pub async fn connect(&self) -> Result<()> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        let slots = cluster.connect().await?.slots();
+        if !self.is_split_as_told {
+            let state = self.context.state_ref();
+            state.write().config_mut().options_mut().execution.target_partitions = slots.max(1);
+        }
+        Ok(())
     }
 
     /// The session, for everything that DataFusion offers.
@@ -130,7 +168,8 @@ impl Engine {
     }
 }
 
-fn runtime(options: EngineOptions) -> Result<Arc<RuntimeEnv>> {
+/// Memory pool, spill directory, stores: the same for every part of a cluster.
+pub(crate) fn runtime(options: EngineOptions) -> Result<Arc<RuntimeEnv>> {
     let mut builder = RuntimeEnvBuilder::new()
         .with_object_store_registry(Arc::new(options.stores))
         // A listing that is kept would miss the files of a later run.

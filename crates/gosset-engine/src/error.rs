@@ -26,6 +26,10 @@ pub enum EngineError {
     /// SQL that cannot be parsed or planned.
     #[error("{0}")]
     Query(String),
+    /// What runs where does not fit together: another build, a certificate that is not usable, an address that may not be
+    /// listened on.
+    #[error("{0}")]
+    Setup(String),
     /// A file, directory or table that does not exist.
     #[error("{0}")]
     MissingInput(String),
@@ -62,6 +66,7 @@ impl EngineError {
         match self {
             Self::Option(text) => Self::Option(told(text)),
             Self::Query(text) => Self::Query(told(text)),
+            Self::Setup(text) => Self::Setup(told(text)),
             Self::MissingInput(text) => Self::MissingInput(told(text)),
             Self::BadData(text) => Self::BadData(told(text)),
             Self::PermissionDenied(text) => Self::PermissionDenied(told(text)),
@@ -132,7 +137,23 @@ fn known(error: &(dyn Error + 'static)) -> Option<EngineError> {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return Some(of_io(error, error.to_string()));
     }
+    #[cfg(feature = "cluster")]
+    if let Some(known) = error.downcast_ref().and_then(of_ballista) {
+        return Some(known);
+    }
     error.source().and_then(known)
+}
+
+/// Ballista's errors do not tell their sources.
+#[cfg(feature = "cluster")]
+fn of_ballista(error: &ballista_core::error::BallistaError) -> Option<EngineError> {
+    use ballista_core::error::BallistaError;
+    match error {
+        BallistaError::DataFusionError(inner) => Some(of_datafusion(inner)),
+        BallistaError::ArrowError(inner) => Some(of_arrow(inner)),
+        BallistaError::IoError(inner) => Some(of_io(inner, inner.to_string())),
+        _ => None,
+    }
 }
 
 fn of_datafusion(error: &DataFusionError) -> EngineError {

@@ -306,7 +306,10 @@ async fn files_table(
         format.options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     if let Some(compression) = compression {
         options.insert("format.compression".into(), compression.into());
-    } else if format.name == "json" && is_json_array(stores, first, &urls).await? {
+    } else if format.name == "json"
+        && let Some(url) = urls.first()
+        && is_json_array(&stores.get(url.get_url())?, first).await?
+    {
         options.insert("format.newline_delimited".into(), "false".into());
     }
     let factory = state.get_file_format_factory(format.name).ok_or_else(|| {
@@ -434,13 +437,7 @@ async fn check_footers(
 }
 
 /// Whether a `.json` file is one array rather than one object a line.
-async fn is_json_array(
-    stores: &Stores,
-    file: &ObjectMeta,
-    urls: &[ListingTableUrl],
-) -> Result<bool> {
-    let Some(url) = urls.first() else { return Ok(false) };
-    let store: Arc<dyn ObjectStore> = stores.get(url.get_url())?;
+pub(crate) async fn is_json_array(store: &Arc<dyn ObjectStore>, file: &ObjectMeta) -> Result<bool> {
     let start = store.get_range(&file.location, 0..file.size.min(1024)).await?;
     Ok(start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
 }

@@ -1,4 +1,4 @@
-//! Where Gosset's queries run: sessions, object stores, limits, Delta tables.
+//! Where Gosset's queries run: sessions, clusters, object stores, limits, Delta tables.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -12,6 +12,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod delta;
 mod engine;
 mod error;

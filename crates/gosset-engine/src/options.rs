@@ -12,6 +12,8 @@ pub struct EngineOptions {
     pub(crate) target_partitions: Option<usize>,
     pub(crate) batch_size: Option<usize>,
     pub(crate) stores: Stores,
+    #[cfg(feature = "cluster")]
+    pub(crate) cluster: Option<crate::cluster::Cluster>,
 }
 
 impl EngineOptions {
@@ -52,6 +54,15 @@ impl EngineOptions {
     #[must_use]
     pub fn with_stores(mut self, stores: Stores) -> Self {
         self.stores = stores;
+        self
+    }
+
+    /// Runs queries on a cluster. Tables, settings and plans stay with this process, and so do its writes of Delta tables;
+    /// the memory limit is that of what it does itself.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: crate::cluster::Cluster) -> Self {
+        self.cluster = Some(cluster);
         self
     }
 }

@@ -39,6 +39,8 @@ pub struct Job {
     pub timezone: TimeZone,
     /// Memory that queries may hold, in bytes.
     pub memory_limit: Option<usize>,
+    /// The cluster that runs the queries, as a URL; this process if there is none.
+    pub cluster: Option<String>,
     /// How long a run may take.
     pub timeout: Option<SignedDuration>,
     /// Tables of rows, by name.
@@ -258,6 +260,7 @@ impl Job {
             store: file.job.store,
             timezone,
             memory_limit,
+            cluster: file.engine.cluster.clone(),
             timeout: timeout(file.job.timeout.as_deref())?,
             sources,
             assignments,

@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(feature = "cluster")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,6 +34,40 @@ pub(crate) struct SharedArgs {
     /// How log lines on standard error look
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// Where queries run, and what the parts of a cluster show to one another.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// Run queries on this cluster, such as df://host:50050 [environment: GOSSET_CLUSTER]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) cluster: Option<String>,
+    /// How long a scheduler that does not answer, and a cluster without executors, are waited for
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        hide_default_value = true
+    )]
+    pub(crate) cluster_wait: u64,
+    /// The secret of the cluster is in this file [environment: GOSSET_CLUSTER_TOKEN has it]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Speak TLS with those whose certificates are signed by one in this file [environment: GOSSET_CLUSTER_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// The certificate to show, as a server and as a client
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of the certificate
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// The form of log lines.
@@ -68,6 +104,16 @@ pub(crate) enum Command {
     Erase(EraseArgs),
     /// Draw the arms of an experiment's units anew, again and again, and tell what its estimators make of nothing
     Calibrate(CalibrateArgs),
+    /// Take queries from clients and hand their tasks to executors
+    #[cfg(feature = "cluster")]
+    Scheduler(SchedulerArgs),
+    /// Run tasks of a scheduler
+    #[cfg(feature = "cluster")]
+    Executor(ExecutorArgs),
+    /// Look at a cluster
+    #[cfg(feature = "cluster")]
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Show the function reference
     Functions(FunctionsArgs),
     /// Print the JSON Schema of the job file, for editors
@@ -268,6 +314,73 @@ pub(crate) struct PlanArgs {
     /// End with status 20 if there is work to do
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
+}
+
+/// What `gosset scheduler` and `gosset executor` have in common.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Where to tell of health and metrics: GET /healthz, /readyz, /metrics
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Let only those in whose certificates are signed by one in this file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Listen beyond this machine without TLS: something else encrypts what comes and goes
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub(crate) plaintext: bool,
+}
+
+/// `gosset scheduler`
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub(crate) struct SchedulerArgs {
+    /// Where clients and executors come; beyond this machine only with TLS and a secret or client certificates
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50050")]
+    pub(crate) listen: SocketAddr,
+    /// An executor that says nothing for this long is given up, and what it did is done again by others
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    pub(crate) executor_timeout: u64,
+    #[command(flatten)]
+    pub(crate) at: ListenArgs,
+}
+
+/// `gosset executor`
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub(crate) struct ExecutorArgs {
+    /// The scheduler
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
+    pub(crate) scheduler: String,
+    /// Where others fetch shuffle files; beyond this machine only with TLS and a secret or client certificates
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    pub(crate) listen: SocketAddr,
+    /// The host that others reach it by [default: that of --listen]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) advertise: Option<String>,
+    /// Tasks at once [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) slots: Option<u16>,
+    /// Where a folder for shuffle and spill files is made, and deleted at the end [default: the system's for such files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_dir: Option<PathBuf>,
+    /// After SIGTERM: how long tasks may take to end, and shuffle files are kept for others
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) drain: u64,
+    #[command(flatten)]
+    pub(crate) at: ListenArgs,
+}
+
+/// `gosset cluster`
+#[cfg(feature = "cluster")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show executors, and queries with their stages, tasks and rows
+    Status {
+        /// For tools
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `gosset functions`

@@ -52,7 +52,7 @@ impl From<&EngineError> for Exit {
     fn from(error: &EngineError) -> Self {
         match error {
             EngineError::Option(_) => Self::Usage,
-            EngineError::Query(_) => Self::Config,
+            EngineError::Query(_) | EngineError::Setup(_) => Self::Config,
             EngineError::MissingInput(_) => Self::MissingInput,
             EngineError::BadData(_) => Self::BadData,
             EngineError::PermissionDenied(_) => Self::Permission,

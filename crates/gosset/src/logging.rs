@@ -11,11 +11,13 @@ use crate::cli::LogFormat;
 use crate::progress::Progress;
 
 /// Only what is wrong: people are told the rest in words. Delta logs a conflict as an error although it is the normal way
-/// to lose a race; what it means is told by whoever handles it.
-const FOR_PEOPLE: &str = "warn,deltalake_core=off,delta_kernel=off,delta_kernel_default_engine=off";
+/// to lose a race, and Ballista a query that fails; what it means is told by whoever handles it.
+const FOR_PEOPLE: &str = "warn,deltalake_core=off,delta_kernel=off,delta_kernel_default_engine=off,\
+    ballista_core::execution_plans::distributed_query=off";
 /// Ours from `info` on.
 const FOR_COLLECTORS: &str = "warn,gosset=info,gosset_jobs=info,gosset_engine=info,\
-    deltalake_core=off,delta_kernel=off,delta_kernel_default_engine=off";
+    deltalake_core=off,delta_kernel=off,delta_kernel_default_engine=off,\
+    ballista_core::execution_plans::distributed_query=off";
 
 /// The environment variable that replaces the filter, in the syntax of `RUST_LOG`.
 const FILTER_VARIABLE: &str = "GOSSET_LOG";

@@ -69,9 +69,42 @@ impl App {
         }
     }
 
-    /// An engine with the options of the command line.
-    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
-        Ok(Engine::new(self.engine_options(EngineOptions::new()))?)
+    /// An engine with the options of the command line, here or on a cluster.
+    pub(crate) async fn engine(&self) -> Result<Engine, Failure> {
+        let options = self.placed(self.engine_options(EngineOptions::new()), None)?;
+        let engine = Engine::new(options)?;
+        #[cfg(feature = "cluster")]
+        engine.connect().await?;
+        Ok(engine)
+    }
+
+    /// Options of an engine whose queries run where the command line says, or the job file, or the environment.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn placed(
+        &self,
+        options: EngineOptions,
+        of_job: Option<&str>,
+    ) -> Result<EngineOptions, Failure> {
+        Ok(match commands::cluster::chosen(self, of_job)? {
+            Some(cluster) => options.with_cluster(cluster),
+            None => options,
+        })
+    }
+
+    /// Options of an engine whose queries run here: this build knows no clusters.
+    #[cfg(not(feature = "cluster"))]
+    pub(crate) fn placed(
+        &self,
+        options: EngineOptions,
+        of_job: Option<&str>,
+    ) -> Result<EngineOptions, Failure> {
+        match of_job {
+            None => Ok(options),
+            Some(_) => Err(Failure::new(
+                Exit::Config,
+                "a cluster needs a build with the cargo feature 'cluster'",
+            )),
+        }
     }
 }
 
@@ -135,6 +168,11 @@ fn run(app: &App, command: &Command) -> Result<Exit, Failure> {
         match command {
             // The shell handles ctrl-C itself: there it stops a query.
             Command::Sql(args) => commands::sql::execute(app, args).await,
+            // These end in order.
+            #[cfg(feature = "cluster")]
+            Command::Scheduler(args) => commands::cluster::scheduler(app, args).await,
+            #[cfg(feature = "cluster")]
+            Command::Executor(args) => commands::cluster::executor(app, args).await,
             other => signals::unless_stopped(execute(app, other)).await?,
         }
     });
@@ -157,6 +195,12 @@ async fn execute(app: &App, command: &Command) -> Result<Exit, Failure> {
         Command::Erase(args) => commands::upkeep::erase(app, args).await,
         Command::Schema => commands::job::schema(),
         Command::Demo(args) => commands::demo::execute(app, args).await,
+        #[cfg(feature = "cluster")]
+        Command::Scheduler(args) => commands::cluster::scheduler(app, args).await,
+        #[cfg(feature = "cluster")]
+        Command::Executor(args) => commands::cluster::executor(app, args).await,
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => commands::cluster::cluster(app, command).await,
         Command::Functions(args) => commands::functions::execute(args),
         Command::Completions(args) => commands::completions::execute(args),
     }

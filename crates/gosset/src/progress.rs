@@ -10,6 +10,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     bars: MultiProgress,
+    /// What is told of the step that goes on.
+    note: ProgressBar,
     shown: bool,
 }
 
@@ -19,7 +21,20 @@ impl Progress {
         let shown = io::stderr().is_terminal();
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), shown }
+        let bars = MultiProgress::with_draw_target(target);
+        let note = if shown { bars.add(ProgressBar::no_length()) } else { ProgressBar::hidden() };
+        let note = note
+            .with_style(ProgressStyle::with_template("  {msg}").expect("the template is constant"));
+        Self { bars, note, shown }
+    }
+
+    /// Tells how far the step is that goes on.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn note(&self, text: String) {
+        if self.shown {
+            self.note.set_message(text);
+            self.note.tick();
+        }
     }
 
     /// Work of unknown length. It ends when what is returned is dropped.
@@ -32,7 +47,7 @@ impl Progress {
         if self.shown {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        Step(bar)
+        Step { bar, note: self.note.clone() }
     }
 
     /// Work of known length, with an estimate of the time that is left.
@@ -42,7 +57,7 @@ impl Progress {
             ProgressStyle::with_template("{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} left")
                 .expect("the template is constant"),
         );
-        Step(bar)
+        Step { bar, note: self.note.clone() }
     }
 
     /// Where log lines go: standard error, above the bars.
@@ -53,18 +68,23 @@ impl Progress {
 
 /// Work that is going on.
 #[derive(Debug)]
-pub(crate) struct Step(ProgressBar);
+pub(crate) struct Step {
+    bar: ProgressBar,
+    note: ProgressBar,
+}
 
 impl Step {
     /// One of its parts is done.
     pub(crate) fn advance(&self) {
-        self.0.inc(1);
+        self.bar.inc(1);
     }
 }
 
 impl Drop for Step {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+        self.note.finish_and_clear();
+        self.note.reset();
     }
 }
 

@@ -158,6 +158,9 @@ pub struct EngineSection {
     /// Memory that queries may hold before they spill, such as 8GB.
     #[serde(default)]
     pub memory_limit: Option<String>,
+    /// The cluster that runs the queries, such as df://host:50050; this process if not given.
+    #[serde(default)]
+    pub cluster: Option<String>,
 }
 
 /// `[sources.<name>]`

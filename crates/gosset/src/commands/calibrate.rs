@@ -14,7 +14,7 @@ use crate::progress::Step;
 
 /// Calibrates the experiments of a job and prints a table of each.
 pub(crate) async fn execute(app: &App, args: &CalibrateArgs) -> Result<Exit, Failure> {
-    let runner = job::open(app, &args.job)?;
+    let runner = job::open(app, &args.job).await?;
     if let Some(name) = &args.experiment {
         runner.check_experiment(name)?;
     }

@@ -23,11 +23,14 @@ use crate::progress::Step;
 use crate::signals::{self, TimedOut};
 
 /// A job ready to run, with the limits of its file, or of the command line where it says some.
-pub(crate) fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
+pub(crate) async fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
     let job = Job::read(path)?;
     tracing::Span::current().record("job", &job.name);
-    let options = options(app, &job);
-    Ok(Runner::new(job, options)?)
+    let options = app.placed(options(app, &job), job.cluster.as_deref())?;
+    let runner = Runner::new(job, options)?;
+    #[cfg(feature = "cluster")]
+    runner.engine().connect().await?;
+    Ok(runner)
 }
 
 fn options(app: &App, job: &Job) -> EngineOptions {
@@ -65,7 +68,7 @@ pub(crate) fn until(runner: &Runner, asked: Option<Date>) -> Result<Date, Failur
 
 /// Checks a job file, its SQL, and the columns of its sources.
 pub(crate) async fn validate(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
-    let runner = open(app, &args.job)?;
+    let runner = open(app, &args.job).await?;
     let step = app.progress.step("checking");
     runner.validate().await.map_err(|error| failed(&error, &args.job))?;
     drop(step);
@@ -75,7 +78,7 @@ pub(crate) async fn validate(app: &App, args: &JobArgs) -> Result<Exit, Failure>
 
 /// Shows what a run would compute, and why.
 pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
-    let runner = open(app, &args.job)?;
+    let runner = open(app, &args.job).await?;
     let step = app.progress.step("planning");
     let plan = runner.plan_with_rows(&Asked::until(until(&runner, args.date)?)).await?;
     let mut out = Vec::new();
@@ -125,7 +128,7 @@ fn failure(work: &Work) -> Option<&JobError> {
 
 /// Computes what is missing and publishes it.
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Result<Exit, Failure> {
-    let runner = open(app, &args.job)?;
+    let runner = open(app, &args.job).await?;
     let asked = Asked::until(until(&runner, args.date)?);
     if args.verify {
         return verify(app, &runner, &asked, &args.job).await;
@@ -135,7 +138,7 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Result<Exit, Failure> {
 
 /// Computes what is missing of past days.
 pub(crate) async fn backfill(app: &App, args: &BackfillArgs) -> Result<Exit, Failure> {
-    let runner = open(app, &args.job)?;
+    let runner = open(app, &args.job).await?;
     let asked = Asked {
         until: until(&runner, args.to)?,
         from: args.from,
@@ -191,7 +194,7 @@ pub(crate) async fn observed(
 /// Compares what is published with what raw rows give.
 async fn verify(app: &App, runner: &Runner, asked: &Asked, job: &Path) -> Result<Exit, Failure> {
     let steps = Steps::new(app);
-    let options = options(app, runner.job());
+    let options = app.placed(options(app, runner.job()), runner.job().cluster.as_deref())?;
     let verified = runner.verify(asked, options, &|event| steps.show(event)).await?;
     drop(steps);
     for (places, ()) in spans(verified.same.iter().map(|place| (place, ()))) {
@@ -356,7 +359,7 @@ pub(crate) fn end(outcome: &Outcome) -> Exit {
 
 /// Shows what is published, and what a run would do now.
 pub(crate) async fn status(app: &App, args: &JobArgs) -> Result<Exit, Failure> {
-    let runner = open(app, &args.job)?;
+    let runner = open(app, &args.job).await?;
     let step = app.progress.step("reading");
     let results = runner.status().await?;
     let plan = runner.plan(&Asked::until(until(&runner, None)?)).await?;

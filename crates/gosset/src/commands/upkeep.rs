@@ -15,7 +15,7 @@ use crate::output;
 
 /// Shows the versions of a table.
 pub(crate) async fn history(app: &App, args: &HistoryArgs) -> Result<Exit, Failure> {
-    let runner = job::open(app, &args.job)?;
+    let runner = job::open(app, &args.job).await?;
     let step = app.progress.step("reading");
     let changes = runner.history(&args.table).await?;
     drop(step);
@@ -55,7 +55,7 @@ fn of(change: &Change) -> String {
 
 /// Goes back.
 pub(crate) async fn restore(app: &App, args: &RestoreArgs) -> Result<Exit, Failure> {
-    let runner = job::open(app, &args.job)?;
+    let runner = job::open(app, &args.job).await?;
     let to = match (args.version, &args.to) {
         (Some(version), _) => Moment::Version(version),
         (None, to) => Moment::Time(time(&runner, to.as_deref().unwrap_or_default())?),
@@ -87,7 +87,7 @@ fn time(runner: &Runner, text: &str) -> Result<i64, Failure> {
 
 /// Deletes files that no version needs.
 pub(crate) async fn vacuum(app: &App, args: &VacuumArgs) -> Result<Exit, Failure> {
-    let runner = job::open(app, &args.job)?;
+    let runner = job::open(app, &args.job).await?;
     let retain = Duration::from_hours(24 * u64::from(args.retain));
     let step = app.progress.step("looking for files");
     let vacuum = Vacuum { retain, force: args.force, dry_run: args.dry_run };
@@ -107,7 +107,7 @@ pub(crate) async fn vacuum(app: &App, args: &VacuumArgs) -> Result<Exit, Failure
 
 /// Forgets units.
 pub(crate) async fn erase(app: &App, args: &EraseArgs) -> Result<Exit, Failure> {
-    let runner = job::open(app, &args.job)?;
+    let runner = job::open(app, &args.job).await?;
     let units = units_of(&runner, &args.units).await?;
     let step = app.progress.step("erasing");
     let erased = runner.erase(&units).await?;

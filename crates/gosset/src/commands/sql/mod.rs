@@ -16,7 +16,7 @@ use crate::{App, output};
 
 /// Runs statements from the command line, from files, from standard input, or from a shell on a terminal.
 pub(crate) async fn execute(app: &App, args: &SqlArgs) -> Result<Exit, Failure> {
-    let engine = app.engine()?;
+    let engine = unless_stopped(app.engine()).await??;
     let session = Session { app, args, engine };
     if !args.command.is_empty() {
         return session.scripts(args.command.iter().map(|sql| Ok(sql.clone()))).await;

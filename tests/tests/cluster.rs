@@ -1,0 +1,155 @@
+//! The statements of `slt` on a cluster of processes, and here: the same bits.
+//!
+//! Views over literal rows and series become Parquet files on the cluster's side, three or more of them, so that every
+//! aggregate is computed in parts whose states cross a shuffle.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::mem::Discriminant;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use gosset_engine::cluster::{Cluster, Security};
+use gosset_engine::{Engine, EngineError, EngineOptions};
+use gosset_tests::bits::bits;
+use gosset_tests::cluster::Processes;
+use sqllogictest::{DefaultColumnType, Record};
+
+/// Files of each table on the cluster's side.
+const FILES: usize = 3;
+
+/// What a statement takes at most.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Here and on a cluster, with tables of the same rows.
+struct Both {
+    here: Engine,
+    there: Engine,
+    folder: PathBuf,
+}
+
+impl Both {
+    fn new(cluster: &Processes, folder: &Path) -> Self {
+        let here = Engine::new(EngineOptions::new().with_batch_size(7)).unwrap();
+        let place = Cluster::new(&cluster.url(), Security::new()).unwrap();
+        let options = EngineOptions::new().with_batch_size(100).with_cluster(place);
+        Self { here, there: Engine::new(options).unwrap(), folder: folder.to_owned() }
+    }
+
+    /// `CREATE VIEW name AS query`: a view here, files there.
+    async fn create(&self, statement: &str) {
+        self.here.sql(statement).await.unwrap();
+        let mut words =
+            statement.split_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("view"));
+        let name = words.nth(1).unwrap();
+        let rows = self.here.sql(&format!("SELECT * FROM {name}")).await.unwrap();
+        let schema = Arc::new(rows.schema().as_arrow().clone());
+        let rows = concat_batches(&schema, &rows.collect().await.unwrap()).unwrap();
+        let folder = self.folder.join(name);
+        let writer = SessionContext::new();
+        for part in 0..FILES {
+            // Of unequal numbers of rows, and none of them in one piece.
+            let of = |row: &u32| (row * row % 7) as usize % FILES == part;
+            let indices: Vec<u32> = (0..rows.num_rows() as u32).filter(of).collect();
+            let part_rows = take_record_batch(&rows, &UInt32Array::from(indices)).unwrap();
+            let table = MemTable::try_new(Arc::clone(&schema), vec![vec![part_rows]]).unwrap();
+            let frame = writer.read_table(Arc::new(table)).unwrap();
+            let file = folder.join(format!("{part}.parquet"));
+            std::fs::create_dir_all(&folder).unwrap();
+            frame.write_parquet(file.to_str().unwrap(), Default::default(), None).await.unwrap();
+        }
+        let table = self.there.table(&format!("{}/", folder.display())).await.unwrap();
+        self.there.context().deregister_table(name).unwrap();
+        self.there.context().register_table(name, table).unwrap();
+    }
+}
+
+async fn rows(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>, EngineError> {
+    let frame = engine.sql(sql).await?;
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    let batches = frame.collect().await?;
+    Ok(vec![concat_batches(&schema, &batches)?])
+}
+
+/// The condition and the words of an error. Which of two wrong rows is met first, and which of two summaries that do not
+/// merge is the first, depends on the order of rows: names and numbers are left out, and words are in the order of theirs.
+fn said(error: &EngineError) -> (Discriminant<EngineError>, Vec<String>) {
+    let text = error.to_string();
+    let unquoted: String = text.split('\'').step_by(2).collect::<Vec<_>>().join("'");
+    let words = unquoted.split(|c: char| !c.is_alphabetic() && c != '_');
+    let mut words: Vec<String> = words.filter(|word| !word.is_empty()).map(plain_word).collect();
+    words.sort();
+    (std::mem::discriminant(error), words)
+}
+
+/// The type of strings has another name on a cluster.
+fn plain_word(word: &str) -> String {
+    word.replace("View", "")
+}
+
+/// Statements that a cluster refuses, with what they say there.
+const REFUSED: &[(&str, &str)] = &[(
+    // The rewrite of a scalar subquery to a join gives two columns one name, where both are the same call. An alias helps.
+    ", y, {replicates: 10}) = (SELECT replicates(",
+    "would be ambiguous",
+)];
+
+fn is_refused(sql: &str, error: &EngineError) -> bool {
+    REFUSED.iter().any(|(part, why)| sql.contains(part) && error.to_string().contains(why))
+}
+
+async fn compare(cluster: &Processes, file: &Path) -> (usize, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let both = Both::new(cluster, folder.path());
+    let (mut compared, mut differ) = (0, Vec::new());
+    for record in sqllogictest::parse_file::<DefaultColumnType>(file).unwrap() {
+        let (Record::Statement { sql, loc, .. } | Record::Query { sql, loc, .. }) = record else {
+            continue;
+        };
+        if sql.trim_start().to_lowercase().starts_with("create") {
+            both.create(&sql).await;
+            continue;
+        }
+        let here = rows(&both.here, &sql).await;
+        let there = tokio::time::timeout(LONGEST, rows(&both.there, &sql)).await;
+        let there = there.unwrap_or_else(|_| panic!("{loc}: no answer: {sql}"));
+        compared += 1;
+        let why = match (&here, &there) {
+            (Ok(here), Ok(there)) if bits(here) == bits(there) => continue,
+            (Err(here), Err(there)) if said(here) == said(there) => continue,
+            (_, Err(there)) if is_refused(&sql, there) => continue,
+            (Ok(_), Ok(_)) => "other bits".to_owned(),
+            (Err(here), there) => format!("here {here:?}, there {:?}", there.as_ref().err()),
+            (Ok(_), Err(there)) => format!("there {there:?}"),
+        };
+        differ.push(format!("{loc}: {why}"));
+    }
+    (compared, differ)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_bits_as_here() {
+    let cluster = Processes::start(2, 2);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let (mut compared, mut differ) = (0, Vec::new());
+    let compare = |file: PathBuf| {
+        let cluster = &cluster;
+        async move { compare(cluster, &file).await }
+    };
+    // A statement waits more than it computes.
+    let mut files = futures::stream::iter(files.into_iter().map(compare)).buffer_unordered(6);
+    while let Some((statements, others)) = files.next().await {
+        compared += statements;
+        differ.extend(others);
+    }
+    assert!(differ.is_empty(), "{} of {compared}:\n{}", differ.len(), differ.join("\n"));
+    assert!(compared > 900, "{compared} statements were compared");
+}

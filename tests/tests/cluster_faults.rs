@@ -1,0 +1,229 @@
+//! What a cluster survives: every query has the bits of a local session, or fails with the reason in bounded time.
+//!
+//! An executor that says nothing is given up after 6 seconds here (15 unless told), so that the tests do not wait.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::future::Future;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use gosset_engine::cluster::{Cluster, JobStatus, Security};
+use gosset_engine::{Engine, EngineError, EngineOptions, Result};
+use gosset_tests::bits::bits;
+use gosset_tests::cluster::{Part, Processes};
+use tokio::task::JoinHandle;
+
+/// Time that every one of these queries takes at most, whatever happens to the cluster.
+const BOUND: Duration = Duration::from_secs(120);
+const FILES: i64 = 8;
+
+/// Executors of one slot each, and rows in files.
+struct Scene {
+    cluster: Processes,
+    sql: String,
+    expected: Vec<RecordBatch>,
+}
+
+impl Scene {
+    async fn new(executors: usize) -> Self {
+        let cluster = Processes::start_impatient();
+        Self::of(cluster, executors).await
+    }
+
+    async fn of(mut cluster: Processes, executors: usize) -> Self {
+        let folder = cluster.folder().join("rows");
+        let here = Engine::new(EngineOptions::new()).unwrap();
+        for file in 0..FILES {
+            let rows = format!(
+                "COPY (SELECT i % 5000 AS unit, i * i % 97 + {file} AS y, CASE i % 2 WHEN 0 THEN 'a' ELSE 'b' END AS arm, \
+                 i % 3 AS grp FROM generate_series(1, 40000) AS s (i)) TO '{}/{file}.parquet' STORED AS PARQUET",
+                folder.display()
+            );
+            here.sql(&rows).await.unwrap().collect().await.unwrap();
+        }
+        let sql = format!(
+            "SELECT grp, count(*) AS n, bootstrap_mean(y, arm, unit, {{treatment: 'a', control: 'b', method: 'poisson', \
+             replicates: 400}}) AS e FROM '{}/' GROUP BY grp",
+            folder.display()
+        );
+        let expected = here.sql(&sql).await.unwrap().collect().await.unwrap();
+        for _ in 0..executors {
+            cluster.add_executor(1, &[]);
+        }
+        cluster.wait_for(executors);
+        Self { cluster, sql, expected }
+    }
+
+    fn place(&self) -> Cluster {
+        Cluster::new(&self.cluster.url(), Security::new())
+            .unwrap()
+            .with_patience(Duration::from_secs(30))
+    }
+
+    /// Starts the query.
+    fn query(&self) -> JoinHandle<Result<Vec<RecordBatch>>> {
+        let options = EngineOptions::new().with_cluster(self.place()).with_target_partitions(8);
+        let sql = self.sql.clone();
+        tokio::spawn(async move {
+            let engine = Engine::new(options)?;
+            Ok(engine.sql(&sql).await?.collect().await?)
+        })
+    }
+
+    /// The result of the query; it is there in time.
+    async fn result(
+        &self,
+        query: JoinHandle<Result<Vec<RecordBatch>>>,
+    ) -> Result<Vec<RecordBatch>> {
+        tokio::time::timeout(BOUND, query).await.expect("the query ends in time").unwrap()
+    }
+
+    async fn gives_the_same_bits(&self, query: JoinHandle<Result<Vec<RecordBatch>>>) {
+        let rows = self.result(query).await.unwrap();
+        assert_eq!(bits(&rows), bits(&self.expected));
+    }
+
+    /// The query that runs.
+    async fn job(&self) -> Option<JobStatus> {
+        let status = self.place().status().await.ok()?;
+        status.jobs.into_iter().rev().find(|job| job.state == "running")
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < BOUND, "never {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn tasks(part: &Part) -> f64 {
+    part.metric("gosset_executor_tasks_running").unwrap_or(0.0)
+}
+
+fn ended(part: &Part) -> f64 {
+    part.metric("gosset_executor_tasks_total").unwrap_or(0.0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_executor_is_killed_before_its_first_task() {
+    let mut scene = Scene::new(2).await;
+    scene.cluster.executors[0].kill();
+    let query = scene.query();
+    scene.gives_the_same_bits(query).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_executor_is_killed_while_it_writes() {
+    let mut scene = Scene::new(2).await;
+    let query = scene.query();
+    until("a task ran", async || tasks(&scene.cluster.executors[0]) > 0.0).await;
+    let killed = Instant::now();
+    scene.cluster.executors[0].kill();
+    scene.gives_the_same_bits(query).await;
+    let recovered = killed.elapsed();
+    assert!(recovered < Duration::from_secs(60), "it took {recovered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_executor_is_killed_after_it_wrote() {
+    let mut scene = Scene::new(2).await;
+    let query = scene.query();
+    until("a task ended", async || ended(&scene.cluster.executors[0]) > 0.0).await;
+    scene.cluster.executors[0].kill();
+    scene.gives_the_same_bits(query).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_executors_are_killed_and_others_come() {
+    let mut scene = Scene::new(2).await;
+    let query = scene.query();
+    until("a task ended", async || ended(&scene.cluster.executors[0]) > 0.0).await;
+    scene.cluster.executors.iter_mut().for_each(Part::kill);
+    scene.cluster.executors.clear();
+    scene.cluster.add_executor(1, &[]);
+    scene.gives_the_same_bits(query).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_executor_comes_back() {
+    let mut scene = Scene::new(1).await;
+    let query = scene.query();
+    until("a task ran", async || tasks(&scene.cluster.executors[0]) > 0.0).await;
+    scene.cluster.executors[0].kill();
+    let error = scene.result(query).await.unwrap_err();
+    assert!(
+        matches!(&error, EngineError::StoreUnavailable(why) if why.contains("no executor")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scheduler_is_killed_and_comes_back() {
+    let mut scene = Scene::new(2).await;
+    let query = scene.query();
+    until("a task ran", async || scene.job().await.is_some_and(|job| job.tasks > 0)).await;
+    scene.cluster.restart_scheduler();
+    scene.gives_the_same_bits(query).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scheduler_does_not_come_back() {
+    let mut scene = Scene::new(1).await;
+    let query = scene.query();
+    until("a task ran", async || scene.job().await.is_some_and(|job| job.tasks > 0)).await;
+    scene.cluster.scheduler.kill();
+    let error = scene.result(query).await.unwrap_err();
+    assert!(matches!(error, EngineError::StoreUnavailable(_)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_executor_stands_still_and_goes_on() {
+    let scene = Scene::new(2).await;
+    let query = scene.query();
+    let still = &scene.cluster.executors[0];
+    until("a task ran", async || tasks(still) > 0.0).await;
+    still.signal("STOP");
+    scene.gives_the_same_bits(query).await;
+    still.signal("CONT");
+    // What it did meanwhile is of a query that is over.
+    scene.cluster.wait_for(2);
+    scene.gives_the_same_bits(scene.query()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_executor_is_drained() {
+    let mut scene = Scene::new(2).await;
+    let query = scene.query();
+    until("a task ran", async || tasks(&scene.cluster.executors[0]) > 0.0).await;
+    scene.cluster.executors[0].signal("TERM");
+    until("it drains", async || {
+        scene.cluster.executors[0].get("/readyz").is_ok_and(|(status, _)| status == 503)
+    })
+    .await;
+    scene.gives_the_same_bits(query).await;
+    let status = scene.cluster.executors[0].ended_within(BOUND);
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    assert!(!scene.cluster.executors[0].said().contains("did not end in time"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_directories_are_cleaned() {
+    let mut scene = Scene::new(2).await;
+    let folders = |work: &Path| std::fs::read_dir(work).unwrap().count();
+    let work = scene.cluster.work_dir();
+    assert_eq!(folders(&work), 2);
+    // A killed one leaves its folder to the next that starts there.
+    scene.cluster.executors[0].kill();
+    assert_eq!(folders(&work), 2);
+    scene.cluster.add_executor(1, &[]);
+    assert_eq!(folders(&work), 2);
+    for part in &mut scene.cluster.executors[1..] {
+        part.signal("TERM");
+        let status = part.ended_within(BOUND);
+        assert_eq!(status.and_then(|status| status.code()), Some(0));
+    }
+    assert_eq!(folders(&work), 0);
+}

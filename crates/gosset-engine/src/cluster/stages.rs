@@ -163,10 +163,13 @@ fn of_ballista(error: &DataFusionError) -> Option<&BallistaError> {
     }
 }
 
+/// Connections that nobody uses, by host and port.
+type Idle = HashMap<(String, u16), Vec<BallistaClient>>;
+
 /// Connections to other executors.
 #[derive(Default)]
 struct Connections {
-    idle: Arc<Mutex<HashMap<(String, u16), Vec<BallistaClient>>>>,
+    idle: Arc<Mutex<Idle>>,
 }
 
 impl fmt::Debug for Connections {

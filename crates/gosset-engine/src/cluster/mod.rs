@@ -2,7 +2,7 @@
 //!
 //! A client sends the physical plan of a query, with names of functions and files; the scheduler cuts it into stages and hands their
 //! tasks to executors, which ask for them; executors fetch one another's shuffle files, and the client the result. All of
-//! them are one binary, and refuse others ([`build`]).
+//! them are one binary, and refuse others.
 
 mod build;
 mod client;

@@ -21,6 +21,8 @@ pub struct Processes {
     arguments: Vec<String>,
     /// What the scheduler is told beside it.
     of_scheduler: Vec<String>,
+    /// Where the scheduler listens, and executors that run beside it.
+    host: String,
     started: usize,
     /// The scheduler.
     pub scheduler: Part,
@@ -36,27 +38,27 @@ impl Processes {
 
     /// The same with more arguments for each of them.
     pub fn start_with(executors: usize, slots: usize, arguments: &[&str]) -> Self {
-        Self::started(executors, slots, arguments, &[])
-    }
-
-    /// A scheduler alone, which gives executors up soon.
-    pub fn start_impatient() -> Self {
-        Self::started(0, 1, &[], &["--executor-timeout", "6"])
-    }
-
-    fn started(executors: usize, slots: usize, all: &[&str], of_scheduler: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        let (arguments, of_scheduler) = (owned(all), owned(of_scheduler));
-        let command = scheduler_command(None, &arguments, &of_scheduler);
-        let scheduler = Part::start(&log(&folder, "scheduler", 0), &command);
-        let mut cluster =
-            Self { folder, arguments, of_scheduler, started: 0, scheduler, executors: vec![] };
+        let mut cluster = Self::of_scheduler("127.0.0.1", arguments, &[]);
         for _ in 0..executors {
             cluster.add_executor(slots, &[]);
         }
         cluster.wait_for(executors);
         cluster
+    }
+
+    /// A scheduler alone, which gives executors up soon, on an address.
+    pub fn start_impatient(host: &str, arguments: &[&str]) -> Self {
+        Self::of_scheduler(host, arguments, &["--executor-timeout", "6"])
+    }
+
+    fn of_scheduler(host: &str, all: &[&str], of_scheduler: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let (arguments, of_scheduler) = (owned(all), owned(of_scheduler));
+        let command = scheduler_command(&format!("{host}:0"), &arguments, &of_scheduler);
+        let scheduler = Part::start(&log(&folder, "scheduler", 0), &[], &command);
+        let host = host.to_owned();
+        Self { folder, arguments, of_scheduler, host, started: 0, scheduler, executors: vec![] }
     }
 
     /// Where clients go.
@@ -76,30 +78,45 @@ impl Processes {
 
     /// Starts another executor.
     pub fn add_executor(&mut self, slots: usize, arguments: &[&str]) -> &Part {
+        let host = self.host.clone();
+        self.add_executor_within(&[], &host, slots, arguments)
+    }
+
+    /// Starts another executor on an address, by a command that runs it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn add_executor_within(
+        &mut self,
+        within: &[&str],
+        host: &str,
+        slots: usize,
+        arguments: &[&str],
+    ) -> &Part {
         self.started += 1;
-        let scheduler = self.scheduler.address.to_string();
+        let (scheduler, at) = (self.scheduler.address.to_string(), format!("{host}:0"));
         let (slots, work) = (slots.to_string(), self.work_dir().display().to_string());
-        let mut command = vec!["executor", "--scheduler", &scheduler, "--listen", "127.0.0.1:0"];
-        command.extend(["--http", "127.0.0.1:0", "--slots", &slots]);
+        let mut command = vec!["executor", "--scheduler", &scheduler, "--listen", &at];
+        command.extend(["--http", &at, "--slots", &slots]);
         if !arguments.contains(&"--work-dir") {
             command.extend(["--work-dir", &work]);
         }
         command.extend(self.arguments.iter().map(String::as_str));
         command.extend(arguments);
         let command: Vec<String> = command.into_iter().map(Into::into).collect();
-        let part = Part::start(&log(&self.folder, "executor", self.started), &command);
+        let part = Part::start(&log(&self.folder, "executor", self.started), within, &command);
         self.executors.push(part);
         self.executors.last().expect("one was added")
     }
 
     /// Starts the scheduler again where it was.
     pub fn restart_scheduler(&mut self) {
-        let at = Some(self.scheduler.address);
+        let at = self.scheduler.address.to_string();
         self.scheduler.kill();
         self.started += 1;
         let log = log(&self.folder, "scheduler", self.started);
-        let command = scheduler_command(at, &self.arguments, &self.of_scheduler);
-        self.scheduler = Part::start(&log, &command);
+        let command = scheduler_command(&at, &self.arguments, &self.of_scheduler);
+        self.scheduler = Part::start(&log, &[], &command);
     }
 
     /// Waits until so many executors are known to the scheduler.
@@ -116,9 +133,9 @@ impl Processes {
     }
 }
 
-fn scheduler_command(at: Option<SocketAddr>, all: &[String], own: &[String]) -> Vec<String> {
-    let listen = at.map_or_else(|| "127.0.0.1:0".to_owned(), |at| at.to_string());
-    let command = ["scheduler", "--listen", &listen, "--http", "127.0.0.1:0"];
+fn scheduler_command(at: &str, all: &[String], own: &[String]) -> Vec<String> {
+    let http = format!("{}:0", at.rsplit_once(':').map_or(at, |(host, _)| host));
+    let command = ["scheduler", "--listen", at, "--http", &http];
     command.iter().map(|&word| word.into()).chain(all.iter().chain(own).cloned()).collect()
 }
 
@@ -138,9 +155,17 @@ pub struct Part {
 }
 
 impl Part {
-    fn start(log: &Path, arguments: &[String]) -> Self {
+    fn start(log: &Path, within: &[&str], arguments: &[String]) -> Self {
         let file = std::fs::File::create(log).expect("a log file");
-        let mut child = Command::new(gosset_binary())
+        let mut command = match within {
+            [] => Command::new(gosset_binary()),
+            [program, words @ ..] => {
+                let mut command = Command::new(program);
+                command.args(words).arg(gosset_binary());
+                command
+            }
+        };
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -4,7 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -21,17 +22,24 @@ const FILES: i64 = 8;
 /// Executors of one slot each, and rows in files.
 struct Scene {
     cluster: Processes,
+    security: Security,
     sql: String,
     expected: Vec<RecordBatch>,
 }
 
 impl Scene {
     async fn new(executors: usize) -> Self {
-        let cluster = Processes::start_impatient();
-        Self::of(cluster, executors).await
+        let cluster = Processes::start_impatient("127.0.0.1", &[]);
+        let mut scene = Self::of(cluster, Security::new()).await;
+        for _ in 0..executors {
+            scene.cluster.add_executor(1, &["--drain", "15"]);
+        }
+        scene.cluster.wait_for(executors);
+        scene
     }
 
-    async fn of(mut cluster: Processes, executors: usize) -> Self {
+    /// Without executors.
+    async fn of(cluster: Processes, security: Security) -> Self {
         let folder = cluster.folder().join("rows");
         let here = Engine::new(EngineOptions::new()).unwrap();
         for file in 0..FILES {
@@ -48,15 +56,11 @@ impl Scene {
             folder.display()
         );
         let expected = here.sql(&sql).await.unwrap().collect().await.unwrap();
-        for _ in 0..executors {
-            cluster.add_executor(1, &[]);
-        }
-        cluster.wait_for(executors);
-        Self { cluster, sql, expected }
+        Self { cluster, security, sql, expected }
     }
 
     fn place(&self) -> Cluster {
-        Cluster::new(&self.cluster.url(), Security::new())
+        Cluster::new(&self.cluster.url(), self.security.clone())
             .unwrap()
             .with_patience(Duration::from_secs(30))
     }
@@ -226,4 +230,116 @@ async fn work_directories_are_cleaned() {
         assert_eq!(status.and_then(|status| status.code()), Some(0));
     }
     assert_eq!(folders(&work), 0);
+}
+
+/// Runs a command; whether it succeeded.
+fn succeeds(command: &[&str]) -> bool {
+    Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// A file system of its own that holds little.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(folder: &Path) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let at = folder.to_str().unwrap();
+        succeeds(&["mount", "-t", "tmpfs", "-o", "size=96k", "none", at])
+            .then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        succeeds(&["umount", "-l", self.0.to_str().unwrap()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_work_disk_is_full() {
+    let mut scene = Scene::new(0).await;
+    let Some(disk) = SmallDisk::new(&scene.cluster.folder().join("small")) else {
+        eprintln!("not tested: mounting a small file system is not allowed here");
+        return;
+    };
+    scene.cluster.add_executor(1, &["--work-dir", disk.0.to_str().unwrap()]);
+    scene.cluster.wait_for(1);
+    let error = scene.result(scene.query()).await.unwrap_err();
+    assert!(matches!(error, EngineError::NoSpace(_)), "{error:?}");
+    scene.cluster.executors.clear();
+}
+
+/// A host of its own: a namespace that is reached by one cable.
+struct Host(String);
+
+impl Host {
+    const NEAR: &'static str = "10.213.71.1";
+    const FAR: &'static str = "10.213.71.2";
+
+    fn new() -> Option<Self> {
+        let host = Self(format!("gosset{}", std::process::id()));
+        let (near, far) = (host.near(), host.far());
+        let commands: [&[&str]; 7] = [
+            &["netns", "add", &host.0],
+            &["link", "add", &near, "type", "veth", "peer", "name", &far],
+            &["link", "set", &far, "netns", &host.0],
+            &["addr", "add", &format!("{}/24", Self::NEAR), "dev", &near],
+            &["link", "set", &near, "up"],
+            &["-n", &host.0, "addr", "add", &format!("{}/24", Self::FAR), "dev", &far],
+            &["-n", &host.0, "link", "set", &far, "up"],
+        ];
+        commands.iter().all(|command| host.ip(command)).then_some(host)
+    }
+
+    fn near(&self) -> String {
+        format!("{}n", self.0)
+    }
+
+    fn far(&self) -> String {
+        format!("{}f", self.0)
+    }
+
+    fn ip(&self, command: &[&str]) -> bool {
+        succeeds(&[&["ip"], command].concat())
+    }
+
+    fn cable(&self, state: &str) {
+        assert!(self.ip(&["-n", &self.0, "link", "set", &self.far(), state]));
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.ip(&["link", "del", &self.near()]);
+        self.ip(&["netns", "del", &self.0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_network_is_cut() {
+    let Some(host) = Host::new() else {
+        eprintln!("not tested: making network namespaces is not allowed here");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "s3cret").unwrap();
+    // The cable is of this machine: nothing else is on it.
+    let beyond = ["--plaintext", "--token-file", token.to_str().unwrap()];
+    let cluster = Processes::start_impatient(Host::NEAR, &beyond);
+    let mut scene = Scene::of(cluster, Security::new().with_token("s3cret").unwrap()).await;
+    scene.cluster.add_executor(1, &[]);
+    let within = ["ip", "netns", "exec", &host.0];
+    scene.cluster.add_executor_within(&within, Host::FAR, 1, &[]);
+    scene.cluster.wait_for(2);
+    let query = scene.query();
+    until("a task ended", async || ended(&scene.cluster.executors[1]) > 0.0).await;
+    host.cable("down");
+    scene.gives_the_same_bits(query).await;
+    host.cable("up");
+    scene.cluster.wait_for(2);
+    scene.gives_the_same_bits(scene.query()).await;
 }

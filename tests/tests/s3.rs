@@ -5,6 +5,7 @@
 use std::process::{Command, Output};
 
 use gosset_engine::{Stores, location};
+use gosset_tests::cluster::Processes;
 use gosset_tests::gosset_binary;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -50,5 +51,21 @@ async fn queries_and_jobs_read_and_write_s3() {
     let query = format!("SELECT estimate FROM '{root}/{prefix}/results/effects'");
     let read = gosset(folder.path(), &["sql", "--format", "csv", "-c", &query]);
     // (2.5 + 4.5 + 3)/3 − (1 + 2 + 1.5)/3
-    assert_eq!(String::from_utf8_lossy(&read.stdout), "estimate\n1.8333333333333333\n", "{read:?}");
+    let estimate = "estimate\n1.8333333333333333\n";
+    assert_eq!(String::from_utf8_lossy(&read.stdout), estimate, "{read:?}");
+
+    // The executors of a cluster read with the credentials of their own environment.
+    let cluster = Processes::start(2, 1);
+    let there = cluster.url();
+    let read =
+        gosset(folder.path(), &["sql", "--format", "csv", "-c", &query, "--cluster", &there]);
+    assert_eq!(String::from_utf8_lossy(&read.stdout), estimate, "{read:?}");
+    let job = std::fs::read_to_string(folder.path().join("job.toml")).unwrap();
+    let elsewhere = job.replace("/results", "/results-of-cluster");
+    std::fs::write(folder.path().join("job.toml"), elsewhere).unwrap();
+    let run = gosset(folder.path(), &["run", "job.toml", "--cluster", &there]);
+    assert!(run.status.success(), "{run:?}");
+    let query = query.replace("/results", "/results-of-cluster");
+    let read = gosset(folder.path(), &["sql", "--format", "csv", "-c", &query]);
+    assert_eq!(String::from_utf8_lossy(&read.stdout), estimate, "{read:?}");
 }

@@ -107,6 +107,20 @@ impl Engine {
         &self.context
     }
 
+    /// Whether queries run on a cluster.
+    pub fn is_cluster(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        return self.cluster.is_some();
+        #[cfg(not(feature = "cluster"))]
+        return false;
+    }
+
+    /// The same rows for many queries: computed once and held in memory. On a cluster each query computes them again,
+    /// where it needs them: they would have to be sent with all of its tasks.
+    pub async fn held(&self, rows: DataFrame) -> Result<DataFrame> {
+        if self.is_cluster() { Ok(rows) } else { Ok(rows.cache().await?) }
+    }
+
     /// The object stores, shared with the session.
     pub fn stores(&self) -> &Stores {
         &self.stores

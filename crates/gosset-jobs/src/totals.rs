@@ -187,7 +187,7 @@ impl Maker<'_> {
         )
         .await?;
         let Some(candidates) = candidates else { return Ok(None) };
-        let candidates = candidates.cache().await?;
+        let candidates = self.engine.held(candidates).await?;
         let mut sides = Vec::new();
         for (date, tag) in [(yesterday, BEFORE), (self.date, NOW)] {
             let view = View {
@@ -214,7 +214,7 @@ impl Maker<'_> {
         let tags = vec![min(ident(TAG)).alias(TAG), max(ident(TAG)).alias("last tag")];
         let differ = both.aggregate(keys, tags)?.filter(ident(TAG).eq(ident("last tag")))?;
         let columns = vec![ident(units::UNIT), ident(SINCE), ident(TAG)];
-        let units = differ.select(columns)?.cache().await?;
+        let units = self.engine.held(differ.select(columns)?).await?;
         let side = cast(ident(TAG), arrow::datatypes::DataType::Int64).alias(TAG);
         let counts = vec![count(lit(1_i64)).alias("units"), min(ident(SINCE)).alias(SINCE)];
         let counts = units.clone().aggregate(vec![side], counts)?.collect().await?;

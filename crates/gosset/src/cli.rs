@@ -12,8 +12,8 @@ use jiff::civil::Date;
 #[command(name = "gosset", version, arg_required_else_help = true)]
 #[command(
     after_help = "Exit status: 0 done or nothing to do · 2 usage · 65 bad data · 66 missing input · \
-    69 store unavailable · 70 bug · 71 memory limit · 73 no space · 75 another run won, try again · \
-    77 permission denied · 78 job file or SQL · 124 time-out · 130/143 stopped by a signal"
+    69 store or cluster unavailable · 70 bug · 71 memory limit · 73 no space · 75 another run won, try again · \
+    77 permission denied · 78 job file, SQL or set-up · 124 time-out · 130/143 stopped by a signal"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -103,6 +103,13 @@ impl Cluster {
         self
     }
 
+    /// The cluster as a client of another build sees it.
+    #[cfg(test)]
+    pub(crate) fn of_build(mut self, build: Build) -> Self {
+        self.build = build;
+        self
+    }
+
     /// What the cluster is doing.
     ///
     /// # Errors

@@ -52,6 +52,8 @@ use crate::{EngineError, EngineOptions, Result};
 
 /// How often an executor that waits for something looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often it is looked for shuffle files that nobody needs.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// How long the scheduler may not answer before the executor asks why.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -208,6 +210,7 @@ impl Executor {
             ended = serving => ended.map_err(|error| EngineError::Setup(causes(&error))),
             ended = answering => ended.map_err(|error| EngineError::of(&error)),
             refused = refused(&options, &build, &health) => Err(refused),
+            () = sweep(&options, &build, &work) => Ok(()),
         }
     }
 }
@@ -235,6 +238,18 @@ async fn refused(options: &ExecutorOptions, build: &Build, health: &ExecutorHeal
         match ask(&options.security, Role::Executor, build, &options.scheduler).await {
             Ok(_) | Err(EngineError::StoreUnavailable(_)) => {}
             Err(error) => return error,
+        }
+    }
+}
+
+/// Deletes, again and again, shuffle files of queries that the scheduler does not know: it says itself which it does not
+/// need any more, but one that was lost does not.
+async fn sweep(options: &ExecutorOptions, build: &Build, work: &WorkDir) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let status = ask(&options.security, Role::Executor, build, &options.scheduler).await;
+        if let Ok(status) = status {
+            work.keep(|query| status.jobs.iter().any(|job| job.id == query));
         }
     }
 }

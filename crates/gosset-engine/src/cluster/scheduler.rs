@@ -19,6 +19,7 @@ use ballista_scheduler::metrics::SchedulerMetricsCollector;
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
 use ballista_scheduler::state::execution_stage::{ExecutionStage, TaskInfo};
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::net::TcpListener;
 use tonic::service::{InterceptorLayer, RoutesBuilder};
@@ -263,10 +264,12 @@ fn state(status: Option<&job_status::Status>) -> &'static str {
 
 /// Counts tasks and rows of a running query.
 fn count(graph: &ExecutionGraphBox, told: &mut JobStatus) {
+    let rows = |metrics: &[MetricsSet]| {
+        metrics.iter().filter_map(MetricsSet::output_rows).max().unwrap_or(0) as u64
+    };
+    // Adding up needs no order.
+    #[expect(clippy::iter_over_hash_type)]
     for stage in graph.stages().values() {
-        let rows = |metrics: &[datafusion::physical_plan::metrics::MetricsSet]| {
-            metrics.iter().filter_map(|set| set.output_rows()).max().unwrap_or(0) as u64
-        };
         match stage {
             ExecutionStage::UnResolved(_) => {}
             ExecutionStage::Resolved(stage) => told.tasks += stage.partitions,

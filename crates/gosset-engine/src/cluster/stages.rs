@@ -124,7 +124,14 @@ fn told(error: DataFusionError) -> DataFusionError {
     if is_of_the_cluster(&error) {
         return error;
     }
-    match EngineError::from(error) {
+    let condition = match EngineError::from(error) {
+        // The writers of shuffle files hand on the text alone.
+        EngineError::BadData(text) if text.contains("No space left on device") => {
+            EngineError::NoSpace("no space is left for shuffle files".into())
+        }
+        condition => condition,
+    };
+    match condition {
         // Another executor may have more room.
         error @ EngineError::NoSpace(_) => {
             DataFusionError::IoError(std::io::Error::other(report::marked(&error).to_string()))
@@ -163,10 +170,13 @@ fn of_ballista(error: &DataFusionError) -> Option<&BallistaError> {
     }
 }
 
+/// Connections that nobody uses, by host and port.
+type Idle = HashMap<(String, u16), Vec<BallistaClient>>;
+
 /// Connections to other executors.
 #[derive(Default)]
 struct Connections {
-    idle: Arc<Mutex<HashMap<(String, u16), Vec<BallistaClient>>>>,
+    idle: Arc<Mutex<Idle>>,
 }
 
 impl fmt::Debug for Connections {

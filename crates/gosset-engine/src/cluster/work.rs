@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -10,6 +11,8 @@ use crate::{EngineError, Result};
 /// What the names of our folders begin with; nothing else in a work directory is touched.
 const PREFIX: &str = "gosset-executor-";
 const LOCK: &str = "lock";
+/// Files that are younger may be of a query that began after it was asked which there are.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// A folder of this process in the work directory. It is deleted at the end; that of a process that was killed is deleted
 /// by the next executor that starts there, as its lock is free.
@@ -50,6 +53,22 @@ impl WorkDir {
         self.path.join("spill")
     }
 
+    /// Deletes the shuffle files of queries that are not known, those of the last minutes apart.
+    pub(crate) fn keep(&self, is_known: impl Fn(&str) -> bool) {
+        let Ok(entries) = std::fs::read_dir(self.shuffle()) else { return };
+        for query in entries.flatten() {
+            let age =
+                query.metadata().and_then(|found| found.modified()).map(|time| time.elapsed());
+            let is_old = matches!(age, Ok(Ok(age)) if age > YOUNG);
+            if is_old
+                && !is_known(&query.file_name().to_string_lossy())
+                && let Err(error) = std::fs::remove_dir_all(query.path())
+            {
+                tracing::warn!("{} is left: {error}", query.path().display());
+            }
+        }
+    }
+
     /// Whether shuffle files of any query are left.
     pub(crate) fn is_read(&self) -> bool {
         std::fs::read_dir(self.shuffle()).is_ok_and(|mut entries| entries.next().is_none())
@@ -79,6 +98,22 @@ fn delete_if_left(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_unknown_queries_are_deleted() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let work = WorkDir::new(parent.path()).expect("a folder");
+        for query in ["known", "unknown", "young"] {
+            let folder = work.shuffle().join(query);
+            std::fs::create_dir(&folder).expect("a folder");
+            let age = if query == "young" { Duration::ZERO } else { 2 * YOUNG };
+            let folder = File::open(folder).expect("a folder");
+            folder.set_modified(std::time::SystemTime::now() - age).expect("a time");
+        }
+        work.keep(|query| query == "known");
+        let left = |query| work.shuffle().join(query).exists();
+        assert!(left("known") && !left("unknown") && left("young"));
+    }
 
     #[test]
     fn what_is_left_is_deleted_and_what_is_used_stays() {

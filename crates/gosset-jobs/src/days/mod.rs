@@ -587,7 +587,7 @@ impl<'a> UnitDays<'a> {
         if let Some(table) = self.table.as_ref().filter(|_| needed <= bytes) {
             let day = |day: Date| lit(ScalarValue::Date32(Some(day_number(day))));
             let rows = ident(DAY).between(day(days.from), day(days.to));
-            let held = self.published(table)?.filter(rows)?.cache().await?;
+            let held = self.engine.held(self.published(table)?.filter(rows)?).await?;
             self.held = Some((days, held));
         }
         Ok(())

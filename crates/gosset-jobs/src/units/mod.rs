@@ -102,8 +102,12 @@ impl Units {
         Self { frame, sources: Vec::new(), file: None }
     }
 
-    /// The same units, computed once and kept in a temporary file, for more than one aggregation.
+    /// The same units, computed once and kept in a temporary file, for more than one aggregation. The executors of a
+    /// cluster could not read the file: there each aggregation computes them.
     pub(crate) async fn stored(self, engine: &Engine) -> Result<Self> {
+        if engine.is_cluster() {
+            return Ok(self);
+        }
         let disk = &engine.context().runtime_env().disk_manager;
         let file = disk.create_tmp_file("units of an experiment")?;
         let path = file.path().ok_or_else(|| internal("a temporary file has no path"))?;

@@ -1,6 +1,5 @@
 //! `gosset scheduler`, `executor` and `cluster`: the parts of a cluster, and what it is doing.
 
-use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -117,11 +116,9 @@ fn say_where(app: &App, what: &str, address: SocketAddr, http: Option<SocketAddr
     app.say(&format!("{what}: listening on {address}{health}"));
 }
 
-fn stopped(app: &App, what: &str) -> impl Future<Output = ()> {
-    async move {
-        signals::stop().await;
-        app.say(&format!("{what}: ending"));
-    }
+async fn stopped(app: &App, what: &str) {
+    signals::stop().await;
+    app.say(&format!("{what}: ending"));
 }
 
 /// Tells what a cluster is doing.

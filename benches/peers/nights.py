@@ -49,6 +49,9 @@ value = "max(minutes)"
 [metrics.played]
 source = "sessions"
 value = "bool_or(minutes > 60)"
+"""
+
+QUANTILES = """
 [metrics.session_length]
 source = "sessions"
 quantile = { of = "minutes", at = [0.5, 0.9] }
@@ -84,10 +87,11 @@ def main():
     end = start + timedelta(days=options.days - 1)
     folder = options.folder
     (folder / "assigned").mkdir(parents=True, exist_ok=True)
-    estimators = ["ttest", *(["quantile"] if "session_length" in options.metrics else [])]
+    of_rows = "session_length" in options.metrics
+    estimators = ["ttest", "quantile"] if of_rows else ["ttest"]
     named = {"start": start, "end": end, "metrics": json.dumps(options.metrics), "estimators": json.dumps(estimators)}
     experiments = "".join(EXPERIMENT.format(i=i, **named) for i in range(options.experiments))
-    (folder / "job.toml").write_text(JOB + experiments)
+    (folder / "job.toml").write_text(JOB + (QUANTILES if of_rows else "") + experiments)
     db = duckdb.connect()
     # Each unit is in four of the experiments, from the first day on.
     db.execute(f"""

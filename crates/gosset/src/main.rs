@@ -114,10 +114,7 @@ fn main() -> ExitCode {
     quiet_workers();
     let format = cli.shared.log_format;
     let progress = Progress::new();
-    // What only prints is not worth a span, and waits for no collector.
-    let prints =
-        matches!(cli.command, Command::Functions(_) | Command::Schema | Command::Completions(_));
-    let mut tracer = if prints { Ok(None) } else { telemetry::start() };
+    let mut tracer = if has_span(&cli.command) { telemetry::start() } else { Ok(None) };
     logging::start(format, &progress, tracer.as_mut().ok().and_then(Option::take));
     let app = App { shared: cli.shared, progress };
     if let Err(unfit) = tracer {
@@ -130,6 +127,17 @@ fn main() -> ExitCode {
         app.warn(&lost);
     }
     exit.into()
+}
+
+/// What only prints is not worth a span, and waits for no collector; what serves has no end.
+fn has_span(command: &Command) -> bool {
+    let prints =
+        matches!(command, Command::Functions(_) | Command::Schema | Command::Completions(_));
+    #[cfg(feature = "cluster")]
+    let serves = matches!(command, Command::Scheduler(_) | Command::Executor(_));
+    #[cfg(not(feature = "cluster"))]
+    let serves = false;
+    !prints && !serves
 }
 
 /// Runs a command to its end, whatever that is.

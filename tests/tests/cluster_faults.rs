@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -13,6 +13,7 @@ use gosset_engine::cluster::{Cluster, JobStatus, Security};
 use gosset_engine::{Engine, EngineError, EngineOptions, Result};
 use gosset_tests::bits::bits;
 use gosset_tests::cluster::{Part, Processes};
+use gosset_tests::gosset_binary;
 use tokio::task::JoinHandle;
 
 /// Time that every one of these queries takes at most, whatever happens to the cluster.
@@ -230,6 +231,46 @@ async fn work_directories_are_cleaned() {
         assert_eq!(status.and_then(|status| status.code()), Some(0));
     }
     assert_eq!(folders(&work), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_ends_stops_its_query() {
+    let scene = Scene::new(1).await;
+    let url = scene.cluster.url();
+    let sql = scene.sql.replace("replicates: 400", "replicates: 20000");
+    let mut client = Command::new(gosset_binary())
+        .args(["sql", "--cluster", &url, "-c", &sql])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let executor = &scene.cluster.executors[0];
+    until("a task ran", async || tasks(executor) > 0.0).await;
+    assert!(succeeds(&["kill", "-INT", &client.id().to_string()]));
+    assert_eq!(client.wait().unwrap().code(), Some(130));
+    until("no task runs", async || tasks(executor) == 0.0).await;
+    assert_eq!(scene.cluster.scheduler.metric("gosset_queries_stopped_total"), Some(1.0));
+    // What it left is deleted when the scheduler says so, and results when they are read.
+    scene.gives_the_same_bits(scene.query()).await;
+    let work = scene.cluster.work_dir();
+    let executor = std::fs::read_dir(work).unwrap().next().unwrap().unwrap().path();
+    until("nothing is left", async || {
+        std::fs::read_dir(executor.join("shuffle")).unwrap().next().is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_too_small() {
+    let mut scene = Scene::new(0).await;
+    scene.sql = scene.sql.replace("replicates: 400", "replicates: 20000");
+    scene.cluster.add_executor(1, &["--memory-limit", "64KB"]);
+    scene.cluster.wait_for(1);
+    let error = scene.result(scene.query()).await.unwrap_err();
+    assert!(
+        matches!(&error, EngineError::MemoryLimit(why) if why.starts_with("the memory limit of 64.0 KB is too small")),
+        "{error:?}"
+    );
 }
 
 /// Runs a command; whether it succeeded.

@@ -53,7 +53,7 @@ impl Scene {
         }
         let sql = format!(
             "SELECT grp, count(*) AS n, bootstrap_mean(y, arm, unit, {{treatment: 'a', control: 'b', method: 'poisson', \
-             replicates: 400}}) AS e FROM '{}/' GROUP BY grp",
+             replicates: 4000}}) AS e FROM '{}/' GROUP BY grp",
             folder.display()
         );
         let expected = here.sql(&sql).await.unwrap().collect().await.unwrap();
@@ -127,6 +127,7 @@ async fn an_executor_is_killed_while_it_writes() {
     until("a task ran", async || tasks(&scene.cluster.executors[0]) > 0.0).await;
     let killed = Instant::now();
     scene.cluster.executors[0].kill();
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
     let recovered = killed.elapsed();
     assert!(recovered < Duration::from_secs(60), "it took {recovered:?}");
@@ -138,6 +139,7 @@ async fn an_executor_is_killed_after_it_wrote() {
     let query = scene.query();
     until("a task ended", async || ended(&scene.cluster.executors[0]) > 0.0).await;
     scene.cluster.executors[0].kill();
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
 }
 
@@ -147,6 +149,7 @@ async fn all_executors_are_killed_and_others_come() {
     let query = scene.query();
     until("a task ended", async || ended(&scene.cluster.executors[0]) > 0.0).await;
     scene.cluster.executors.iter_mut().for_each(Part::kill);
+    assert!(!query.is_finished());
     scene.cluster.executors.clear();
     scene.cluster.add_executor(1, &[]);
     scene.gives_the_same_bits(query).await;
@@ -171,6 +174,7 @@ async fn the_scheduler_is_killed_and_comes_back() {
     let query = scene.query();
     until("a task ran", async || scene.job().await.is_some_and(|job| job.tasks > 0)).await;
     scene.cluster.restart_scheduler();
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
 }
 
@@ -191,6 +195,7 @@ async fn an_executor_stands_still_and_goes_on() {
     let still = &scene.cluster.executors[0];
     until("a task ran", async || tasks(still) > 0.0).await;
     still.signal("STOP");
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
     still.signal("CONT");
     // What it did meanwhile is of a query that is over.
@@ -237,7 +242,7 @@ async fn work_directories_are_cleaned() {
 async fn a_client_that_ends_stops_its_query() {
     let scene = Scene::new(1).await;
     let url = scene.cluster.url();
-    let sql = scene.sql.replace("replicates: 400", "replicates: 20000");
+    let sql = scene.sql.replace("replicates: 4000", "replicates: 40000");
     let mut client = Command::new(gosset_binary())
         .args(["sql", "--cluster", &url, "-c", &sql])
         .stderr(Stdio::null())
@@ -263,7 +268,7 @@ async fn a_client_that_ends_stops_its_query() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_too_small() {
     let mut scene = Scene::new(0).await;
-    scene.sql = scene.sql.replace("replicates: 400", "replicates: 20000");
+    scene.sql = scene.sql.replace("replicates: 4000", "replicates: 40000");
     scene.cluster.add_executor(1, &["--memory-limit", "64KB"]);
     scene.cluster.wait_for(1);
     let error = scene.result(scene.query()).await.unwrap_err();
@@ -379,6 +384,7 @@ async fn the_network_is_cut() {
     let query = scene.query();
     until("a task ended", async || ended(&scene.cluster.executors[1]) > 0.0).await;
     host.cable("down");
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
     host.cable("up");
     scene.cluster.wait_for(2);

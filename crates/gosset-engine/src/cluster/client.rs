@@ -390,7 +390,10 @@ impl Sent {
             };
             match next.transpose()? {
                 None => {
-                    running.is_read();
+                    running.rows = None;
+                    // A process may end with its last row. What is not said is done after a time anyway.
+                    let told = self.cluster.forget(&running.name);
+                    let _ = tokio::time::timeout(CANCEL_WITHIN, told).await;
                     let held = futures::stream::iter(held.into_iter().map(Ok));
                     return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, held)));
                 }
@@ -447,7 +450,7 @@ impl Running {
         self.rows.as_mut()?.next().await
     }
 
-    /// Lets executors delete the result. Nobody waits for it: what is not said is done after a time anyway.
+    /// Lets executors delete the result, while the last rows are handed on.
     fn is_read(&mut self) {
         self.rows = None;
         let (cluster, name) = (self.cluster.clone(), std::mem::take(&mut self.name));

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -13,6 +13,7 @@ use gosset_engine::cluster::{Cluster, JobStatus, Security};
 use gosset_engine::{Engine, EngineError, EngineOptions, Result};
 use gosset_tests::bits::bits;
 use gosset_tests::cluster::{Part, Processes};
+use gosset_tests::gosset_binary;
 use tokio::task::JoinHandle;
 
 /// Time that every one of these queries takes at most, whatever happens to the cluster.
@@ -52,7 +53,7 @@ impl Scene {
         }
         let sql = format!(
             "SELECT grp, count(*) AS n, bootstrap_mean(y, arm, unit, {{treatment: 'a', control: 'b', method: 'poisson', \
-             replicates: 400}}) AS e FROM '{}/' GROUP BY grp",
+             replicates: 4000}}) AS e FROM '{}/' GROUP BY grp",
             folder.display()
         );
         let expected = here.sql(&sql).await.unwrap().collect().await.unwrap();
@@ -126,6 +127,7 @@ async fn an_executor_is_killed_while_it_writes() {
     until("a task ran", async || tasks(&scene.cluster.executors[0]) > 0.0).await;
     let killed = Instant::now();
     scene.cluster.executors[0].kill();
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
     let recovered = killed.elapsed();
     assert!(recovered < Duration::from_secs(60), "it took {recovered:?}");
@@ -137,6 +139,7 @@ async fn an_executor_is_killed_after_it_wrote() {
     let query = scene.query();
     until("a task ended", async || ended(&scene.cluster.executors[0]) > 0.0).await;
     scene.cluster.executors[0].kill();
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
 }
 
@@ -146,6 +149,7 @@ async fn all_executors_are_killed_and_others_come() {
     let query = scene.query();
     until("a task ended", async || ended(&scene.cluster.executors[0]) > 0.0).await;
     scene.cluster.executors.iter_mut().for_each(Part::kill);
+    assert!(!query.is_finished());
     scene.cluster.executors.clear();
     scene.cluster.add_executor(1, &[]);
     scene.gives_the_same_bits(query).await;
@@ -170,6 +174,7 @@ async fn the_scheduler_is_killed_and_comes_back() {
     let query = scene.query();
     until("a task ran", async || scene.job().await.is_some_and(|job| job.tasks > 0)).await;
     scene.cluster.restart_scheduler();
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
 }
 
@@ -190,6 +195,7 @@ async fn an_executor_stands_still_and_goes_on() {
     let still = &scene.cluster.executors[0];
     until("a task ran", async || tasks(still) > 0.0).await;
     still.signal("STOP");
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
     still.signal("CONT");
     // What it did meanwhile is of a query that is over.
@@ -230,6 +236,46 @@ async fn work_directories_are_cleaned() {
         assert_eq!(status.and_then(|status| status.code()), Some(0));
     }
     assert_eq!(folders(&work), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_ends_stops_its_query() {
+    let scene = Scene::new(1).await;
+    let url = scene.cluster.url();
+    let sql = scene.sql.replace("replicates: 4000", "replicates: 40000");
+    let mut client = Command::new(gosset_binary())
+        .args(["sql", "--cluster", &url, "-c", &sql])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let executor = &scene.cluster.executors[0];
+    until("a task ran", async || tasks(executor) > 0.0).await;
+    assert!(succeeds(&["kill", "-INT", &client.id().to_string()]));
+    assert_eq!(client.wait().unwrap().code(), Some(130));
+    until("no task runs", async || tasks(executor) == 0.0).await;
+    assert_eq!(scene.cluster.scheduler.metric("gosset_queries_stopped_total"), Some(1.0));
+    // What it left is deleted when the scheduler says so, and results when they are read.
+    scene.gives_the_same_bits(scene.query()).await;
+    let work = scene.cluster.work_dir();
+    let executor = std::fs::read_dir(work).unwrap().next().unwrap().unwrap().path();
+    until("nothing is left", async || {
+        std::fs::read_dir(executor.join("shuffle")).unwrap().next().is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_too_small() {
+    let mut scene = Scene::new(0).await;
+    scene.sql = scene.sql.replace("replicates: 4000", "replicates: 40000");
+    scene.cluster.add_executor(1, &["--memory-limit", "64KB"]);
+    scene.cluster.wait_for(1);
+    let error = scene.result(scene.query()).await.unwrap_err();
+    assert!(
+        matches!(&error, EngineError::MemoryLimit(why) if why.starts_with("the memory limit of 64.0 KB is too small")),
+        "{error:?}"
+    );
 }
 
 /// Runs a command; whether it succeeded.
@@ -338,6 +384,7 @@ async fn the_network_is_cut() {
     let query = scene.query();
     until("a task ended", async || ended(&scene.cluster.executors[1]) > 0.0).await;
     host.cable("down");
+    assert!(!query.is_finished());
     scene.gives_the_same_bits(query).await;
     host.cable("up");
     scene.cluster.wait_for(2);

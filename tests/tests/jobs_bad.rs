@@ -168,8 +168,8 @@ fn job_files_are_refused_before_anything_is_read() {
         ),
         (
             "[metrics.m]",
-            "[engine]\ncluster = \"df://x\"\n[metrics.m]",
-            "the key 'cluster' is not supported",
+            "[engine]\ncluster = \"host:50050\"\n[metrics.m]",
+            "[engine] cluster: expected a URL such as df://host:50050, found 'host:50050'",
         ),
         (
             "control",

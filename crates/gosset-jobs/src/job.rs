@@ -260,7 +260,7 @@ impl Job {
             store: file.job.store,
             timezone,
             memory_limit,
-            cluster: file.engine.cluster.clone(),
+            cluster: cluster(file.engine.cluster.as_deref())?,
             timeout: timeout(file.job.timeout.as_deref())?,
             sources,
             assignments,
@@ -554,6 +554,15 @@ fn experiment(
     }
     check_days(file, assignments, &experiment)?;
     Ok(experiment)
+}
+
+fn cluster(url: Option<&str>) -> Result<Option<String>> {
+    match url {
+        Some(url) if !url.starts_with("df://") => Err(JobError::File(format!(
+            "[engine] cluster: expected a URL such as df://host:50050, found '{url}'"
+        ))),
+        url => Ok(url.map(ToOwned::to_owned)),
+    }
 }
 
 /// A time-out as people write it: `2h`, `1h 30m`.

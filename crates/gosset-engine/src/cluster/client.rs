@@ -11,8 +11,8 @@ use ballista_core::execution_plans::execute_physical_plan;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
-use ballista_core::serde::protobuf::CancelJobParams;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
+use ballista_core::serde::protobuf::{CancelJobParams, CleanJobDataParams};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
@@ -115,7 +115,12 @@ impl Cluster {
     /// # Errors
     /// If the scheduler does not answer, or refuses this client.
     pub async fn status(&self) -> Result<Status> {
-        ask(&self.security, Role::Client, &self.build, &self.at).await
+        ask(&self.security, Role::Client, &self.build, &self.at, None).await
+    }
+
+    /// The same, of the queries the one with a name alone.
+    async fn status_of(&self, name: &str) -> Result<Status> {
+        ask(&self.security, Role::Client, &self.build, &self.at, Some(name)).await
     }
 
     /// Waits until the scheduler answers and an executor is there.
@@ -158,15 +163,18 @@ impl Cluster {
         format!("http://{}", self.at)
     }
 
-    /// Stops the queries of a name that are not over.
-    async fn cancel(&self, name: &str) -> Result<()> {
-        let jobs = self.status().await?.jobs;
-        let of_name = |job: &JobStatus| job.name == name && !job.is_over();
-        let Some(job) = jobs.into_iter().find(of_name) else { return Ok(()) };
+    /// Stops a query that is not over, and else lets executors delete what is left of it.
+    async fn forget(&self, name: &str) -> Result<()> {
+        let Some(job) = self.status_of(name).await?.jobs.pop() else { return Ok(()) };
         let endpoint = self.security.endpoint(Role::Client, &self.build, &self.at)?;
         let mut scheduler = SchedulerGrpcClient::new(endpoint.connect_lazy());
         let refused = |status: tonic::Status| of_status(&status);
-        scheduler.cancel_job(CancelJobParams { job_id: job.id }).await.map_err(refused)?;
+        if job.is_over() {
+            let told = CleanJobDataParams { job_id: job.id, remove_stage_ids: vec![] };
+            scheduler.clean_job_data(told).await.map_err(refused)?;
+        } else {
+            scheduler.cancel_job(CancelJobParams { job_id: job.id }).await.map_err(refused)?;
+        }
         Ok(())
     }
 }
@@ -177,12 +185,13 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Asks a scheduler for its status: the first thing that every part of a cluster does.
+/// Asks a scheduler for its status, with one query or with all: the first thing that every part of a cluster does.
 pub(crate) async fn ask(
     security: &Security,
     role: Role,
     build: &Build,
     at: &str,
+    query: Option<&str>,
 ) -> Result<Status> {
     let endpoint = security.endpoint(role, build, at)?;
     let mut channel = endpoint.connect().await.map_err(|error| of_transport(at, &error))?;
@@ -195,7 +204,8 @@ pub(crate) async fn ask(
         }
         error => error,
     };
-    let request = http::Request::get(PATH)
+    let path = query.map_or_else(|| PATH.to_owned(), |name| format!("{PATH}?{name}"));
+    let request = http::Request::get(path)
         .body(tonic::body::Body::empty())
         .map_err(|error| EngineError::Internal(error.to_string()))?;
     let channel = channel.ready().await.map_err(|error| failed(&error))?;
@@ -381,6 +391,9 @@ impl Sent {
             match next.transpose()? {
                 None => {
                     running.rows = None;
+                    // A process may end with its last row. What is not said is done after a time anyway.
+                    let told = self.cluster.forget(&running.name);
+                    let _ = tokio::time::timeout(CANCEL_WITHIN, told).await;
                     let held = futures::stream::iter(held.into_iter().map(Ok));
                     return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, held)));
                 }
@@ -394,7 +407,7 @@ impl Sent {
                 let rest = futures::stream::unfold(running, |mut running| async {
                     let next = running.next().await;
                     if next.is_none() {
-                        running.rows = None;
+                        running.is_read();
                     }
                     let told = |error| {
                         DataFusionError::from(final_error(&error).unwrap_or_else(|| lost(&error)))
@@ -437,10 +450,17 @@ impl Running {
         self.rows.as_mut()?.next().await
     }
 
+    /// Lets executors delete the result, while the last rows are handed on.
+    fn is_read(&mut self) {
+        self.rows = None;
+        let (cluster, name) = (self.cluster.clone(), std::mem::take(&mut self.name));
+        tokio::spawn(async move { cluster.forget(&name).await });
+    }
+
     /// Tells who watches how far the query is, and fails where no executor comes for long.
     async fn look(&mut self, alone: &mut Option<Instant>) -> Result<()> {
         // A scheduler that does not answer ends the stream of rows by itself.
-        let Ok(status) = self.cluster.status().await else { return Ok(()) };
+        let Ok(status) = self.cluster.status_of(&self.name).await else { return Ok(()) };
         if status.executors.is_empty() {
             let since = *alone.get_or_insert_with(Instant::now);
             if since.elapsed() > self.cluster.patience {
@@ -452,9 +472,7 @@ impl Running {
         } else {
             *alone = None;
         }
-        if let Some(watch) = &self.cluster.watch
-            && let Some(job) = status.jobs.iter().find(|job| job.name == self.name)
-        {
+        if let (Some(watch), Some(job)) = (&self.cluster.watch, status.jobs.first()) {
             watch(job);
         }
         Ok(())
@@ -471,7 +489,7 @@ impl Drop for Running {
         let told = std::thread::Builder::new().name("cancel".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             if let Ok(runtime) = runtime {
-                let cancel = cluster.cancel(&name);
+                let cancel = cluster.forget(&name);
                 let _ =
                     runtime.block_on(async { tokio::time::timeout(CANCEL_WITHIN, cancel).await });
             }

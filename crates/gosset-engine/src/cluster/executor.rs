@@ -219,7 +219,7 @@ impl Executor {
 async fn introduce(options: &ExecutorOptions, build: &Build) -> Result<()> {
     let started = Instant::now();
     loop {
-        match ask(&options.security, Role::Executor, build, &options.scheduler).await {
+        match ask(&options.security, Role::Executor, build, &options.scheduler, None).await {
             Ok(_) => return Ok(()),
             Err(EngineError::StoreUnavailable(_)) if started.elapsed() < options.patience => {}
             Err(error) => return Err(error),
@@ -235,7 +235,7 @@ async fn refused(options: &ExecutorOptions, build: &Build, health: &ExecutorHeal
         if health.is_ready() {
             continue;
         }
-        match ask(&options.security, Role::Executor, build, &options.scheduler).await {
+        match ask(&options.security, Role::Executor, build, &options.scheduler, None).await {
             Ok(_) | Err(EngineError::StoreUnavailable(_)) => {}
             Err(error) => return error,
         }
@@ -247,7 +247,7 @@ async fn refused(options: &ExecutorOptions, build: &Build, health: &ExecutorHeal
 async fn sweep(options: &ExecutorOptions, build: &Build, work: &WorkDir) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        let status = ask(&options.security, Role::Executor, build, &options.scheduler).await;
+        let status = ask(&options.security, Role::Executor, build, &options.scheduler, None).await;
         if let Ok(status) = status {
             work.keep(|query| status.jobs.iter().any(|job| job.id == query));
         }

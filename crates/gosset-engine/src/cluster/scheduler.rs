@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
+use axum::http::Uri;
 use axum::routing::get;
 use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
@@ -19,6 +20,7 @@ use ballista_scheduler::metrics::SchedulerMetricsCollector;
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
 use ballista_scheduler::state::execution_stage::{ExecutionStage, TaskInfo};
+use ballista_scheduler::state::task_manager::JobOverview;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::net::TcpListener;
@@ -39,10 +41,10 @@ const LEAST_TIMEOUT: Duration = Duration::from_secs(6);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long running queries wait for an executor to come back when all are lost.
 const NO_EXECUTORS: Duration = Duration::from_secs(60);
-/// How long the result of a query can be fetched.
-const KEEP_RESULTS: Duration = Duration::from_secs(300);
-/// How long a query that ended is told about.
-const KEEP_JOBS: Duration = Duration::from_secs(600);
+/// How long the result of a query can be fetched at most; clients say when they have read it.
+const KEEP_RESULTS: Duration = Duration::from_secs(3600);
+/// How long a query that ended is told about. Its plan, with rows that were sent along, is in memory as long.
+const KEEP_JOBS: Duration = Duration::from_secs(120);
 
 type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
@@ -126,9 +128,9 @@ impl Scheduler {
         let mut routes = RoutesBuilder::default();
         routes.add_service(scheduler);
         let (asked, of) = (server.clone(), build.clone());
-        let told = move || {
+        let told = move |uri: Uri| {
             let (server, build) = (asked.clone(), of.clone());
-            async move { Json(status(&server, &build).await) }
+            async move { Json(status(&server, &build, uri.query()).await) }
         };
         let routes = routes.routes().into_axum_router().route(PATH, get(told));
         let guard = self.options.security.guard(Role::Scheduler, build.clone());
@@ -146,7 +148,7 @@ impl Scheduler {
             let not_ready = move || (!ready.is_ready()).then(|| "no executor".to_owned());
             let metrics = move || {
                 let (counts, told, build) = (Arc::clone(&counts), told.clone(), build.clone());
-                async move { counts.metrics(&status(&told, &build).await, &build) }
+                async move { counts.metrics(&status(&told, &build, None).await, &build) }
             };
             http::serve(listener, not_ready, metrics).await
         };
@@ -206,7 +208,7 @@ async fn server(
     Ok(server)
 }
 
-async fn status(server: &Server, build: &Build) -> Status {
+async fn status(server: &Server, build: &Build, query: Option<&str>) -> Status {
     let timeout = Duration::from_secs(server.state.config.executor_timeout_seconds);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // The state is in memory: looking at it does not fail.
@@ -223,7 +225,8 @@ async fn status(server: &Server, build: &Build) -> Status {
     let tasks = &server.state.task_manager;
     let running = tasks.get_running_job_cache();
     let mut jobs = Vec::new();
-    for job in tasks.get_all_jobs().await.unwrap_or_default() {
+    let wanted = |job: &JobOverview| query.is_none_or(|name| name == job.job_name);
+    for job in tasks.get_all_jobs().await.unwrap_or_default().into_iter().filter(wanted) {
         let ended = if job.end_time == 0 { now.as_millis() as u64 } else { job.end_time };
         let mut told = JobStatus {
             id: job.job_id.as_str().to_owned(),

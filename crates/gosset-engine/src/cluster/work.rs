@@ -11,8 +11,8 @@ use crate::{EngineError, Result};
 /// What the names of our folders begin with; nothing else in a work directory is touched.
 const PREFIX: &str = "gosset-executor-";
 const LOCK: &str = "lock";
-/// Files that are younger may be of a query that began after it was asked which there are.
-const YOUNG: Duration = Duration::from_secs(60);
+/// Files that are younger may be a result that is still read, of a query that is told about no more.
+const YOUNG: Duration = Duration::from_secs(2 * 3600);
 
 /// A folder of this process in the work directory. It is deleted at the end; that of a process that was killed is deleted
 /// by the next executor that starts there, as its lock is free.
@@ -53,7 +53,7 @@ impl WorkDir {
         self.path.join("spill")
     }
 
-    /// Deletes the shuffle files of queries that are not known, those of the last minutes apart.
+    /// Deletes the shuffle files of queries that are not known, those of the last hours apart.
     pub(crate) fn keep(&self, is_known: impl Fn(&str) -> bool) {
         let Ok(entries) = std::fs::read_dir(self.shuffle()) else { return };
         for query in entries.flatten() {

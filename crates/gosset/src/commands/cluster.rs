@@ -78,7 +78,6 @@ pub(crate) async fn scheduler(app: &App, args: &SchedulerArgs) -> Result<Exit, F
         http: args.at.http,
         executor_timeout: Duration::from_secs(args.executor_timeout),
         security: of_server(app, &args.at)?,
-        engine: app.engine_options(EngineOptions::new()),
     })
     .await?;
     say_where(app, "scheduler", scheduler.address()?, scheduler.http_address()?);

@@ -55,6 +55,9 @@ fn security(args: &ClusterArgs) -> Result<Security, Failure> {
     if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
         security = security.with_identity(certificate, key)?;
     }
+    if let Some(name) = &args.tls_name {
+        security = security.with_server_name(name);
+    }
     Ok(security)
 }
 

@@ -59,7 +59,12 @@ impl Authority {
 
     /// The files of a certificate for this machine, and of its key.
     fn sign(&self, name: &str) -> (String, String) {
-        let params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        self.sign_for(&["localhost", "127.0.0.1"], name)
+    }
+
+    fn sign_for(&self, hosts: &[&str], name: &str) -> (String, String) {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.into()).collect();
+        let params = CertificateParams::new(hosts).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         let certificate = file(&self.folder, &format!("{name}.crt"), &certificate);
@@ -142,6 +147,22 @@ fn tls_is_on_every_hop() {
     // Without TLS the scheduler says nothing that would be understood.
     let (status, said) = fails(&and(&sql, &secret));
     assert!(status == 69 && said.contains("no answer"), "{status} {said}");
+}
+
+#[test]
+fn one_certificate_is_of_all_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "authority");
+    let (certificate, key) = authority.sign_for(&["gosset.internal"], "server");
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--tls-ca", &authority.certificate];
+    let cluster = Processes::start_with(2, 1, &and(&tls, &["--tls-name", "gosset.internal"]));
+    let (url, query) = (cluster.url(), table(folder.path()));
+    let sql = ["sql", "-c", &query, "--format", "csv", "--cluster", &url, "--cluster-wait", "1"];
+    let sql = and(&sql, &["--tls-ca", &authority.certificate]);
+    let output = gosset(&and(&sql, &["--tls-name", "gosset.internal"]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "k,s\n0,832\n", "{output:?}");
+    let (status, said) = fails(&sql);
+    assert!(status == 78 && said.contains("not trusted"), "{status} {said}");
 }
 
 #[test]

@@ -68,6 +68,9 @@ pub(crate) struct ClusterArgs {
     /// The key of the certificate
     #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// The name in the certificates of all parts [default: that of each host]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) tls_name: Option<String>,
 }
 
 /// The form of log lines.

@@ -43,7 +43,6 @@ mod tests {
             http: None,
             executor_timeout: Duration::from_secs(15),
             security: Security::new(),
-            engine: EngineOptions::new(),
         };
         Scheduler::bind(options).await.expect("a scheduler")
     }

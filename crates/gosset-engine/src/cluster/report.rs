@@ -1,10 +1,10 @@
 //! Errors across processes: Ballista hands on the text of an error alone, in `Debug` form and under several names of
-//! layers. Where an error is met (an executor, the planner of the scheduler) its condition and its text are put into a
-//! mark that no quoting changes; the client finds the mark and has the error that a local session would have had.
+//! layers. Where a task fails, the condition of the error and its text are put into a mark that no quoting changes; the
+//! client finds the mark and has the error that a local session would have had.
 
 use datafusion::common::DataFusionError;
 
-use crate::{EngineError, Result};
+use crate::EngineError;
 
 const START: &str = "gosset-error:";
 const END: char = ';';
@@ -59,11 +59,6 @@ pub(crate) fn find(text: &str) -> Option<EngineError> {
     let text = String::from_utf8(bytes?).ok()?;
     let (_, make) = CONDITIONS.iter().find(|(name, _)| *name == condition)?;
     Some(make(text))
-}
-
-/// A result whose error has its mark.
-pub(crate) fn mark<T>(result: Result<T, DataFusionError>) -> Result<T, DataFusionError> {
-    result.map_err(|error| marked(&EngineError::from(error)))
 }
 
 #[cfg(test)]

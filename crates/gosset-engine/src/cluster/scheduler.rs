@@ -60,8 +60,6 @@ pub struct SchedulerOptions {
     pub executor_timeout: Duration,
     /// Who may come.
     pub security: Security,
-    /// The stores that planning looks into, and the memory that it may use.
-    pub engine: EngineOptions,
 }
 
 /// A scheduler that listens.
@@ -194,11 +192,11 @@ async fn server(
         ..SchedulerConfig::default()
     };
     config.validate().map_err(|error| EngineError::Internal(error.to_string()))?;
-    let engine = options.engine.clone();
+    // Nothing runs here: it is for reading plans.
+    let runtime = runtime(EngineOptions::new())?;
     let cluster = BallistaCluster::new_memory(
         config.scheduler_id.clone(),
-        // A runtime for each query: what it read of files is not kept for the next.
-        Arc::new(move |config| session::state(config, runtime(engine.clone())?)),
+        Arc::new(move |config| session::state(config, Arc::clone(&runtime))),
         Arc::new(move || session::config(Arc::clone(&endpoints))),
     );
     let codec = BallistaCodec::default();

@@ -47,6 +47,7 @@ pub struct Security {
     authorities: Option<Vec<u8>>,
     identity: Option<Identity>,
     client_authorities: Option<Vec<u8>>,
+    server_name: Option<String>,
     plaintext: bool,
 }
 
@@ -94,6 +95,13 @@ impl Security {
     pub fn with_client_authorities(mut self, file: &Path) -> Result<Self> {
         self.client_authorities = Some(read(file)?);
         Ok(self)
+    }
+
+    /// Expects this name in the certificates of all parts, and not those of their hosts: executors come and go.
+    #[must_use]
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
     }
 
     /// Listens beyond this machine without TLS, because something else (a service mesh) encrypts what comes and goes.
@@ -220,6 +228,9 @@ impl Security {
             let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities));
             if let Some(identity) = &self.identity {
                 tls = tls.identity(identity.clone());
+            }
+            if let Some(name) = &self.server_name {
+                tls = tls.domain_name(name);
             }
             endpoint = endpoint.tls_config(tls).map_err(unusable)?;
         }

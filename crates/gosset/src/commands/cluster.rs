@@ -55,6 +55,9 @@ fn security(args: &ClusterArgs) -> Result<Security, Failure> {
     if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
         security = security.with_identity(certificate, key)?;
     }
+    if let Some(name) = &args.tls_name {
+        security = security.with_server_name(name);
+    }
     Ok(security)
 }
 
@@ -78,7 +81,6 @@ pub(crate) async fn scheduler(app: &App, args: &SchedulerArgs) -> Result<Exit, F
         http: args.at.http,
         executor_timeout: Duration::from_secs(args.executor_timeout),
         security: of_server(app, &args.at)?,
-        engine: app.engine_options(EngineOptions::new()),
     })
     .await?;
     say_where(app, "scheduler", scheduler.address()?, scheduler.http_address()?);

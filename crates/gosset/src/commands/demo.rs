@@ -2,8 +2,7 @@
 
 use std::io;
 
-use gosset_engine::EngineOptions;
-use gosset_jobs::{Asked, Job, Runner, demo};
+use gosset_jobs::{Asked, demo};
 use jiff::civil::date;
 
 use super::job;
@@ -21,7 +20,7 @@ pub(crate) async fn execute(app: &App, args: &DemoArgs) -> Result<Exit, Failure>
         "wrote {folder}: three experiments on 12,000 accounts, 14 days of sessions\n"
     ));
     app.say(&format!("$ gosset run {}", lake.job.display()));
-    let runner = Runner::new(Job::read(&lake.job)?, app.engine_options(EngineOptions::new()))?;
+    let runner = job::open(app, &lake.job).await?;
     let outcome = job::observed(app, &runner, &Asked::until(date(2026, 3, 15))).await?;
     job::report(app, &outcome, &runner, &lake.job);
 

@@ -10,7 +10,6 @@ use axum::body::{Body, to_bytes};
 use ballista_core::execution_plans::execute_physical_plan;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
-use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::protobuf::{CancelJobParams, CleanJobDataParams};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -34,6 +33,7 @@ use super::planner::Planner;
 use super::report;
 use super::security::{Role, Security, causes};
 use super::status::{JobStatus, PATH, Status};
+use super::written::Codec;
 use crate::{EngineError, Result};
 
 /// The port of a scheduler where none is said.
@@ -426,7 +426,7 @@ fn submitted(
     let schema = plan.schema();
     let sent = async move {
         let ballista = config.ballista_config();
-        let codec = BallistaPhysicalExtensionCodec::default();
+        let codec = Codec::default();
         // The scheduler makes a session for every query.
         let session = Uuid::new_v4().to_string();
         execute_physical_plan::<PhysicalPlanNode>(url, &ballista, plan, &codec, session, config)

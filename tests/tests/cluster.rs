@@ -41,6 +41,12 @@ impl Both {
         Self { here, there: Engine::new(options).unwrap(), folder: folder.to_owned() }
     }
 
+    /// Asserts that a query has the same rows.
+    async fn agree(&self, sql: &str) {
+        let (here, there) = (rows_of(&self.here, sql).await, rows_of(&self.there, sql).await);
+        assert_eq!(bits(&here), bits(&there), "{sql}");
+    }
+
     /// `CREATE VIEW name AS query`: a view here, files there.
     async fn create(&self, statement: &str) {
         self.here.sql(statement).await.unwrap();
@@ -67,6 +73,10 @@ impl Both {
         self.there.context().deregister_table(name).unwrap();
         self.there.context().register_table(name, table).unwrap();
     }
+}
+
+async fn rows_of(engine: &Engine, sql: &str) -> Vec<RecordBatch> {
+    rows(engine, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 async fn rows(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>, EngineError> {
@@ -152,4 +162,74 @@ async fn the_same_bits_as_here() {
     }
     assert!(differ.is_empty(), "{} of {compared}:\n{}", differ.len(), differ.join("\n"));
     assert!(compared > 900, "{compared} statements were compared");
+}
+
+/// Files of every kind, four of each so that tasks read several, and rows that only this session has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_file_is_read_as_here() {
+    let cluster = Processes::start(2, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let both = Both::new(&cluster, folder.path());
+    let at = folder.path().display();
+    for (ending, options) in [
+        ("parquet", "STORED AS PARQUET"),
+        ("csv", "STORED AS CSV"),
+        ("csv.gz", "STORED AS CSV OPTIONS ('format.compression' 'gzip')"),
+        ("ndjson", "STORED AS JSON"),
+        ("ndjson.zst", "STORED AS JSON OPTIONS ('format.compression' 'zstd')"),
+    ] {
+        for part in 0..4 {
+            let rows = format!(
+                "COPY (SELECT i, i % 7 AS k, 'row ' || i AS s FROM generate_series({part}, {}) AS t (i)) \
+                 TO '{at}/{ending}/{part}.{ending}' {options}",
+                part + 100
+            );
+            rows_of(&both.here, &rows).await;
+        }
+        for from in [format!("'{at}/{ending}/'"), format!("'{at}/{ending}/*.{ending}'")] {
+            both.agree(&format!(
+                "SELECT k, count(*) AS n, sum(i) AS i, max(s) AS s FROM {from} GROUP BY k"
+            ))
+            .await;
+            both.agree(&format!("SELECT count(*) AS n FROM {from}")).await;
+        }
+    }
+    for part in 0..4 {
+        let array: Vec<String> = (0..50).map(|i| format!("{{\"i\": {}}}", i + part)).collect();
+        let file = folder.path().join(format!("arrays/{part}.json"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, format!("[{}]", array.join(","))).unwrap();
+    }
+    both.agree(&format!(
+        "SELECT i % 3 AS k, count(*) AS n, sum(i) AS i FROM '{at}/arrays/' GROUP BY k"
+    ))
+    .await;
+
+    for statement in [
+        "CREATE TABLE mine AS SELECT i, i % 3 AS k FROM generate_series(1, 1000) AS t (i)"
+            .to_owned(),
+        format!(
+            "CREATE EXTERNAL TABLE semi STORED AS CSV LOCATION '{at}/csv/' OPTIONS ('format.has_header' 'true')"
+        ),
+    ] {
+        rows_of(&both.here, &statement).await;
+        rows_of(&both.there, &statement).await;
+    }
+    both.agree("SELECT k, sum(i) AS i FROM mine GROUP BY k").await;
+    both.agree("SELECT m.k, count(*) AS n FROM mine m JOIN semi s ON m.i = s.i GROUP BY m.k").await;
+    both.agree("SELECT count(*) AS n FROM semi WHERE k NOT IN (SELECT k FROM mine)").await;
+    both.agree("SELECT count(*) AS n FROM generate_series(1, 100)").await;
+    both.agree("WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 9) SELECT sum(n) AS n FROM r").await;
+    both.agree("SELECT table_name FROM information_schema.tables WHERE table_name = 'mine'").await;
+
+    let refused = async |sql: &str| match rows(&both.there, sql).await {
+        Err(EngineError::Query(why)) => why,
+        other => panic!("{sql}: {other:?}"),
+    };
+    let why = refused("INSERT INTO mine VALUES (1, 1)").await;
+    assert_eq!(why, "table 'mine' is of this session: a cluster cannot write it");
+    let why = refused("WITH RECURSIVE r AS (SELECT i FROM semi UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT * FROM r").await;
+    assert_eq!(why, "a cluster cannot run recursive queries of files");
+    let why = refused("EXPLAIN ANALYZE SELECT 1").await;
+    assert!(why.starts_with("EXPLAIN ANALYZE measures this process"), "{why}");
 }

@@ -10,7 +10,6 @@ use axum::body::{Body, to_bytes};
 use ballista_core::execution_plans::execute_physical_plan;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
-use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::protobuf::{CancelJobParams, CleanJobDataParams};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -34,6 +33,7 @@ use super::planner::Planner;
 use super::report;
 use super::security::{Role, Security, causes};
 use super::status::{JobStatus, PATH, Status};
+use super::written::Codec;
 use crate::{EngineError, Result};
 
 /// The port of a scheduler where none is said.
@@ -390,10 +390,7 @@ impl Sent {
             };
             match next.transpose()? {
                 None => {
-                    running.rows = None;
-                    // A process may end with its last row. What is not said is done after a time anyway.
-                    let told = self.cluster.forget(&running.name);
-                    let _ = tokio::time::timeout(CANCEL_WITHIN, told).await;
+                    running.is_read().await;
                     let held = futures::stream::iter(held.into_iter().map(Ok));
                     return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, held)));
                 }
@@ -407,7 +404,7 @@ impl Sent {
                 let rest = futures::stream::unfold(running, |mut running| async {
                     let next = running.next().await;
                     if next.is_none() {
-                        running.is_read();
+                        running.is_read().await;
                     }
                     let told = |error| {
                         DataFusionError::from(final_error(&error).unwrap_or_else(|| lost(&error)))
@@ -429,7 +426,7 @@ fn submitted(
     let schema = plan.schema();
     let sent = async move {
         let ballista = config.ballista_config();
-        let codec = BallistaPhysicalExtensionCodec::default();
+        let codec = Codec::default();
         // The scheduler makes a session for every query.
         let session = Uuid::new_v4().to_string();
         execute_physical_plan::<PhysicalPlanNode>(url, &ballista, plan, &codec, session, config)
@@ -450,11 +447,11 @@ impl Running {
         self.rows.as_mut()?.next().await
     }
 
-    /// Lets executors delete the result, while the last rows are handed on.
-    fn is_read(&mut self) {
+    /// Lets executors delete the result. It is waited for, as a process may end with its last row, but not for long: what
+    /// is not said is done after a time anyway.
+    async fn is_read(&mut self) {
         self.rows = None;
-        let (cluster, name) = (self.cluster.clone(), std::mem::take(&mut self.name));
-        tokio::spawn(async move { cluster.forget(&name).await });
+        let _ = tokio::time::timeout(CANCEL_WITHIN, self.cluster.forget(&self.name)).await;
     }
 
     /// Tells who watches how far the query is, and fails where no executor comes for long.

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::registry::BallistaFunctionRegistry;
-use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::protobuf::executor_grpc_server::{ExecutorGrpc, ExecutorGrpcServer};
 use ballista_core::serde::protobuf::executor_resource::Resource;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
@@ -30,7 +29,6 @@ use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::ExecutorMetricsCollector;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tonic::service::{InterceptorLayer, RoutesBuilder};
@@ -47,6 +45,7 @@ use super::security::{Role, Security, causes};
 use super::session::{self, MESSAGE_BYTES};
 use super::stages::Stages;
 use super::work::WorkDir;
+use super::written::codec;
 use crate::engine::runtime;
 use crate::{EngineError, EngineOptions, Result};
 
@@ -160,9 +159,8 @@ impl Executor {
             .max_encoding_message_size(MESSAGE_BYTES as usize);
         let slots = Arc::new(Semaphore::new(options.slots));
         let health = ExecutorHealth::new();
-        let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> = BallistaCodec::default();
         let (of, free, alive) = (Arc::clone(&tasks), Arc::clone(&slots), health.clone());
-        let polling = poll_loop(scheduler.clone(), of, codec, None, Some(free), alive);
+        let polling = poll_loop(scheduler.clone(), of, codec(), None, Some(free), alive);
 
         let mut routes = RoutesBuilder::default();
         let files = work.shuffle().display().to_string();

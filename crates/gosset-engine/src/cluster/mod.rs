@@ -16,6 +16,7 @@ mod session;
 mod stages;
 mod status;
 mod work;
+mod written;
 
 pub use client::Cluster;
 pub use executor::{Executor, ExecutorOptions};

@@ -4,11 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use datafusion::catalog::Session;
 use datafusion::common::plan_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileScanConfig, JsonSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -28,6 +26,7 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::StreamExt;
 
 use super::client::{Cluster, OnCluster};
+use super::written::{AsWritten, Codec};
 use crate::files::is_json_array;
 
 /// The rows of the session that go along with a plan, and the plan itself: more should be in a file.
@@ -98,7 +97,7 @@ impl QueryPlanner for Planner {
 
 /// The size of a plan as it is sent.
 fn encoded(plan: &Arc<dyn ExecutionPlan>) -> Result<usize> {
-    let codec = BallistaPhysicalExtensionCodec::default();
+    let codec = Codec::default();
     let node = PhysicalPlanNode::try_from_physical_plan(Arc::clone(plan), &codec)?;
     let mut bytes = Vec::new();
     node.try_encode(&mut bytes)?;
@@ -178,33 +177,36 @@ async fn gathered(
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let mut rows = Vec::new();
+    let mut others = Vec::new();
     for leaf in leaves {
-        if !is_sent_whole(&leaf) || is_array_of_json(&leaf, session).await? {
-            rows.push((Arc::clone(&leaf), read(&leaf, session).await?));
+        let array = is_array_of_json(&leaf, session).await?;
+        if let Some(written) = AsWritten::of(&leaf, array)? {
+            others.push((leaf, written));
+        } else if !is_sent_whole(&leaf) {
+            let rows = read(&leaf, session).await?;
+            others.push((leaf, rows));
         }
     }
-    if rows.is_empty() {
+    if others.is_empty() {
         return Ok(plan);
     }
-    let with_rows = plan.transform_up(|node| {
-        let found = rows.iter().find(|(leaf, _)| Arc::ptr_eq(leaf, &node));
-        Ok(found
-            .map_or_else(|| Transformed::no(node), |(_, rows)| Transformed::yes(Arc::clone(rows))))
+    let sent = plan.transform_up(|node| {
+        let found = others.iter().find(|(leaf, _)| Arc::ptr_eq(leaf, &node));
+        Ok(found.map_or_else(
+            || Transformed::no(node),
+            |(_, other)| Transformed::yes(Arc::clone(other)),
+        ))
     })?;
-    Ok(with_rows.data)
+    Ok(sent.data)
 }
 
 /// Whether a leaf means the same where it arrives. Of a series without columns only the columns do.
 fn is_sent_whole(leaf: &Arc<dyn ExecutionPlan>) -> bool {
     let only_counts = leaf.schema().fields().is_empty() && leaf.is::<LazyMemoryExec>();
-    // What text files are compressed by is not sent.
-    let compressed = file_scan(leaf)
-        .is_some_and(|scan| scan.file_compression_type != FileCompressionType::UNCOMPRESSED);
-    !only_counts && !compressed && encoded(leaf).is_ok()
+    !only_counts && encoded(leaf).is_ok()
 }
 
-/// A plan that is sent does not say that a JSON file is one array.
+/// Whether JSON files are arrays: a scan does not tell.
 async fn is_array_of_json(node: &Arc<dyn ExecutionPlan>, session: &dyn Session) -> Result<bool> {
     let Some(scan) = file_scan(node).filter(|scan| scan.file_source().is::<JsonSource>()) else {
         return Ok(false);

@@ -11,7 +11,6 @@ use axum::http::Uri;
 use axum::routing::get;
 use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
-use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_core::serde::protobuf::{job_status, task_status};
 use ballista_scheduler::cluster::BallistaCluster;
@@ -32,6 +31,7 @@ use super::http::{self, Metrics};
 use super::security::{Role, Security, causes};
 use super::session::{self, MESSAGE_BYTES};
 use super::status::{ExecutorStatus, JobStatus, PATH, Status};
+use super::written::codec;
 use crate::engine::runtime;
 use crate::{EngineError, EngineOptions, Result};
 
@@ -199,9 +199,8 @@ async fn server(
         Arc::new(move |config| session::state(config, Arc::clone(&runtime))),
         Arc::new(move || session::config(Arc::clone(&endpoints))),
     );
-    let codec = BallistaCodec::default();
     let endpoint = config.scheduler_endpoint();
-    let mut server = Server::new(endpoint, cluster, codec, Arc::new(config), counts);
+    let mut server = Server::new(endpoint, cluster, codec(), Arc::new(config), counts);
     server.init().await.map_err(|error| EngineError::Internal(error.to_string()))?;
     Ok(server)
 }

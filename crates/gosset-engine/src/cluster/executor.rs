@@ -29,7 +29,6 @@ use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::ExecutorMetricsCollector;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tonic::service::{InterceptorLayer, RoutesBuilder};
 use tonic::transport::Channel;
@@ -40,7 +39,7 @@ use uuid::Uuid;
 use super::build::Build;
 use super::client::ask;
 use super::http::{self, Metrics};
-use super::scheduler::listen;
+use super::ports::Ports;
 use super::security::{Role, Security, causes};
 use super::session::{self, MESSAGE_BYTES};
 use super::stages::Stages;
@@ -85,8 +84,7 @@ pub struct ExecutorOptions {
 #[derive(Debug)]
 pub struct Executor {
     options: ExecutorOptions,
-    listener: TcpListener,
-    http: Option<TcpListener>,
+    ports: Ports,
     work: WorkDir,
     build: Build,
 }
@@ -110,13 +108,9 @@ impl Executor {
             )));
         }
         introduce(&options, &build).await?;
-        let listener = listen(options.listen).await?;
-        let http = match options.http {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
+        let ports = Ports::take(options.listen, options.http).await?;
         let work = WorkDir::new(&options.work_dir)?;
-        Ok(Self { options, listener, http, work, build })
+        Ok(Self { options, ports, work, build })
     }
 
     /// Where shuffle files are fetched.
@@ -124,7 +118,7 @@ impl Executor {
     /// # Errors
     /// If the system does not say.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener.local_addr().map_err(|error| EngineError::of(&error))
+        self.ports.address()
     }
 
     /// Where health and metrics are.
@@ -132,8 +126,7 @@ impl Executor {
     /// # Errors
     /// If the system does not say.
     pub fn http_address(&self) -> Result<Option<SocketAddr>> {
-        let address = self.http.as_ref().map(TcpListener::local_addr).transpose();
-        address.map_err(|error| EngineError::of(&error))
+        self.ports.http_address()
     }
 
     /// Runs tasks until `stop` is done; then ends those that it has, and keeps their files until they were read or the
@@ -142,12 +135,12 @@ impl Executor {
     /// # Errors
     /// If a socket fails, or the scheduler is of another build by now.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
-        let Self { options, listener, http, work, build } = self;
+        let Self { options, ports, work, build } = self;
         let security = &options.security;
         let engine = options.engine.clone().with_spill_directory(work.spill());
         // One for all tasks: they share the memory, the stores and what is known of files.
         let runtime = runtime(engine)?;
-        let address = listener.local_addr().map_err(|error| EngineError::of(&error))?;
+        let address = ports.address()?;
         let counts = Arc::new(Counts::default());
         let registration = registration(&options, address);
         let id = registration.id.clone();
@@ -174,14 +167,14 @@ impl Executor {
             .server()?
             .layer(InterceptorLayer::new(security.guard(Role::Executor, build.clone())))
             .add_routes(routes.routes())
-            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+            .serve_with_incoming(TcpIncoming::from(ports.cluster).with_nodelay(Some(true)));
 
         let draining = Arc::new(AtomicBool::new(false));
         let answering = {
             let (health, draining) = (health.clone(), Arc::clone(&draining));
             let (tasks, build, slots) = (Arc::clone(&tasks), build.clone(), options.slots);
             async move {
-                let Some(listener) = http else { return std::future::pending().await };
+                let Some(listener) = ports.http else { return std::future::pending().await };
                 let leaving = Arc::clone(&draining);
                 let not_ready = move || match leaving.load(Ordering::Relaxed) {
                     true => Some("draining".to_owned()),

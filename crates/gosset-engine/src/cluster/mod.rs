@@ -9,6 +9,7 @@ mod client;
 mod executor;
 mod http;
 mod planner;
+mod ports;
 mod report;
 mod scheduler;
 mod security;

@@ -22,12 +22,12 @@ use ballista_scheduler::state::execution_stage::{ExecutionStage, TaskInfo};
 use ballista_scheduler::state::task_manager::JobOverview;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
-use tokio::net::TcpListener;
 use tonic::service::{InterceptorLayer, RoutesBuilder};
 use tonic::transport::server::TcpIncoming;
 
 use super::build::Build;
 use super::http::{self, Metrics};
+use super::ports::Ports;
 use super::security::{Role, Security, causes};
 use super::session::{self, MESSAGE_BYTES};
 use super::status::{ExecutorStatus, JobStatus, PATH, Status};
@@ -66,8 +66,7 @@ pub struct SchedulerOptions {
 #[derive(Debug)]
 pub struct Scheduler {
     options: SchedulerOptions,
-    listener: TcpListener,
-    http: Option<TcpListener>,
+    ports: Ports,
 }
 
 impl Scheduler {
@@ -85,12 +84,8 @@ impl Scheduler {
                 options.executor_timeout.as_secs()
             )));
         }
-        let listener = listen(options.listen).await?;
-        let http = match options.http {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
-        Ok(Self { options, listener, http })
+        let ports = Ports::take(options.listen, options.http).await?;
+        Ok(Self { options, ports })
     }
 
     /// Where clients and executors find it.
@@ -98,7 +93,7 @@ impl Scheduler {
     /// # Errors
     /// If the system does not say.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener.local_addr().map_err(|error| EngineError::of(&error))
+        self.ports.address()
     }
 
     /// Where health and metrics are.
@@ -106,8 +101,7 @@ impl Scheduler {
     /// # Errors
     /// If the system does not say.
     pub fn http_address(&self) -> Result<Option<SocketAddr>> {
-        let address = self.http.as_ref().map(TcpListener::local_addr).transpose();
-        address.map_err(|error| EngineError::of(&error))
+        self.ports.http_address()
     }
 
     /// Serves until `stop` is done.
@@ -138,10 +132,10 @@ impl Scheduler {
             .server()?
             .layer(InterceptorLayer::new(guard))
             .add_routes(routes.into())
-            .serve_with_incoming(TcpIncoming::from(self.listener).with_nodelay(Some(true)));
+            .serve_with_incoming(TcpIncoming::from(self.ports.cluster).with_nodelay(Some(true)));
 
         let health = async {
-            let Some(listener) = self.http else { return std::future::pending().await };
+            let Some(listener) = self.ports.http else { return std::future::pending().await };
             let (ready, told) = (server.clone(), server.clone());
             let not_ready = move || (!ready.is_ready()).then(|| "no executor".to_owned());
             let metrics = move || {
@@ -156,13 +150,6 @@ impl Scheduler {
             ended = health => ended.map_err(|error| EngineError::of(&error)),
         }
     }
-}
-
-/// Takes a port.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| EngineError::Setup(format!("cannot listen on {address}: {error}")))
 }
 
 /// Ballista's scheduler with our sessions and settings.

@@ -96,7 +96,7 @@ pub struct Work {
     pub(crate) late: Late,
     /// Metrics that are published as they would be computed: they stay.
     pub kept: Vec<String>,
-    /// What the other metrics are made of.
+    /// What the other metrics are made of; told in detail alone.
     pub ways: BTreeMap<Way, Vec<String>>,
 }
 
@@ -169,18 +169,18 @@ impl Work {
         }
     }
 
-    /// What the metrics of an experiment are made of on its date, given the work before it and the totals that are stored.
+    /// What the metrics of an experiment are made of on its date, given whether it follows another and the totals that are stored.
     fn ways_of(
         &self,
         experiment: &Experiment,
-        before: Option<&Self>,
+        follows: bool,
         totals: &Published,
     ) -> BTreeMap<Way, Vec<String>> {
         let mut ways: BTreeMap<Way, Vec<String>> = BTreeMap::new();
         let stored = totals.get(&key(&experiment.name, self.analysis_date));
         let desired = self.desired.of_totals(experiment);
         // The first date of its own days: they are all that there are.
-        let goes_on = before.is_some() || self.analysis_date > experiment.start;
+        let goes_on = follows || self.analysis_date > experiment.start;
         for (position, metric) in experiment.metrics.iter().enumerate() {
             if self.kept.contains(&metric.name) {
                 continue;
@@ -299,26 +299,40 @@ impl Runner {
     /// # Errors
     /// If the store cannot be read. What is wrong with one experiment is told in its [`State`].
     pub async fn plan(&self, asked: &Asked) -> Result<Plan> {
-        self.plan_of(asked, false).await
+        let mut looked = self.look(asked.until).await;
+        self.planned_unread(&mut looked, asked).await
     }
 
-    /// What a run would do, with the numbers of rows that it would read, as far as files tell them.
+    /// What a run would do, for people: with the numbers of rows that it would read, as far as files tell them, and what
+    /// each metric would be made of.
     ///
     /// # Errors
     /// As [`plan`](Self::plan).
-    pub async fn plan_with_rows(&self, asked: &Asked) -> Result<Plan> {
-        self.plan_of(asked, true).await
+    pub async fn plan_in_detail(&self, asked: &Asked) -> Result<Plan> {
+        let mut looked = self.look(asked.until).await;
+        let mut plan = self.planned_unread(&mut looked, asked).await?;
+        for days in looked.days.values() {
+            // What is wrong with a file is told by the run that reads it.
+            days.count(&mut plan.parts).await.unwrap_or_default();
+        }
+        let totals = self.newest(SUMMARIES, asked.until).await?;
+        let mut before: Option<String> = None;
+        for work in &mut plan.work {
+            let follows = before.as_ref() == Some(&work.experiment);
+            if work.is_due() {
+                let experiment = looked.measurable(self.experiment(&work.experiment)?);
+                work.ways = work.ways_of(&experiment, follows, &totals);
+            }
+            before = Some(work.experiment.clone());
+        }
+        Ok(plan)
     }
 
-    async fn plan_of(&self, asked: &Asked, with_rows: bool) -> Result<Plan> {
-        let mut looked = self.look(asked.until).await;
-        let mut parts = looked.due(self.job(), asked.until)?;
-        for days in looked.days.values().filter(|_| with_rows) {
-            // What is wrong with a file is told by the run that reads it.
-            days.count(&mut parts).await.unwrap_or_default();
-        }
+    /// What is to be done before the parts that are due are read.
+    async fn planned_unread(&self, looked: &mut Looked<'_>, asked: &Asked) -> Result<Plan> {
+        let parts = looked.due(self.job(), asked.until)?;
         looked.unread.extend(parts.iter().map(|part| part.source.clone()));
-        self.planned(&looked, parts, asked).await
+        self.planned(looked, parts, asked).await
     }
 
     /// What is to be done after some parts are read.
@@ -333,9 +347,8 @@ impl Runner {
             effects: self.newest(EFFECTS, until).await?,
             audits: self.newest(AUDITS, until).await?,
         };
-        let totals = self.newest(SUMMARIES, until).await?;
         let mut fingerprints = Fingerprints::default();
-        let mut work: Vec<Work> = Vec::new();
+        let mut work = Vec::new();
         for experiment in self.job().experiments.iter().filter(|e| asked.is_of(e)) {
             let experiment = &looked.measurable(experiment);
             let dates = match experiment.dates(until) {
@@ -369,8 +382,6 @@ impl Runner {
                         self.compared(&mut dated, experiment, looked, published, &mut fingerprints)
                             .await?;
                         dated.touched_by(experiment, &parts);
-                        let before = work.last().filter(|w| w.experiment == experiment.name);
-                        dated.ways = dated.ways_of(experiment, before, &totals);
                     }
                 }
                 work.push(dated);

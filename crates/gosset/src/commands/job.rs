@@ -80,7 +80,7 @@ pub(crate) async fn validate(app: &App, args: &JobArgs) -> Result<Exit, Failure>
 pub(crate) async fn plan(app: &App, args: &PlanArgs) -> Result<Exit, Failure> {
     let runner = open(app, &args.job).await?;
     let step = app.progress.step("planning");
-    let plan = runner.plan_with_rows(&Asked::until(until(&runner, args.date)?)).await?;
+    let plan = runner.plan_in_detail(&Asked::until(until(&runner, args.date)?)).await?;
     let mut out = Vec::new();
     let mut unplanned = None;
     for part in DuePart::together(&plan.parts) {

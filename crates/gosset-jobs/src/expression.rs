@@ -242,14 +242,11 @@ pub(crate) fn unit_value(
     aggregates: &mut Aggregates,
 ) -> Result<UnitValue> {
     let told = |error: JobError| error.about(&format!("'{sql}'"));
-    // Columns by the names that people gave them, in messages too.
-    let schema = &schema.clone().strip_qualifiers();
-    let parsed = engine.context().parse_sql_expr(sql, schema).map_err(|e| told(e.into()))?;
-    check(&parsed, over).map_err(told)?;
+    let (parsed, schema) = parsed(engine, sql, schema, over).map_err(told)?;
+    let schema = &schema;
     let exact_sum = engine.context().udaf("exact_sum")?;
     let mut bad = Vec::new();
-    let rewritten = undefined_by_zero(parsed)
-        .map_err(|error| told(error.into()))?
+    let rewritten = parsed
         .transform_down(|expr| match expr {
             Expr::AggregateFunction(call) => {
                 let column = per_unit(call, &exact_sum, schema, policy, aggregates, &mut bad)?;
@@ -290,11 +287,8 @@ pub(crate) fn row_values(
     aggregates: &mut Aggregates,
 ) -> Result<UnitValue> {
     let told = |error: JobError| error.about(&format!("'{sql}'"));
-    let schema = &schema.clone().strip_qualifiers();
-    let parsed = engine.context().parse_sql_expr(sql, schema).map_err(|e| told(e.into()))?;
-    check(&parsed, Over::Row).map_err(told)?;
-    let value = undefined_by_zero(parsed).map_err(|error| told(error.into()))?;
-    let found = value.get_type(schema).map_err(|error| told(error.into()))?;
+    let (value, schema) = parsed(engine, sql, schema, Over::Row).map_err(told)?;
+    let found = value.get_type(&schema).map_err(|error| told(error.into()))?;
     if !is_number(&found) {
         return Err(told(JobError::File(format!("expected a number for each row, found {found}"))));
     }
@@ -311,6 +305,15 @@ pub(crate) fn row_values(
         column = flatten(column);
     }
     Ok(UnitValue { value: column, non_finite: bad.unwrap_or_else(|| lit(0_i64)) })
+}
+
+/// Reads and checks an expression; a division by zero in it is NULL. Gives the schema that it is of as well: columns by the
+/// names that people gave them, in messages too.
+fn parsed(engine: &Engine, sql: &str, schema: &DFSchema, over: Over) -> Result<(Expr, DFSchema)> {
+    let schema = schema.clone().strip_qualifiers();
+    let parsed = engine.context().parse_sql_expr(sql, &schema)?;
+    check(&parsed, over)?;
+    Ok((undefined_by_zero(parsed)?, schema))
 }
 
 /// The list of values of a unit without any.

@@ -157,9 +157,7 @@ impl Estimator for Bootstrap {
 
     fn rows(&self, metric: &Metric) -> Vec<Named> {
         match metric.measure.quantiles() {
-            Some(at) => {
-                at.iter().map(|&q| Named { estimator: OF_QUANTILES, quantile: Some(q) }).collect()
-            }
+            Some(at) => Named::of_quantiles(OF_QUANTILES, at),
             None => vec![self.name().into()],
         }
     }

@@ -170,6 +170,13 @@ pub(crate) struct Named {
     pub(crate) quantile: Option<f64>,
 }
 
+impl Named {
+    /// The effects of some quantiles.
+    fn of_quantiles(estimator: &'static str, at: &[f64]) -> Vec<Self> {
+        at.iter().map(|&q| Self { estimator, quantile: Some(q) }).collect()
+    }
+}
+
 impl From<&'static str> for Named {
     fn from(estimator: &'static str) -> Self {
         Self { estimator, quantile: None }

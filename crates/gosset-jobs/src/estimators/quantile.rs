@@ -144,7 +144,7 @@ impl Estimator for Quantile {
 
     fn rows(&self, metric: &Metric) -> Vec<Named> {
         let at = metric.measure.quantiles().unwrap_or(&self.quantiles);
-        at.iter().map(|&q| Named { estimator: self.name(), quantile: Some(q) }).collect()
+        Named::of_quantiles(self.name(), at)
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {

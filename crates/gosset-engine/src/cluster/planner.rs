@@ -8,8 +8,7 @@ use datafusion::catalog::Session;
 use datafusion::common::plan_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::physical_plan::{FileScanConfig, JsonSource};
-use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::physical_plan::JsonSource;
 use datafusion::error::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
@@ -26,7 +25,7 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::StreamExt;
 
 use super::client::{Cluster, OnCluster};
-use super::written::{AsWritten, Codec};
+use super::written::{AsWritten, Codec, file_scan};
 use crate::files::is_json_array;
 
 /// The rows of the session that go along with a plan, and the plan itself: more should be in a file.
@@ -116,10 +115,6 @@ fn is_all_of_the_session(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 
 fn reads_files(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     plan.exists(|node| Ok(file_scan(node).is_some()))
-}
-
-fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
-    node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
 }
 
 /// The first operator that cannot be sent.

@@ -37,7 +37,7 @@ impl AsWritten {
         scan: &Arc<dyn ExecutionPlan>,
         array: bool,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let compression = config(scan).map(|config| config.file_compression_type);
+        let compression = file_scan(scan).map(|config| config.file_compression_type);
         let compression = compression.unwrap_or(FileCompressionType::UNCOMPRESSED);
         if !array && compression == FileCompressionType::UNCOMPRESSED {
             return Ok(None);
@@ -50,7 +50,7 @@ impl AsWritten {
         compression: FileCompressionType,
         array: bool,
     ) -> Result<Self> {
-        let config = config(&scan).ok_or_else(|| {
+        let config = file_scan(&scan).ok_or_else(|| {
             internal_datafusion_err!("expected a scan of files, found {}", scan.name())
         })?;
         let mut reading =
@@ -63,8 +63,9 @@ impl AsWritten {
     }
 }
 
-fn config(scan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
-    scan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
+/// The files that a node reads, if it is a scan of files.
+pub(crate) fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
 }
 
 impl DisplayAs for AsWritten {

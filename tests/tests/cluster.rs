@@ -14,7 +14,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use gosset_engine::cluster::{Cluster, Security};
+use gosset_engine::cluster::{Cluster, JobStatus, Security};
 use gosset_engine::{Engine, EngineError, EngineOptions};
 use gosset_tests::bits::bits;
 use gosset_tests::cluster::Processes;
@@ -232,4 +232,52 @@ async fn every_kind_of_file_is_read_as_here() {
     assert_eq!(why, "a cluster cannot run recursive queries of files");
     let why = refused("EXPLAIN ANALYZE SELECT 1").await;
     assert!(why.starts_with("EXPLAIN ANALYZE measures this process"), "{why}");
+}
+
+/// A client with one query gets as much of a cluster as one with many, whoever came first.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_have_even_shares() {
+    const FILES: usize = 24;
+    const QUERIES: usize = 6;
+    let (cluster, folder) = (Processes::start(1, 1), tempfile::tempdir().unwrap());
+    let writer = SessionContext::new();
+    for file in 0..FILES {
+        let rows = writer.sql("SELECT value AS unit FROM generate_series(1, 20000)").await.unwrap();
+        let file = folder.path().join(format!("{file}.parquet"));
+        rows.write_parquet(file.to_str().unwrap(), Default::default(), None).await.unwrap();
+    }
+    let engine = |name: &str| {
+        let place = Cluster::new(&cluster.url(), Security::new()).unwrap().with_name(name);
+        let options = EngineOptions::new().with_target_partitions(FILES).with_cluster(place);
+        Engine::new(options).unwrap()
+    };
+    let query = format!(
+        "SELECT bootstrap_mean(unit, unit % 2 = 0, unit, {{replicates: 10000, method: 'poisson'}}) FROM '{}/'",
+        folder.path().display()
+    );
+    let status = Cluster::new(&cluster.url(), Security::new()).unwrap();
+    // Of a query that is over nobody counts tasks any more: it had one for each file at least.
+    let tasks_of_many = async || {
+        let jobs = status.status().await.unwrap().jobs;
+        let of_many = jobs.iter().filter(|job| job.client.starts_with("many"));
+        let tasks = |job: &JobStatus| if job.is_over() { FILES } else { job.tasks_done };
+        of_many.map(tasks).sum::<usize>()
+    };
+    let many = engine("many");
+    let first = futures::future::join_all((0..QUERIES).map(|_| rows_of(&many, &query)));
+    let second = async {
+        while tasks_of_many().await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let one = engine("one");
+        let before = tasks_of_many().await;
+        rows_of(&one, &query).await;
+        tasks_of_many().await - before
+    };
+    let both = tokio::time::timeout(LONGEST, async { tokio::join!(first, second) });
+    let (first, meanwhile) = both.await.unwrap();
+    let answers: Vec<_> = first.iter().map(|rows| bits(rows)).collect();
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+    // One for one, and some while the query is planned, between its stages, and until its end is told.
+    assert!(meanwhile <= 2 * FILES, "{meanwhile} tasks of others for {FILES} of one");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use gosset_tests::cluster::Processes;
-use gosset_tests::place::Place;
+use gosset_tests::place::{Place, Run};
 use gosset_tests::programme::{FIRST, Programme};
 use gosset_tests::table::Table;
 use jiff::ToSpan;
@@ -18,16 +18,24 @@ fn bits(results: &Path) -> Vec<Vec<String>> {
     tables.map(|path| Table::read(&path).bits()).collect()
 }
 
-/// What is published here, and what after it was deleted a cluster has published.
-fn both(place: &Place, cluster: &Processes, results: &str, job: &[&str]) {
+/// What jobs publish here, and what after it was deleted a cluster has published; tells what was logged there.
+fn both(place: &Place, cluster: &Processes, results: &str, jobs: &[&[&str]]) -> String {
     let results = place.path(results);
-    place.gosset(job).ended(0);
+    jobs.iter().for_each(|job| {
+        place.gosset(job).ended(0);
+    });
     let here = bits(&results);
     fs::remove_dir_all(&results).unwrap();
     let url = cluster.url();
-    let there = [job, &["--cluster", &url]].concat();
-    place.gosset(&there).ended(0);
+    let mut logged = String::new();
+    for job in jobs {
+        let mut there = place.program(&[*job, &["--cluster", &url]].concat());
+        let run = there.env("GOSSET_LOG", "gosset_engine=info").output().unwrap();
+        logged += &Run::from(run).ended(0).stderr;
+    }
     assert!(!here.is_empty() && here == bits(&results));
+    assert!(!results.join("_scratch").exists(), "what was shared is left");
+    logged
 }
 
 #[test]
@@ -37,7 +45,7 @@ fn rows_of_units() {
     for file in ["hillstrom.toml", "hillstrom.csv"] {
         fs::copy(jobs.join(file), place.path(file)).unwrap();
     }
-    both(&place, &cluster, "results", &["run", "hillstrom.toml"]);
+    both(&place, &cluster, "results", &[&["run", "hillstrom.toml"]]);
 }
 
 #[test]
@@ -45,10 +53,11 @@ fn rows_that_are_joined() {
     let (place, cluster) = (Place::new(), Processes::start(2, 1));
     place.gosset(&["demo"]).ended(0);
     fs::remove_dir_all(place.path("gosset-demo/results")).unwrap();
-    both(&place, &cluster, "gosset-demo/results", &["run", "gosset-demo/demo.toml"]);
+    both(&place, &cluster, "gosset-demo/results", &[&["run", "gosset-demo/demo.toml"]]);
 }
 
-/// Unit-days, their totals, late rows, and experiments that need two passes.
+/// Unit-days, their totals, late rows, and experiments that need two passes; what experiments share is read once, also
+/// where totals go on from those of the night before.
 #[test]
 fn nights_of_a_programme() {
     let (place, cluster) = (Place::new(), Processes::start(2, 1));
@@ -57,6 +66,25 @@ fn nights_of_a_programme() {
     Programme::days()
         .take_while(|night| *night <= last)
         .for_each(|night| programme.write_night(night));
-    let last = last.to_string();
-    both(&place, &cluster, "results", &["backfill", "job.toml", "--to", &last]);
+    let (before, last) = ((FIRST + 2.days()).to_string(), last.to_string());
+    let history = ["backfill", "job.toml", "--to", &before];
+    let night = ["run", "job.toml", "--date", &last];
+    let logged = both(&place, &cluster, "results", &[&history, &night]);
+    assert!(logged.contains("kept"), "{logged}");
+    let url = cluster.url();
+    let verify = ["run", "job.toml", "--date", &last, "--verify", "--cluster", &url];
+    place.gosset(&verify).ended(0);
+}
+
+/// More waves than one: their units are made once, by the executors, in the store.
+#[test]
+fn waves_over_units_that_are_kept() {
+    let (place, cluster) = (Place::new(), Processes::start(2, 1));
+    let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jobs");
+    for file in ["hillstrom.toml", "hillstrom.csv"] {
+        fs::copy(jobs.join(file), place.path(file)).unwrap();
+    }
+    let limited = ["run", "hillstrom.toml", "--memory-limit", "64MB"];
+    let logged = both(&place, &cluster, "results", &[&limited]);
+    assert!(logged.contains("kept"), "{logged}");
 }

@@ -1,6 +1,7 @@
 //! A session with Gosset's functions, stores and limits.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::catalog::{DynamicFileCatalog, TableProvider, UrlTableFactory};
@@ -8,13 +9,17 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use object_store::ObjectMeta;
+use url::Url;
 
+#[cfg(feature = "cluster")]
+use crate::cluster::OnCluster;
 use crate::files::{self, DeltaTables, FileTables, Listing};
 use crate::options::default_memory_limit;
-use crate::{EngineError, EngineOptions, Result, Stores};
+use crate::{EngineError, EngineOptions, Result, Stores, location};
 
 /// How many of the largest holders a memory error names.
 const HOLDERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("five is not zero");
@@ -30,12 +35,15 @@ pub struct Engine {
     cluster: Option<crate::cluster::Cluster>,
     #[cfg(feature = "cluster")]
     is_split_as_told: bool,
+    spill_directory: Option<PathBuf>,
+    scratch: Option<Url>,
 }
 
 impl Engine {
     /// A new session.
     pub fn new(options: EngineOptions) -> Result<Self> {
         let stores = options.stores.clone();
+        let spill_directory = options.spill_directory.clone();
         #[cfg(feature = "cluster")]
         let (cluster, is_split_as_told) =
             (options.cluster.clone(), options.target_partitions.is_some());
@@ -84,6 +92,8 @@ impl Engine {
             cluster,
             #[cfg(feature = "cluster")]
             is_split_as_told,
+            spill_directory,
+            scratch: None,
         })
     }
 
@@ -115,10 +125,39 @@ impl Engine {
         return false;
     }
 
-    /// The same rows for many queries: computed once and held in memory. On a cluster each query computes them again,
-    /// where it needs them: they would have to be sent with all of its tasks.
-    pub async fn held(&self, rows: DataFrame) -> Result<DataFrame> {
-        if self.is_cluster() { Ok(rows) } else { Ok(rows.cache().await?) }
+    /// Where a cluster's executors keep what several queries share; it is nowhere unless given.
+    ///
+    /// # Errors
+    /// If that is not a location.
+    pub fn with_scratch(mut self, folder: &str) -> Result<Self> {
+        let mut url = location(folder)?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        self.scratch = Some(url);
+        Ok(self)
+    }
+
+    pub(crate) fn scratch(&self) -> Option<&Url> {
+        self.scratch.as_ref()
+    }
+
+    pub(crate) fn spill_directory(&self) -> PathBuf {
+        self.spill_directory.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    /// A plan with a node put around it where it runs; none where a plan of a cluster's session runs in this process.
+    pub(crate) fn mapped(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        map: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        #[cfg(feature = "cluster")]
+        if self.is_cluster() {
+            let Some(on_cluster) = plan.downcast_ref::<OnCluster>() else { return Ok(None) };
+            return Ok(Some(Arc::new(on_cluster.mapped(map)?)));
+        }
+        map(plan).map(Some)
     }
 
     /// The object stores, shared with the session.

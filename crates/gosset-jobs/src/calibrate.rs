@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr, ident, lit, when};
 use datafusion::prelude::DataFrame;
 use jiff::civil::Date;
 
-use crate::days::Late;
+use crate::days::{Days, Late};
 use crate::effects::{Effects, Known};
 use crate::job::{Experiment, Job};
 use crate::period::Period;
@@ -168,7 +168,8 @@ impl Runner {
                 part.source
             )));
         }
-        looked.hold(&[(experiment, date)], self.limits()).await?;
+        let day = Days { from: date, to: date };
+        looked.hold(self, &[(experiment.clone(), day)], |_, _| false).await?;
         let experiment = Experiment {
             segments: Vec::new(),
             control: CONTROL.to_owned(),
@@ -176,7 +177,7 @@ impl Runner {
             ..looked.measurable(experiment)
         };
         let job = Job { experiments: vec![experiment.clone()], ..self.job().clone() };
-        let of_days = looked.assignments.as_ref().filter(|_| experiment.is_of_days());
+        let of_days = looked.assignments().filter(|_| experiment.is_of_days());
         let of_days = of_days.map(|assignments| OfDays {
             assignments,
             days: &looked.days,

@@ -118,7 +118,7 @@ fn with_columns(
     experiment: &Experiment,
     caps: impl Fn(usize, &Metric) -> [Option<Expr>; 2],
 ) -> Result<Units> {
-    let Units { mut frame, sources, file } = units;
+    let mut frame = units.frame.clone();
     for (i, metric) in with_cap(experiment) {
         let value = || cast(ident(units::value(i)), DataType::Float64);
         let [lower, upper] = caps(i, metric);
@@ -130,7 +130,7 @@ fn with_columns(
         }
         frame = frame.with_column(&capped(i), column)?;
     }
-    Ok(Units { frame, sources, file })
+    Ok(Units { frame, ..units })
 }
 
 /// How many units of an arm have a value, and how many of these are beyond the caps.

@@ -38,7 +38,7 @@ impl Runner {
             experiment,
             date,
             days: &looked.days,
-            assignments: looked.assignments.as_ref().filter(|_| experiment.is_of_days()),
+            assignments: looked.assignments().filter(|_| experiment.is_of_days()),
             waves,
             late: work.late,
             stored: None,

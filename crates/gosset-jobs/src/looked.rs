@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::{cast, ident, lit};
 use datafusion::prelude::DataFrame;
+use gosset_engine::Kept;
 use jiff::civil::Date;
 
 use crate::analyse::DaysOfSources;
 use crate::assigned::Assigned;
-use crate::days::{Days, DuePart, UnitDays};
+use crate::days::{Days, DuePart, Needed, UnitDays};
 use crate::job::{Experiment, Job};
 use crate::period::days_before;
 use crate::run::Runner;
-use crate::waves::Limits;
 use crate::{JobError, Result};
 
 /// Everything that a plan is made of besides what is published.
@@ -21,7 +23,7 @@ pub(crate) struct Looked<'a> {
     pub(crate) failed: BTreeMap<String, JobError>,
     pub(crate) assigned: Result<Assigned>,
     /// The rows of the assignments, listed once.
-    pub(crate) assignments: Option<DataFrame>,
+    assignments: Option<Kept>,
     /// Sources with parts that are due and not read.
     pub(crate) unread: BTreeSet<String>,
 }
@@ -88,7 +90,7 @@ impl Runner {
                 Ok(rows) => {
                     let experiments: Vec<&Experiment> = of_days.collect();
                     looked.assigned = Assigned::read(self.job(), &rows, &experiments).await;
-                    looked.assignments = Some(rows);
+                    looked.assignments = Some(Kept::not(rows));
                 }
                 Err(error) => looked.assigned = Err(error.into()),
             }
@@ -109,8 +111,13 @@ impl Looked<'_> {
         Ok(due)
     }
 
-    /// Reads the parts that are due; a source that cannot be read fails alone.
-    pub(crate) async fn read(&mut self, due: &[DuePart], run_id: &str) -> Result<()> {
+    /// Reads the parts that are due, some of a source at once; a source that cannot be read fails alone.
+    pub(crate) async fn read(
+        &mut self,
+        due: &[DuePart],
+        at_once: usize,
+        run_id: &str,
+    ) -> Result<()> {
         let mut failed = BTreeMap::new();
         for (name, days) in &mut self.days {
             let of_source: Vec<DuePart> =
@@ -118,7 +125,7 @@ impl Looked<'_> {
             if of_source.is_empty() {
                 continue;
             }
-            match days.read(&of_source, run_id).await {
+            match days.read(&of_source, at_once, run_id).await {
                 Ok(()) => {}
                 // Another run is at the same work.
                 Err(error @ JobError::Changed(_)) => return Err(error),
@@ -138,28 +145,47 @@ impl Looked<'_> {
         parts.iter().map(rows).sum()
     }
 
-    /// Holds what many queries are about in memory, where it is small: the days from which dates that are due are made.
-    pub(crate) async fn hold(&mut self, due: &[(&Experiment, Date)], limits: Limits) -> Result<()> {
+    /// The rows of the assignments, where some experiment is of days.
+    pub(crate) fn assignments(&self) -> Option<&DataFrame> {
+        self.assignments.as_ref().map(Kept::rows)
+    }
+
+    /// Holds what many queries are about: the assignments of experiments that are due, each with its dates in their order,
+    /// and the unit-days from which these are made. `continued` says whether totals go on from those of the day before.
+    pub(crate) async fn hold(
+        &mut self,
+        runner: &Runner,
+        due: &[(Experiment, Days)],
+        continued: impl Fn(&Experiment, Date) -> bool,
+    ) -> Result<()> {
+        let limits = runner.limits();
         let bytes = limits.memory.map_or(HELD_AT_MOST, |memory| HELD_AT_MOST.min(memory / SHARE));
+        if let (Some(rows), Ok(assigned)) = (self.assignments(), &self.assigned) {
+            let size = assigned.rows().saturating_mul(BYTES_OF_A_ROW);
+            let experiment = runner.job.assignments.section.experiment.as_deref();
+            let is_small = size <= bytes as u64 && !runner.engine.is_cluster();
+            if is_small {
+                self.assignments = Some(runner.engine.held(rows.clone()).await?);
+            } else if let Some(by) = experiment.filter(|_| due.len() > 1) {
+                let names = due.iter().map(|(experiment, _)| lit(experiment.name.clone()));
+                let whose = cast(ident(by), DataType::Utf8).in_list(names.collect(), false);
+                let rows = rows.clone().filter(whose)?;
+                self.assignments = Some(runner.engine.kept(rows, Some(by)).await?);
+            }
+        }
+        let Some(assignments) = self.assignments.clone() else { return Ok(()) };
         for (name, days) in &mut self.days {
-            let of_source = |(experiment, _): &&(&Experiment, Date)| {
+            let of_source = |(experiment, _): &&(Experiment, Days)| {
                 let mut metrics = experiment.metrics.iter().chain(&experiment.exposure);
                 metrics.any(|metric| metric.source == *name)
             };
-            let ranges = due.iter().filter(of_source).map(|(experiment, date)| {
-                // Totals go on from those of the day before.
-                let from = if experiment.is_of_totals() { *date } else { experiment.first_day() };
-                Days { from, to: *date }
+            let needed = due.iter().filter(of_source).map(|(experiment, Days { from, to })| {
+                let of_new = experiment.first_day();
+                let goes_on = experiment.is_of_totals() && continued(experiment, *from);
+                let from = if goes_on { *from } else { of_new };
+                (experiment.name.clone(), Needed { all: Days { from, to: *to }, of_new })
             });
-            let range = ranges.reduce(|a, b| Days { from: a.from.min(b.from), to: a.to.max(b.to) });
-            if let Some(range) = range {
-                days.hold(range, bytes).await?;
-            }
-        }
-        if let (Some(rows), Ok(assigned)) = (&self.assignments, &self.assigned)
-            && assigned.rows().saturating_mul(BYTES_OF_A_ROW) <= bytes as u64
-        {
-            self.assignments = Some(rows.clone().cache().await?);
+            days.hold(assignments.rows(), needed.collect(), bytes).await?;
         }
         Ok(())
     }

@@ -272,8 +272,9 @@ pub struct Asked {
     pub experiment: Option<String>,
     /// Whether rows that came later than their source allows are counted.
     pub backfill: bool,
-    /// How many experiments are computed at once; one unless given.
-    pub jobs: usize,
+    /// How many experiments are computed, and parts of a source read, at once; one unless given, on a cluster as many as it
+    /// has slots, eight at most.
+    pub jobs: Option<usize>,
     /// Whether dates are computed of all their days, not of the date before and their own.
     pub afresh: bool,
 }

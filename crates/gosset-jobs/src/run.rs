@@ -13,16 +13,23 @@ use tokio::sync::mpsc::Sender;
 use tracing::{Instrument, field};
 
 use crate::analyse::Divided;
+use crate::days::Days;
 use crate::job::{Experiment, Job};
 use crate::looked::Looked;
-use crate::plan::{Asked, Published, State, Work};
+use crate::plan::{Asked, Plan, Published, State, Work, key};
 use crate::publish::Computed;
 use crate::stored::Stored;
 use crate::tables::SUMMARIES;
 use crate::{JobError, Result, internal};
 
+/// Experiments at once on a cluster unless it is said how many: beyond these, the runner's own work is what they wait for.
+const AT_ONCE_ON_A_CLUSTER: usize = 8;
+
 /// How long results are held before they are published: what a run that dies loses.
 const HELD_AT_MOST: Duration = Duration::from_secs(10);
+
+/// The folder of a store where a cluster keeps what the queries of a run share.
+pub(crate) const SCRATCH: &str = "_scratch";
 
 /// Bytes of results that are held before they are published.
 const BYTES_AT_ONCE: usize = 64 << 20;
@@ -188,7 +195,9 @@ impl Runner {
     pub fn new(job: Job, options: EngineOptions) -> Result<Self> {
         // Where a unit is known by the position of its row, rows are read in their order.
         let options = if job.needs_order() { options.with_target_partitions(1) } else { options };
-        let engine = Engine::new(options)?;
+        // Of a store that the executors of a cluster reach.
+        let engine = Engine::new(options)?
+            .with_scratch(&format!("{}/{SCRATCH}", job.store.trim_end_matches('/')))?;
         let store = DeltaStore::open(&job.store, &engine)?;
         Ok(Self { job, engine, store })
     }
@@ -208,10 +217,35 @@ impl Runner {
         &self.store
     }
 
+    /// How many experiments, or parts of a source, are worked on at once: as it was asked, or one; on a cluster as many as
+    /// its slots can be busy with.
+    fn at_once(&self, asked: &Asked) -> usize {
+        let slots = || self.engine.context().state().config().target_partitions();
+        match asked.jobs {
+            Some(jobs) => jobs.max(1),
+            None if self.engine.is_cluster() => slots().clamp(1, AT_ONCE_ON_A_CLUSTER),
+            None => 1,
+        }
+    }
+
+    /// The experiments that are due, with the metrics that some of their dates need, and from which date to which.
+    fn affected_days(&self, plan: &Plan) -> Result<Vec<(Experiment, Days)>> {
+        let works: Vec<&Work> = plan.due().collect();
+        let of_one = works.chunk_by(|a, b| a.experiment == b.experiment).filter_map(|works| {
+            let experiment = self.experiment(&works[0].experiment);
+            let date = |work: &Work| Some(work.analysis_date.or(experiment.as_ref().ok()?.end));
+            let (from, to) = (date(works.first()?)??, date(works.last()?)??);
+            let kept = |name: &String| works.iter().all(|work| work.kept.contains(name));
+            let affected = experiment.map(|e| e.with(|metric| !kept(&metric.name)));
+            Some(affected.map(|affected| (affected, Days { from, to })))
+        });
+        of_one.collect()
+    }
+
     async fn divided_for(&self, works: &[Work], known: &Basis<'_>) -> Result<Divided> {
         let last = works.last().ok_or_else(|| internal("an experiment has no date"))?;
         let experiment = &known.looked.measurable(self.experiment(&last.experiment)?);
-        let rows = known.looked.assignments.as_ref().filter(|_| experiment.is_of_days());
+        let rows = known.looked.assignments().filter(|_| experiment.is_of_days());
         self.divided(experiment, last.analysis_date, rows).await
     }
 
@@ -259,27 +293,25 @@ impl Runner {
         if !parts.is_empty() {
             tell(Event::Reading { parts: parts.len() });
             let span = tracing::info_span!("read", run_id, parts = parts.len());
-            looked.read(&parts, &run_id).instrument(span).await?;
+            looked.read(&parts, self.at_once(asked), &run_id).instrument(span).await?;
             outcome.read_rows = looked.rows_of(&parts);
         }
         let plan = self.planned(&looked, Vec::new(), asked).await?;
         tell(Event::Planned { due: plan.due().count(), all: plan.work.len() });
-        let mut due = Vec::new();
-        for work in plan.due() {
-            let experiment = self.experiment(&work.experiment)?;
-            let affected = experiment.with(|metric| !work.kept.contains(&metric.name));
-            due.extend(work.analysis_date.or(experiment.end).map(|date| (affected, date)));
-        }
-        if !due.is_empty() {
-            let due: Vec<_> = due.iter().map(|(experiment, date)| (experiment, *date)).collect();
-            looked.hold(&due, self.limits()).await?;
-        }
         let totals = self.newest(SUMMARIES, asked.until).await?;
+        let due = self.affected_days(&plan)?;
+        if !due.is_empty() {
+            let continued = |experiment: &Experiment, first: Date| {
+                let yesterday = first.yesterday().ok();
+                !asked.afresh && totals.contains_key(&key(&experiment.name, yesterday))
+            };
+            looked.hold(self, &due, continued).await?;
+        }
         let known =
             Basis { looked: &looked, totals: &totals, afresh: asked.afresh, run_id: &run_id };
         let (send, mut made) = tokio::sync::mpsc::channel(1);
         let works = plan.work.chunk_by(|a, b| a.experiment == b.experiment);
-        let jobs = asked.jobs.max(1);
+        let jobs = self.at_once(asked);
         let computing = async {
             let works = futures::stream::iter(works);
             works.for_each_concurrent(jobs, |works| self.dates(works, &known, &send, tell)).await;

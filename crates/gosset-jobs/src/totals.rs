@@ -11,14 +11,14 @@ use arrow::datatypes::{Date32Type, Int64Type};
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{Expr, cast, ident, lit};
 use datafusion::prelude::DataFrame;
-use gosset_engine::Engine;
+use gosset_engine::{Engine, Kept};
 use gosset_stats::summary::{AnySummary, Buckets, Summary};
 use jiff::civil::Date;
 
 use crate::days::{Days, date};
 use crate::job::{Experiment, Job, Part};
 use crate::summaries::{Cell, Cells, PartCounts, Query, Slice};
-use crate::units::{self, OfDays, Outcomes, SINCE, View, state};
+use crate::units::{self, OfDays, Only, Outcomes, SINCE, View, state};
 use crate::waves::Wave;
 use crate::{Result, internal};
 
@@ -83,6 +83,7 @@ impl Maker<'_> {
     }
 
     fn view(&self, date: Date, only: Option<DataFrame>) -> View<'_> {
+        let only = only.map(|units| Only { units, since: self.date });
         View { date: Some(date), outcomes: Outcomes::Days(self.of), only }
     }
 
@@ -152,14 +153,14 @@ impl Maker<'_> {
         };
         let Changed { units, gone, new, first } = changed;
         if gone > 0 {
-            let only = units.clone().filter(ident(TAG).eq(lit(BEFORE)))?;
+            let only = units.rows().clone().filter(ident(TAG).eq(lit(BEFORE)))?;
             let gone = self.of_all_days(&self.view(yesterday, Some(only))).await?;
             if !subtract(&mut totals, &gone)? {
                 return Ok(None);
             }
         }
         if new > 0 {
-            let only = units.filter(ident(TAG).eq(lit(NOW)))?;
+            let only = units.rows().clone().filter(ident(TAG).eq(lit(NOW)))?;
             let view = self.view(self.date, Some(only));
             merge(&mut totals, self.counted(&view).await?)?;
             // Outcomes of the date are among what it adds for everybody.
@@ -187,14 +188,15 @@ impl Maker<'_> {
         )
         .await?;
         let Some(candidates) = candidates else { return Ok(None) };
-        let candidates = self.engine.held(candidates).await?;
+        let candidates = match self.engine.is_cluster() {
+            // To make them twice is less than one more query.
+            true => Kept::not(candidates),
+            false => self.engine.held(candidates).await?,
+        };
         let mut sides = Vec::new();
         for (date, tag) in [(yesterday, BEFORE), (self.date, NOW)] {
-            let view = View {
-                date: Some(date),
-                outcomes: Outcomes::Days(&of),
-                only: Some(candidates.clone()),
-            };
+            let only = Only { units: candidates.rows().clone(), since: self.date };
+            let view = View { date: Some(date), outcomes: Outcomes::Days(&of), only: Some(only) };
             let units = units::units(self.job, self.engine, self.experiment, &view).await?;
             let analysed = units.frame.filter(ident(units::STATE).eq(lit(state::ANALYSED)))?;
             let skipped = [units::STATE, units::LAST_ARM, units::SEVERAL_ARMS];
@@ -217,7 +219,7 @@ impl Maker<'_> {
         let units = self.engine.held(differ.select(columns)?).await?;
         let side = cast(ident(TAG), arrow::datatypes::DataType::Int64).alias(TAG);
         let counts = vec![count(lit(1_i64)).alias("units"), min(ident(SINCE)).alias(SINCE)];
-        let counts = units.clone().aggregate(vec![side], counts)?.collect().await?;
+        let counts = units.rows().clone().aggregate(vec![side], counts)?.collect().await?;
         let mut changed = Changed { units, gone: 0, new: 0, first: self.date };
         for batch in counts {
             for row in 0..batch.num_rows() {
@@ -244,7 +246,7 @@ const NOW: i64 = 1;
 
 /// Units that a date changed.
 struct Changed {
-    units: DataFrame,
+    units: Kept,
     /// How many are not analysed any more, or not as they were.
     gone: u64,
     /// How many are analysed as they were not.

@@ -2,14 +2,14 @@
 
 use arrow::array::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use gosset_engine::{EngineError, EngineOptions};
+use gosset_engine::EngineOptions;
 
 use crate::days::Late;
 use crate::job::Job;
 use crate::plan::{Asked, State, Work};
 use crate::run::{Event, Outcome, Place, Runner};
 use crate::tables::{EFFECTS, rows_of};
-use crate::{JobError, Result};
+use crate::{JobError, Result, internal};
 
 /// What came of a verification.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,8 +45,9 @@ impl Runner {
             if places.is_empty() {
                 continue;
             }
-            let folder = tempfile::tempdir().map_err(|e| JobError::Engine(EngineError::of(&e)))?;
-            let store = folder.path().to_string_lossy().into_owned();
+            let folder = self.engine().folder()?;
+            let folder = folder.ok_or_else(|| internal("a cluster has no scratch folder"))?;
+            let store = folder.url().to_string();
             let again = Self::new(Job { store, ..self.job().clone() }, options.clone())?;
             let asked = Asked { afresh: true, backfill: late == Late::Counted, ..asked.clone() };
             let Outcome { failed, .. } = again.run(&asked, tell).await?;

@@ -205,9 +205,10 @@ pub(crate) struct BackfillArgs {
     /// One experiment alone
     #[arg(long, value_name = "NAME")]
     pub(crate) experiment: Option<String>,
-    /// How many experiments are computed at once, within one memory limit
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) jobs: u16,
+    /// How many experiments are computed at once, within one memory limit, and days of a source read [default: 1; on a cluster
+    /// its slots, 8 at most]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
     /// Write what the run did as metrics of Prometheus, for the textfile collector of its node exporter
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics_file: Option<PathBuf>,

@@ -71,21 +71,23 @@ impl App {
 
     /// An engine with the options of the command line, here or on a cluster.
     pub(crate) async fn engine(&self) -> Result<Engine, Failure> {
-        let options = self.placed(self.engine_options(EngineOptions::new()), None)?;
+        let options = self.placed(self.engine_options(EngineOptions::new()), "sql", None)?;
         let engine = Engine::new(options)?;
         #[cfg(feature = "cluster")]
         engine.connect().await?;
         Ok(engine)
     }
 
-    /// Options of an engine whose queries run where the command line says, or the job file, or the environment.
+    /// Options of an engine whose queries run where the command line says, or the job file, or the environment. On a cluster
+    /// they are known by a name.
     #[cfg(feature = "cluster")]
     pub(crate) fn placed(
         &self,
         options: EngineOptions,
+        name: &str,
         of_job: Option<&str>,
     ) -> Result<EngineOptions, Failure> {
-        Ok(match commands::cluster::chosen(self, of_job)? {
+        Ok(match commands::cluster::chosen(self, name, of_job)? {
             Some(cluster) => options.with_cluster(cluster),
             None => options,
         })
@@ -96,6 +98,7 @@ impl App {
     pub(crate) fn placed(
         &self,
         options: EngineOptions,
+        _: &str,
         of_job: Option<&str>,
     ) -> Result<EngineOptions, Failure> {
         match of_job {

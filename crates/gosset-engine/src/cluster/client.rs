@@ -29,11 +29,11 @@ use url::Url;
 use uuid::Uuid;
 
 use super::build::Build;
+use super::codec::Codec;
 use super::planner::Planner;
 use super::report;
 use super::security::{Role, Security, causes};
-use super::status::{JobStatus, PATH, Status};
-use super::written::Codec;
+use super::status::{self, JobStatus, PATH, Status};
 use crate::{EngineError, Result};
 
 /// The port of a scheduler where none is said.
@@ -59,6 +59,8 @@ pub struct Cluster {
     security: Security,
     patience: Duration,
     build: Build,
+    /// What the scheduler knows it by: its queries have one share of the slots together.
+    client: String,
     watch: Option<Arc<Watch>>,
 }
 
@@ -85,6 +87,7 @@ impl Cluster {
             security,
             patience: Duration::from_secs(60),
             build: Build::this(),
+            client: status::client("client"),
             watch: None,
         })
     }
@@ -93,6 +96,13 @@ impl Cluster {
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// What this client is called in the cluster's status. All queries of one client have one share of the slots.
+    #[must_use]
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.client = status::client(name);
         self
     }
 
@@ -269,6 +279,14 @@ impl OnCluster {
         ));
         Self { cluster, plan, repeatable, properties }
     }
+
+    /// The same with another plan for the cluster, which it is made of.
+    pub(crate) fn mapped(
+        &self,
+        map: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Self> {
+        Ok(Self::new(self.cluster.clone(), map(Arc::clone(&self.plan))?, self.repeatable))
+    }
 }
 
 impl DisplayAs for OnCluster {
@@ -369,7 +387,7 @@ impl Sent {
 
     /// Runs the query once; rows are handed on when they are whole, or too many to be held.
     async fn attempt(&self) -> PlanResult<SendableRecordBatchStream> {
-        let (name, schema) = (Uuid::new_v4().to_string(), self.plan.schema());
+        let (name, schema) = (status::name_of(&self.cluster.client), self.plan.schema());
         let rows = submitted(
             self.cluster.url(),
             Arc::clone(&self.plan),
@@ -482,18 +500,9 @@ impl Drop for Running {
             return;
         }
         let (cluster, name) = (self.cluster.clone(), std::mem::take(&mut self.name));
-        // A thread and a runtime of its own: those of the process may be ending.
-        let told = std::thread::Builder::new().name("cancel".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            if let Ok(runtime) = runtime {
-                let cancel = cluster.forget(&name);
-                let _ =
-                    runtime.block_on(async { tokio::time::timeout(CANCEL_WITHIN, cancel).await });
-            }
+        crate::blocking("cancel", async move {
+            let _ = cluster.forget(&name).await;
         });
-        if let Ok(told) = told {
-            let _ = told.join();
-        }
     }
 }
 

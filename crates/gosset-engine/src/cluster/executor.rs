@@ -38,13 +38,13 @@ use uuid::Uuid;
 
 use super::build::Build;
 use super::client::ask;
+use super::codec::codec;
 use super::http::{self, Metrics};
 use super::ports::Ports;
 use super::security::{Role, Security, causes};
 use super::session::{self, MESSAGE_BYTES};
 use super::stages::Stages;
 use super::work::WorkDir;
-use super::written::codec;
 use crate::engine::runtime;
 use crate::{EngineError, EngineOptions, Result};
 

@@ -6,6 +6,7 @@
 
 mod build;
 mod client;
+mod codec;
 mod executor;
 mod http;
 mod planner;
@@ -14,12 +15,14 @@ mod report;
 mod scheduler;
 mod security;
 mod session;
+mod shares;
 mod stages;
 mod status;
 mod work;
 mod written;
 
 pub use client::Cluster;
+pub(crate) use client::OnCluster;
 pub use executor::{Executor, ExecutorOptions};
 pub use scheduler::{Scheduler, SchedulerOptions};
 pub use security::Security;

@@ -25,7 +25,8 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::StreamExt;
 
 use super::client::{Cluster, OnCluster};
-use super::written::{AsWritten, Codec, file_scan};
+use super::codec::Codec;
+use super::written::{AsWritten, file_scan};
 use crate::files::is_json_array;
 
 /// The rows of the session that go along with a plan, and the plan itself: more should be in a file.

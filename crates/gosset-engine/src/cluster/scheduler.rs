@@ -1,10 +1,11 @@
 //! The scheduler: takes plans from clients, hands tasks to the executors that ask for them.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::http::Uri;
@@ -14,7 +15,7 @@ use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_core::serde::protobuf::{job_status, task_status};
 use ballista_scheduler::cluster::BallistaCluster;
-use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
 use ballista_scheduler::metrics::SchedulerMetricsCollector;
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
@@ -26,12 +27,13 @@ use tonic::service::{InterceptorLayer, RoutesBuilder};
 use tonic::transport::server::TcpIncoming;
 
 use super::build::Build;
+use super::codec::codec;
 use super::http::{self, Metrics};
 use super::ports::Ports;
 use super::security::{Role, Security, causes};
 use super::session::{self, MESSAGE_BYTES};
-use super::status::{ExecutorStatus, JobStatus, PATH, Status};
-use super::written::codec;
+use super::shares::FairShares;
+use super::status::{ExecutorStatus, JobStatus, PATH, Status, client_of};
 use crate::engine::runtime;
 use crate::{EngineError, EngineOptions, Result};
 
@@ -39,6 +41,8 @@ use crate::{EngineError, EngineOptions, Result};
 const LEAST_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often it is looked for executors that say nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a query runs on whose client says nothing.
+const CLIENT_SILENT: Duration = Duration::from_secs(30);
 /// How long running queries wait for an executor to come back when all are lost.
 const NO_EXECUTORS: Duration = Duration::from_secs(60);
 /// How long the result of a query can be fetched at most; clients say when they have read it.
@@ -120,8 +124,11 @@ impl Scheduler {
         let mut routes = RoutesBuilder::default();
         routes.add_service(scheduler);
         let (asked, of) = (server.clone(), build.clone());
+        let clients = Arc::new(Clients::default());
+        let heard = Arc::clone(&clients);
         let told = move |uri: Uri| {
             let (server, build) = (asked.clone(), of.clone());
+            uri.query().into_iter().for_each(|query| heard.hear(query));
             async move { Json(status(&server, &build, uri.query()).await) }
         };
         let routes = routes.routes().into_axum_router().route(PATH, get(told));
@@ -146,8 +153,49 @@ impl Scheduler {
         };
         tokio::select! {
             () = stop => Ok(()),
+            () = clients.stop_what_nobody_waits_for(&server) => Ok(()),
             ended = serving => ended.map_err(|error| EngineError::Setup(causes(&error))),
             ended = health => ended.map_err(|error| EngineError::of(&error)),
+        }
+    }
+}
+
+/// When clients last asked for each of their queries, which they do every second while they wait.
+#[derive(Default)]
+struct Clients(Mutex<HashMap<String, Instant>>);
+
+impl Clients {
+    fn hear(&self, query: &str) {
+        self.heard().insert(query.to_owned(), Instant::now());
+    }
+
+    fn heard(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        // An entry is whole or not there: a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops queries whose client is gone without a word: killed, or cut off.
+    async fn stop_what_nobody_waits_for(&self, server: &Server) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let jobs = server.state.task_manager.get_all_jobs().await.unwrap_or_default();
+            let silent = {
+                let mut heard = self.heard();
+                heard.retain(|name, _| jobs.iter().any(|job| job.job_name == *name));
+                let running = jobs.into_iter().filter(|job| job.end_time == 0);
+                let silent = |job: &JobOverview| {
+                    // One that nobody asked for yet is heard of now.
+                    let last = heard.entry(job.job_name.clone()).or_insert_with(Instant::now);
+                    last.elapsed() > CLIENT_SILENT
+                };
+                running.filter(silent).collect::<Vec<_>>()
+            };
+            for JobOverview { job_id, job_name, .. } in silent {
+                tracing::warn!("query {job_name} is stopped: its client asks for it no more");
+                if let Err(error) = server.cancel_job(job_id).await {
+                    tracing::warn!("query {job_name} could not be stopped: {error}");
+                }
+            }
         }
     }
 }
@@ -167,6 +215,7 @@ async fn server(
         bind_port: address.port(),
         // Executors ask for tasks: only they open connections, but for telling them to stop a task.
         scheduling_policy: TaskSchedulingPolicy::PullStaged,
+        task_distribution: TaskDistributionPolicy::Custom(Arc::new(FairShares)),
         executor_timeout_seconds: options.executor_timeout.as_secs(),
         expire_dead_executor_interval_seconds: LOOK_EVERY.as_secs(),
         no_executors_grace_period_seconds: NO_EXECUTORS.as_secs(),
@@ -214,6 +263,7 @@ async fn status(server: &Server, build: &Build, query: Option<&str>) -> Status {
         let ended = if job.end_time == 0 { now.as_millis() as u64 } else { job.end_time };
         let mut told = JobStatus {
             id: job.job_id.as_str().to_owned(),
+            client: client_of(&job.job_name).to_owned(),
             name: job.job_name.clone(),
             state: state(job.status.status.as_ref()).to_owned(),
             seconds: ended.saturating_sub(job.start_time) as f64 / 1e3,

@@ -1,6 +1,7 @@
 //! What a cluster is doing, as the scheduler tells it.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Where the scheduler answers, on the port that it has for everything.
 pub(crate) const PATH: &str = "/gosset/status";
@@ -46,6 +47,8 @@ pub struct ExecutorStatus {
 pub struct JobStatus {
     /// The scheduler's name for it.
     pub id: String,
+    /// Who asks: what the client calls itself, and a number that no other has.
+    pub client: String,
     /// The client's name for it.
     pub name: String,
     /// `queued`, `running`, `done` or `failed`.
@@ -69,4 +72,21 @@ impl JobStatus {
     pub fn is_over(&self) -> bool {
         matches!(self.state.as_str(), "done" | "failed")
     }
+}
+
+/// The client in a name that [`name_of`] made.
+pub(crate) fn client_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(client, _)| client)
+}
+
+/// What a client calls one of its queries.
+pub(crate) fn name_of(client: &str) -> String {
+    format!("{client}.{}", Uuid::new_v4().simple())
+}
+
+/// A client that is called so, in characters that need no quotes anywhere.
+pub(crate) fn client(called: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let number = Uuid::new_v4().simple().to_string();
+    format!("{}-{}", called.chars().map(plain).take(60).collect::<String>(), &number[..8])
 }

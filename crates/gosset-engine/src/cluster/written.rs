@@ -5,9 +5,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ballista_core::serde::{
-    BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec,
-};
 use datafusion::common::internal_datafusion_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
@@ -17,8 +14,6 @@ use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
-use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 
 /// A scan of text files, and how they are written.
 #[derive(Debug)]
@@ -60,6 +55,22 @@ impl AsWritten {
         }
         let reading = DataSourceExec::from_data_source(reading.build());
         Ok(Self { scan, reading, compression, array })
+    }
+}
+
+impl AsWritten {
+    /// What is sent of it beside the scan.
+    pub(crate) fn encode(&self, to: &mut Vec<u8>) {
+        to.push(u8::from(self.array));
+        to.extend(self.compression.get_variant().to_string().as_bytes());
+    }
+
+    /// The node that was sent.
+    pub(crate) fn decode(bytes: &[u8], scan: Arc<dyn ExecutionPlan>) -> Result<Self> {
+        let unreadable = || internal_datafusion_err!("a scan of text is unreadable");
+        let (array, compression) = bytes.split_first().ok_or_else(unreadable)?;
+        let compression = std::str::from_utf8(compression).map_err(|_| unreadable())?;
+        Self::new(scan, FileCompressionType::from_str(compression)?, *array != 0)
     }
 }
 
@@ -109,58 +120,5 @@ impl ExecutionPlan for AsWritten {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         self.reading.execute(partition, context)
-    }
-}
-
-const OURS: u8 = b'g';
-const THEIRS: u8 = b'b';
-
-/// Ballista's codec, and our node.
-#[derive(Debug, Default)]
-pub(crate) struct Codec(BallistaPhysicalExtensionCodec);
-
-/// How the scheduler and executors read plans.
-pub(crate) fn codec() -> BallistaCodec<LogicalPlanNode, PhysicalPlanNode> {
-    BallistaCodec::new(
-        Arc::new(BallistaLogicalExtensionCodec::default()),
-        Arc::new(Codec::default()),
-    )
-}
-
-impl PhysicalExtensionCodec for Codec {
-    fn try_decode(
-        &self,
-        buf: &[u8],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: &TaskContext,
-        converter: &dyn PhysicalProtoConverterExtension,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let unreadable = || internal_datafusion_err!("a node of the plan is unreadable");
-        match buf.split_first().ok_or_else(unreadable)? {
-            (&THEIRS, rest) => self.0.try_decode(rest, inputs, context, converter),
-            (&OURS, rest) => {
-                let (array, compression) = rest.split_first().ok_or_else(unreadable)?;
-                let compression = std::str::from_utf8(compression).map_err(|_| unreadable())?;
-                let [scan] = inputs else { return Err(unreadable()) };
-                let compression = FileCompressionType::from_str(compression)?;
-                Ok(Arc::new(AsWritten::new(Arc::clone(scan), compression, *array != 0)?))
-            }
-            _ => Err(unreadable()),
-        }
-    }
-
-    fn try_encode(
-        &self,
-        node: Arc<dyn ExecutionPlan>,
-        buf: &mut Vec<u8>,
-        converter: &dyn PhysicalProtoConverterExtension,
-    ) -> Result<()> {
-        let Some(written) = node.downcast_ref::<AsWritten>() else {
-            buf.push(THEIRS);
-            return self.0.try_encode(node, buf, converter);
-        };
-        buf.extend([OURS, u8::from(written.array)]);
-        buf.extend(written.compression.get_variant().to_string().as_bytes());
-        Ok(())
     }
 }

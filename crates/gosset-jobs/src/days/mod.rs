@@ -4,6 +4,7 @@
 mod digest;
 mod part;
 mod record;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,13 +19,15 @@ use datafusion::logical_expr::{Expr, cast, ident, lit};
 use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
 use gosset_engine::delta::{Commit, DeltaStore, DeltaTableHandle, Metadata, any_of, partition};
-use gosset_engine::{Engine, Listing, location, shown};
+use gosset_engine::{Engine, Kept, Listing, location, shown};
 use jiff::civil::Date;
 use serde_json::json;
 
 pub(crate) use digest::{date, mix, unit_hashes};
 use part::{Part, parts};
 use record::PartRecord;
+use shared::Shared;
+pub(crate) use shared::{Needed, Of};
 
 use crate::descriptor::{Input, canonical};
 use crate::expression::{Aggregates, Over, list_of, row_values, unit_value};
@@ -83,7 +86,9 @@ pub(crate) struct UnitDays<'a> {
     /// Metrics that cannot be measured, and why.
     failed: BTreeMap<String, JobError>,
     /// The unit-days of some days with the parts that they are of, where they are few enough to be held.
-    held: Option<(Days, DataFrame)>,
+    held: Option<(Days, Kept)>,
+    /// Those that experiments need which are due, where they were read in one pass.
+    shared: Option<Shared>,
 }
 
 /// A part that is to be read, or whose unit-days are to be taken away.
@@ -210,6 +215,7 @@ impl<'a> UnitDays<'a> {
             of_metrics: BTreeMap::new(),
             failed: BTreeMap::new(),
             held: None,
+            shared: None,
         };
         if days.aggregates(&days.schema).is_err() {
             for metric in days.metrics.clone() {
@@ -352,34 +358,56 @@ impl<'a> UnitDays<'a> {
             && days_between(days.to, day) <= lateness.saturating_add(1)
     }
 
-    /// Reads the parts that are due and publishes their unit-days, in one commit unless they are many.
-    pub(crate) async fn read(&mut self, due: &[DuePart], run_id: &str) -> Result<()> {
-        let (mut batches, mut records) = (Vec::new(), Vec::new());
-        let mut bytes = 0;
-        for DuePart { part: name, .. } in due {
-            match self.parts.iter().find(|part| part.name == *name) {
-                Some(part) => {
-                    let about = |error: JobError| {
-                        error.about(&format!("source '{}', {name}", self.source.name))
-                    };
-                    let part = part.clone();
-                    let (rows, record) = self.unit_days_of_most(&part).await.map_err(about)?;
-                    bytes += rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
-                    batches.extend(rows);
-                    records.push(record);
-                }
-                None => records.push(self.gone(name)?),
-            }
-            if bytes > BYTES_AT_ONCE {
-                self.publish(std::mem::take(&mut batches), std::mem::take(&mut records), run_id)
-                    .await?;
-                bytes = 0;
+    /// Reads the parts that are due, some at once, and publishes their unit-days, in one commit unless they are many.
+    pub(crate) async fn read(
+        &mut self,
+        due: &[DuePart],
+        at_once: usize,
+        run_id: &str,
+    ) -> Result<()> {
+        let mut made = Vec::new();
+        for due in due.chunks(at_once.max(1)) {
+            made.extend(self.made(due).await?);
+            let bytes = made.iter().flat_map(|(batches, _)| batches);
+            if bytes.map(RecordBatch::get_array_memory_size).sum::<usize>() > BYTES_AT_ONCE {
+                self.publish(std::mem::take(&mut made), run_id).await?;
             }
         }
-        if !records.is_empty() {
-            self.publish(batches, records, run_id).await?;
+        match made.is_empty() {
+            true => Ok(()),
+            false => self.publish(made, run_id).await,
         }
-        Ok(())
+    }
+
+    /// The unit-days of parts at once; none of those that are gone. Where metrics fail over the rows of one, each is made
+    /// by itself without them.
+    async fn made(&mut self, due: &[DuePart]) -> Result<Vec<(Vec<RecordBatch>, PartRecord)>> {
+        let part = |due: &DuePart| self.parts.iter().find(|part| part.name == due.part).cloned();
+        let parts: Vec<Option<Part>> = due.iter().map(part).collect();
+        let made = due.iter().zip(&parts).map(async |(due, part)| match part {
+            Some(part) => self.unit_days(part).await,
+            None => Ok((Vec::new(), self.gone(&due.part)?)),
+        });
+        let error = match futures::future::try_join_all(made).await {
+            Err(error @ (JobError::Data(_) | JobError::File(_))) => error,
+            done => return done.map_err(|error| self.about(due, error)),
+        };
+        if let [due] = due {
+            let Some(part) = &parts[0] else { return Err(error) };
+            let made = self.unit_days_of_most(part, error).await;
+            return Ok(vec![made.map_err(|error| self.about(std::slice::from_ref(due), error))?]);
+        }
+        let mut all = Vec::new();
+        for due in due {
+            all.extend(Box::pin(self.made(std::slice::from_ref(due))).await?);
+        }
+        Ok(all)
+    }
+
+    /// An error with the source and the parts that it is of.
+    fn about(&self, due: &[DuePart], error: JobError) -> JobError {
+        let parts: Vec<&str> = due.iter().map(|due| due.part.as_str()).collect();
+        error.about(&format!("source '{}', {}", self.source.name, parts.join(" or ")))
     }
 
     fn gone(&self, part: &str) -> Result<PartRecord> {
@@ -432,12 +460,12 @@ impl<'a> UnitDays<'a> {
         })
     }
 
-    /// Makes the unit-days of a part. Metrics that fail over its rows are left out, if others do not.
-    async fn unit_days_of_most(&mut self, part: &Part) -> Result<(Vec<RecordBatch>, PartRecord)> {
-        let error = match self.unit_days(part).await {
-            Err(error @ (JobError::Data(_) | JobError::File(_))) => error,
-            done => return done,
-        };
+    /// Makes the unit-days of a part that failed as a whole, without the metrics that fail, if others do not.
+    async fn unit_days_of_most(
+        &mut self,
+        part: &Part,
+        error: JobError,
+    ) -> Result<(Vec<RecordBatch>, PartRecord)> {
         let metrics = self.metrics.clone();
         let mut failed = BTreeMap::new();
         for metric in &metrics {
@@ -497,10 +525,11 @@ impl<'a> UnitDays<'a> {
     /// Publishes unit-days: all rows of these parts are replaced, in one commit.
     async fn publish(
         &mut self,
-        batches: Vec<RecordBatch>,
-        records: Vec<PartRecord>,
+        made: Vec<(Vec<RecordBatch>, PartRecord)>,
         run_id: &str,
     ) -> Result<()> {
+        let (batches, records): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+        let batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
         let mut table = match (self.table.take(), batches.first()) {
             (Some(table), _) => table,
             (None, Some(batch)) => {
@@ -542,9 +571,9 @@ impl<'a> UnitDays<'a> {
         Ok(())
     }
 
-    /// The unit-days of some days: unit, day, rows, and the stored columns; more than one row of a unit-day where more than
-    /// one part has rows of the day.
-    pub(crate) fn rows(&self, days: Days, late: Late) -> Result<DataFrame> {
+    /// The unit-days of some days, of the units of an experiment and perhaps of others: unit, day, rows, and the stored
+    /// columns; more than one row of a unit-day where more than one part has rows of the day.
+    pub(crate) fn rows(&self, of: Of<'_>, days: Days, late: Late) -> Result<DataFrame> {
         let Some(table) = &self.table else {
             return Err(JobError::Data(format!(
                 "source '{}' has no row with a unit and a time",
@@ -563,9 +592,14 @@ impl<'a> UnitDays<'a> {
             .held
             .as_ref()
             .filter(|(held, _)| held.contains(days.from) && held.contains(days.to));
-        let frame = match held {
-            Some((_, held)) => held.clone(),
-            None => self.published(table)?,
+        let shared = match &self.shared {
+            Some(shared) => shared.rows(of, days)?,
+            None => None,
+        };
+        let frame = match (held, shared) {
+            (Some((_, held)), _) => held.rows().clone(),
+            (None, Some(shared)) => shared,
+            (None, None) => self.published(table)?,
         };
         let frame = frame.filter(rows)?;
         let columns = [UNIT, DAY, ROWS].into_iter().chain(self.columns.iter().map(String::as_str));
@@ -577,18 +611,30 @@ impl<'a> UnitDays<'a> {
         Ok(all.filter(ident(JOB).eq(lit(self.job.name.clone())))?)
     }
 
-    /// Holds the unit-days of some days in memory where they take no more than some bytes: many queries are about them.
-    pub(crate) async fn hold(&mut self, days: Days, bytes: usize) -> Result<()> {
+    /// Holds what experiments need that are due: in memory where it takes no more than some bytes, or else in files, where
+    /// reading it once for all of them is less work.
+    pub(crate) async fn hold(
+        &mut self,
+        assignments: &DataFrame,
+        needed: BTreeMap<String, Needed>,
+        bytes: usize,
+    ) -> Result<()> {
+        let Some(table) = &self.table else { return Ok(()) };
+        let days = needed.values().map(|needed| needed.all);
+        let days = days.reduce(|a, b| Days { from: a.from.min(b.from), to: a.to.max(b.to) });
+        let Some(days) = days else { return Ok(()) };
         let records = self.records.values().flat_map(|record| &record.days);
         let units = records.filter(|(day, _)| days.contains(**day)).map(|(_, of)| of.units);
         let width = BYTES_OF_A_VALUE * (self.columns.len() + 4);
-        let needed =
-            usize::try_from(units.sum::<u64>()).unwrap_or(usize::MAX).saturating_mul(width);
-        if let Some(table) = self.table.as_ref().filter(|_| needed <= bytes) {
+        let size = usize::try_from(units.sum::<u64>()).unwrap_or(usize::MAX).saturating_mul(width);
+        if size <= bytes && !self.engine.is_cluster() {
             let day = |day: Date| lit(ScalarValue::Date32(Some(day_number(day))));
             let rows = ident(DAY).between(day(days.from), day(days.to));
             let held = self.engine.held(self.published(table)?.filter(rows)?).await?;
             self.held = Some((days, held));
+        } else if needed.len() > 1 {
+            let all = self.published(table)?;
+            self.shared = Shared::read(self.engine, self.job, assignments, needed, all).await?;
         }
         Ok(())
     }

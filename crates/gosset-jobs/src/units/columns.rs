@@ -92,16 +92,21 @@ pub(crate) fn type_of(schema: &DFSchema, name: &str) -> Result<DataType> {
     }
 }
 
+/// Whether units of these types are joined.
+pub(crate) fn same_family(one: &DataType, other: &DataType) -> bool {
+    family(one) == family(other)
+}
+
 /// Units are joined with units of their kind.
 #[derive(PartialEq, Eq)]
-pub(super) enum Family {
+enum Family {
     Integer,
     Text,
     Binary,
     Other,
 }
 
-pub(super) fn family(data_type: &DataType) -> Family {
+fn family(data_type: &DataType) -> Family {
     match data_type {
         DataType::Dictionary(_, values) => family(values),
         t if t.is_integer() => Family::Integer,

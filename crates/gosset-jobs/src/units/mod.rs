@@ -4,21 +4,16 @@ mod columns;
 mod of_days;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, DataFusionError, JoinType};
-use datafusion::execution::SpillFile;
+use datafusion::common::{DFSchema, JoinType};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions::string::expr_fn::concat_ws;
 use datafusion::functions_aggregate::expr_fn::{count, first_value, max, min};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, cast, ident, lit, when};
-use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
-use datafusion::prelude::{DataFrame, ParquetReadOptions};
-use futures::TryStreamExt;
-use gosset_engine::{Engine, EngineError};
+use datafusion::prelude::DataFrame;
+use gosset_engine::{Engine, Kept};
 use jiff::civil::Date;
 
 use crate::days::{Days, Late, UnitDays};
@@ -28,8 +23,8 @@ use crate::job::{Assignments, Experiment, Job, Measure, Metric, Source};
 use crate::period::Period;
 use crate::time::{civil_day, clock, within};
 use crate::{JobError, Result, internal};
-pub(crate) use columns::{check_wall_clock, day, type_of, unit_column};
-use columns::{column, covariate_column, family, known_columns};
+pub(crate) use columns::{check_wall_clock, day, same_family, type_of, unit_column};
+use columns::{column, covariate_column, known_columns};
 
 /// Whether a unit is analysed, in the column [`STATE`].
 pub(crate) mod state {
@@ -92,46 +87,23 @@ pub(crate) struct Units {
     pub(crate) frame: DataFrame,
     /// The sources that are joined, or that say the arm.
     pub(crate) sources: Vec<String>,
-    /// The temporary file that they are read from, if they are: it is there as long as this is.
-    pub(crate) file: Option<Arc<dyn SpillFile>>,
+    /// The files that they are read from, if they are: they are there as long as this is.
+    #[expect(dead_code, reason = "it is dropped")]
+    pub(crate) kept: Option<Kept>,
 }
 
 impl Units {
     /// Units that are made already.
     pub(crate) fn of(frame: DataFrame) -> Self {
-        Self { frame, sources: Vec::new(), file: None }
+        Self { frame, sources: Vec::new(), kept: None }
     }
 
-    /// The same units, computed once and kept in a temporary file, for more than one aggregation. The executors of a
-    /// cluster could not read the file: there each aggregation computes them.
+    /// The same units, computed once and kept in files, for more than one aggregation.
     pub(crate) async fn stored(self, engine: &Engine) -> Result<Self> {
-        if engine.is_cluster() {
-            return Ok(self);
-        }
-        let disk = &engine.context().runtime_env().disk_manager;
-        let file = disk.create_tmp_file("units of an experiment")?;
-        let path = file.path().ok_or_else(|| internal("a temporary file has no path"))?;
-        let told = |error: std::io::Error| JobError::Engine(EngineError::of(&error));
-        let mut batches = self.frame.execute_stream().await?;
-        let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(ROWS_AT_ONCE))
-            .set_statistics_enabled(EnabledStatistics::None);
-        let to = std::fs::File::create(path).map_err(told)?;
-        let parquet = |error| JobError::from(DataFusionError::from(error));
-        let writer = ArrowWriter::try_new(to, batches.schema(), Some(properties.build()));
-        let mut writer = writer.map_err(parquet)?;
-        while let Some(batch) = batches.try_next().await? {
-            writer.write(&batch).map_err(parquet)?;
-        }
-        writer.close().map_err(parquet)?;
-        let options = ParquetReadOptions { file_extension: "", ..ParquetReadOptions::default() };
-        let frame = engine.context().read_parquet(path.to_string_lossy().as_ref(), options).await?;
-        Ok(Self { frame, file: Some(file), ..self })
+        let kept = engine.kept(self.frame, None).await?;
+        Ok(Self { frame: kept.rows().clone(), kept: Some(kept), ..self })
     }
 }
-
-/// Rows that a stored file of units holds in memory while it is written.
-const ROWS_AT_ONCE: usize = 1 << 16;
 
 /// Which units of an experiment, and what they did when.
 #[derive(Clone)]
@@ -140,7 +112,15 @@ pub(crate) struct View<'a> {
     pub(crate) date: Option<Date>,
     pub(crate) outcomes: Outcomes<'a>,
     /// The units that it is of; all of them unless given.
-    pub(crate) only: Option<DataFrame>,
+    pub(crate) only: Option<Only>,
+}
+
+/// Some units.
+#[derive(Clone)]
+pub(crate) struct Only {
+    pub(crate) units: DataFrame,
+    /// All of them are assigned, perhaps once more, since this day.
+    pub(crate) since: Date,
 }
 
 /// Where the outcomes of units come from.
@@ -539,7 +519,7 @@ impl Builder<'_> {
         };
         let unit_type = type_of(&schema, unit)?;
         let assigned_type = type_of(assigned.schema(), UNIT)?;
-        if family(&unit_type) != family(&assigned_type) {
+        if !same_family(&unit_type, &assigned_type) {
             return Err(JobError::Data(format!(
                 "its unit '{unit}' is {unit_type}, that of the assignments is {assigned_type}: they are not joined"
             )));
@@ -685,7 +665,7 @@ impl Builder<'_> {
                 columns.push(column.alias(covariate(i, k)));
             }
         }
-        Ok(Units { frame: frame.select(columns)?, sources, file: None })
+        Ok(Units { frame: frame.select(columns)?, sources, kept: None })
     }
 }
 

@@ -10,9 +10,9 @@ use datafusion::logical_expr::{Expr, cast, ident, lit};
 use datafusion::prelude::DataFrame;
 use jiff::civil::Date;
 
-use super::columns::{day, family, type_of};
+use super::columns::{day, same_family, type_of};
 use super::{ALLOCATED, Attributes, Base, Builder, MetricColumns, OfDays, SINCE, UNIT, rows};
-use crate::days::{DAY, Days, ROWS, UnitDays};
+use crate::days::{DAY, Days, Late, Of, ROWS, UnitDays};
 use crate::expression::Aggregates;
 use crate::job::{Metric, Source};
 use crate::period::{Period, days_before};
@@ -44,7 +44,7 @@ impl Builder<'_> {
         let assigned = match &self.view.only {
             None => assigned,
             Some(only) => {
-                let only = only.clone().select(vec![ident(UNIT).alias("only unit")])?;
+                let only = only.units.clone().select(vec![ident(UNIT).alias("only unit")])?;
                 let same = [ident(UNIT).eq(ident("only unit"))];
                 assigned.join_on(only, JoinType::LeftSemi, same)?
             }
@@ -70,7 +70,7 @@ impl Builder<'_> {
         exposure: &Metric,
     ) -> Result<DataFrame> {
         let days = of.source(&exposure.source)?;
-        let met = days.rows(self.range(Period::Cumulative)?, of.late)?;
+        let met = self.rows(days, self.range(Period::Cumulative)?, of.late)?;
         let met = met.filter(ident(days.count_of(exposure)?).gt(lit(0_i64)))?;
         let met = self.with_since(met, &assigned)?.filter(ident(DAY).gt_eq(ident(SINCE)))?;
         let first = vec![min(ident(DAY)).alias("exposed since")];
@@ -109,7 +109,7 @@ impl Builder<'_> {
         let mut sums = Aggregates::of_days(&format!("sum of {} ", source.name));
         self.measured_on(source, days.schema(), &mut sums, |i| of.values[i])?;
         let range = self.range(of.period)?;
-        let frame = self.with_since(days.rows(range, of.late)?, &assigned)?;
+        let frame = self.with_since(self.rows(days, range, of.late)?, &assigned)?;
         let mut aggregates = vec![sum(ident(ROWS)).alias(rows(&source.name))];
         aggregates.extend(sums.exprs(self.engine)?);
         let counted = frame.filter(self.counts(of.period))?;
@@ -161,7 +161,7 @@ impl Builder<'_> {
             let (_, last) = self.span()?;
             // Units that were assigned before the experiment began look back from its start on.
             let range = Days { from: days_before(first, lookback), to: last };
-            let frame = self.with_since(days.rows(range, of.late)?, &assigned)?;
+            let frame = self.with_since(self.rows(days, range, of.late)?, &assigned)?;
             let before = ident(DAY).lt(ident(SINCE));
             let long = cast(ident(SINCE) - ident(DAY), DataType::Int64);
             let frame = frame.filter(before.and(long.lt_eq(lit(i64::from(lookback)))))?;
@@ -189,7 +189,7 @@ impl Builder<'_> {
             let known = self.values.get_mut(&i).ok_or_else(|| internal("a metric is not known"))?;
             known.covariates.resize(metric.covariates.len(), lit(0.0_f64));
         }
-        let mut of_days = days.rows(range, of.late)?;
+        let mut of_days = self.rows(days, range, of.late)?;
         if days.is_whole(range) {
             let columns = [ident(UNIT), ident(DAY)].into_iter().chain(sums.stored());
             of_days = of_days.select(columns.collect::<Vec<_>>())?;
@@ -230,10 +230,16 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// The unit-days of some days, those of the view's units among them.
+    fn rows(&self, days: &UnitDays<'_>, range: Days, late: Late) -> Result<DataFrame> {
+        let new_since = self.view.only.as_ref().map(|only| only.since);
+        days.rows(Of { experiment: &self.experiment.name, new_since }, range, late)
+    }
+
     /// Days of units with the day since which their unit is assigned.
     fn with_since(&self, days: DataFrame, assigned: &DataFrame) -> Result<DataFrame> {
         let (mine, theirs) = (type_of(days.schema(), UNIT)?, type_of(assigned.schema(), UNIT)?);
-        if family(&mine) != family(&theirs) {
+        if !same_family(&mine, &theirs) {
             return Err(JobError::Data(format!(
                 "its units are {mine}, those of the assignments are {theirs}: they are not joined"
             )));

@@ -19,8 +19,13 @@ const CLUSTER: &str = "GOSSET_CLUSTER";
 const TOKEN: &str = "GOSSET_CLUSTER_TOKEN";
 const AUTHORITIES: &str = "GOSSET_CLUSTER_CA";
 
-/// The cluster that a command is told to use, by the command line, by the job file, or by the environment.
-pub(crate) fn chosen(app: &App, of_job: Option<&str>) -> Result<Option<Cluster>, Failure> {
+/// The cluster that a command is told to use, by the command line, by the job file, or by the environment. `name` is what
+/// its queries are known by there.
+pub(crate) fn chosen(
+    app: &App,
+    name: &str,
+    of_job: Option<&str>,
+) -> Result<Option<Cluster>, Failure> {
     let args = &app.shared.cluster;
     let environment = variable(CLUSTER);
     let Some(url) = args.cluster.as_deref().or(of_job).or(environment.as_deref()) else {
@@ -28,6 +33,7 @@ pub(crate) fn chosen(app: &App, of_job: Option<&str>) -> Result<Option<Cluster>,
     };
     let progress = app.progress.clone();
     let cluster = Cluster::new(url, security(args)?)?
+        .with_name(name)
         .with_patience(Duration::from_secs(args.cluster_wait))
         .with_watch(move |job| progress.note(in_words(job)));
     Ok(Some(cluster))
@@ -126,7 +132,7 @@ async fn stopped(app: &App, what: &str) {
 /// Tells what a cluster is doing.
 pub(crate) async fn cluster(app: &App, command: &ClusterCommand) -> Result<Exit, Failure> {
     let ClusterCommand::Status { json } = command;
-    let Some(cluster) = chosen(app, None)? else {
+    let Some(cluster) = chosen(app, "status", None)? else {
         return Err(Failure::new(Exit::Usage, format!("which cluster? (--cluster or {CLUSTER})")));
     };
     let status = cluster.status().await?;
@@ -152,6 +158,7 @@ fn page(status: &Status) -> String {
     let jobs = status.jobs.iter().map(|job| {
         [
             job.id.clone(),
+            job.client.clone(),
             job.state.clone(),
             format!("{:.1}", job.seconds),
             format!("{} of {}", job.stages_done, job.stages),
@@ -175,8 +182,10 @@ fn page(status: &Status) -> String {
         text += &output::grid(&["executor", "address", "slots", "heard"], &executors);
     }
     if !jobs.is_empty() {
-        text +=
-            &output::grid(&["query", "state", "seconds", "stages", "tasks", "rows read"], &jobs);
+        text += &output::grid(
+            &["query", "client", "state", "seconds", "stages", "tasks", "rows read"],
+            &jobs,
+        );
     }
     text
 }

@@ -26,7 +26,7 @@ use crate::signals::{self, TimedOut};
 pub(crate) async fn open(app: &App, path: &Path) -> Result<Runner, Failure> {
     let job = Job::read(path)?;
     tracing::Span::current().record("job", &job.name);
-    let options = app.placed(options(app, &job), job.cluster.as_deref())?;
+    let options = app.placed(options(app, &job), &job.name, job.cluster.as_deref())?;
     let runner = Runner::new(job, options)?;
     #[cfg(feature = "cluster")]
     runner.engine().connect().await?;
@@ -144,7 +144,7 @@ pub(crate) async fn backfill(app: &App, args: &BackfillArgs) -> Result<Exit, Fai
         from: args.from,
         experiment: args.experiment.clone(),
         backfill: true,
-        jobs: args.jobs.into(),
+        jobs: args.jobs.map(usize::from),
         ..Asked::default()
     };
     if let Some(name) = &asked.experiment {
@@ -194,7 +194,8 @@ pub(crate) async fn observed(
 /// Compares what is published with what raw rows give.
 async fn verify(app: &App, runner: &Runner, asked: &Asked, job: &Path) -> Result<Exit, Failure> {
     let steps = Steps::new(app);
-    let options = app.placed(options(app, runner.job()), runner.job().cluster.as_deref())?;
+    let job_of = runner.job();
+    let options = app.placed(options(app, job_of), &job_of.name, job_of.cluster.as_deref())?;
     let verified = runner.verify(asked, options, &|event| steps.show(event)).await?;
     drop(steps);
     for (places, ()) in spans(verified.same.iter().map(|place| (place, ()))) {

@@ -1,0 +1,395 @@
+//! Rows that several queries read: computed once, in parallel, and kept in Parquet files until nobody needs them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{internal_datafusion_err, internal_err};
+use datafusion::datasource::MemTable;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
+};
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::parquet::arrow::AsyncArrowWriter;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_expr::{
+    EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr,
+};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use datafusion::prelude::DataFrame;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use tempfile::TempDir;
+use url::Url;
+use uuid::Uuid;
+
+use crate::{Engine, EngineError, Result};
+
+/// Rows that a file holds in memory while it is written.
+const ROWS_AT_ONCE: usize = 1 << 16;
+/// Rows of a page: what is read of a file that is sorted is a page at least.
+const ROWS_OF_A_PAGE: usize = 1 << 12;
+
+/// Rows that were computed once. Where they are files, these are there as long as this is.
+#[derive(Clone)]
+pub struct Kept {
+    rows: DataFrame,
+    _files: Option<Arc<Scratch>>,
+}
+
+impl Kept {
+    /// Rows that are not kept: each query computes them.
+    pub fn not(rows: DataFrame) -> Self {
+        Self { rows, _files: None }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &DataFrame {
+        &self.rows
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("rows", self.rows.logical_plan()).finish_non_exhaustive()
+    }
+}
+
+/// A folder for what nobody needs after a while: it is deleted when this is dropped.
+pub struct Scratch {
+    url: Url,
+    files: Files,
+}
+
+enum Files {
+    Local(#[expect(dead_code, reason = "it is dropped")] TempDir),
+    Store { store: Arc<dyn ObjectStore>, folder: Path },
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").field("url", &crate::shown(&self.url)).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let Files::Store { store, folder } = &self.files else { return };
+        let (store, folder, url) = (Arc::clone(store), folder.clone(), self.url.clone());
+        crate::blocking("kept", async move {
+            // What cannot be deleted now is deleted by a vacuum.
+            let found = store.list(Some(&folder)).map_ok(|file| file.location).boxed();
+            let _ = store.delete_stream(found).try_collect::<Vec<_>>().await;
+            // A disk keeps folders without a file.
+            if let Ok(path) = url.to_file_path() {
+                let parent = path.parent().map(std::path::Path::to_owned);
+                let _ = std::fs::remove_dir(path);
+                let _ = parent.map(std::fs::remove_dir);
+            }
+        });
+    }
+}
+
+impl Engine {
+    /// A folder that queries can write to and read: of this machine, or of a cluster; none on a cluster that was given none.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub fn folder(&self) -> Result<Option<Scratch>> {
+        if !self.is_cluster() {
+            let folder =
+                tempfile::Builder::new().prefix("gosset-").tempdir_in(self.spill_directory());
+            let folder = folder.map_err(|error| EngineError::of(&error))?;
+            let url = Url::from_directory_path(folder.path());
+            let url = url.map_err(|()| EngineError::Internal("a folder has no path".into()))?;
+            return Ok(Some(Scratch { url, files: Files::Local(folder) }));
+        }
+        let Some(scratch) = self.scratch() else { return Ok(None) };
+        let url = scratch.join(&format!("{}/", Uuid::new_v4().simple()));
+        let url = url.map_err(|error| EngineError::Internal(error.to_string()))?;
+        let (store, folder) = (self.stores().get(&url)?, path(&url)?);
+        Ok(Some(Scratch { url, files: Files::Store { store, folder } }))
+    }
+
+    /// Computes rows once for many queries, and keeps them in files: of this machine, or of the scratch folder of a cluster,
+    /// where its executors write them. Files are sorted by the column `by`, so that who wants few of its values reads
+    /// little.
+    ///
+    /// Rows on a cluster without a scratch folder, or with one that executors may not write to, are not kept: each query
+    /// computes them.
+    ///
+    /// # Errors
+    /// If they cannot be computed or written.
+    pub async fn kept(&self, rows: DataFrame, by: Option<&str>) -> Result<Kept> {
+        let Some(scratch) = self.folder()? else { return Ok(Kept::not(rows)) };
+        let folder = scratch.url();
+        let plan = rows.clone().create_physical_plan().await?;
+        let schema = plan.schema();
+        let keep = |plan| {
+            let plan = match by {
+                Some(by) => sorted(plan, by)?,
+                None => plan,
+            };
+            Ok(Arc::new(Keep::new(plan, folder.clone(), by.map(ToOwned::to_owned))) as Arc<_>)
+        };
+        let Some(plan) = self.mapped(plan, keep)? else {
+            // Nothing but this process can make them, and it is little.
+            return Ok(Kept { rows: rows.cache().await?, _files: None });
+        };
+        let written = datafusion::physical_plan::collect(plan, self.context().task_ctx()).await;
+        let written = match written.map_err(EngineError::from) {
+            Ok(written) => written,
+            Err(EngineError::PermissionDenied(why)) if self.is_cluster() => {
+                tracing::warn!(
+                    "executors may not write what queries share, each computes it: {why}"
+                );
+                return Ok(Kept::not(rows));
+            }
+            Err(error) => return Err(error),
+        };
+        let (names, counted) = names(&written)?;
+        tracing::info!(rows = counted, files = names.len(), folder = %crate::shown(folder), "kept");
+        let table = table(self, folder, &names, schema)?;
+        Ok(Kept { rows: self.context().read_table(table)?, _files: Some(Arc::new(scratch)) })
+    }
+
+    /// The same rows for several queries: computed once and held in memory; on a cluster kept in files.
+    ///
+    /// # Errors
+    /// As [`kept`](Self::kept).
+    pub async fn held(&self, rows: DataFrame) -> Result<Kept> {
+        match self.is_cluster() {
+            true => self.kept(rows, None).await,
+            false => Ok(Kept { rows: rows.cache().await?, _files: None }),
+        }
+    }
+}
+
+/// A plan whose partitions are sorted by a column, each by itself.
+fn sorted(plan: Arc<dyn ExecutionPlan>, by: &str) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    let key = PhysicalSortExpr::new_default(col(by, &plan.schema())?);
+    let keys = LexOrdering::new([key]).ok_or_else(|| internal_datafusion_err!("no key"))?;
+    Ok(Arc::new(SortExec::new(keys, plan).with_preserve_partitioning(true)))
+}
+
+/// The files that were written, by those who tell of it: an attempt that failed may have left others.
+fn names(written: &[RecordBatch]) -> Result<(Vec<String>, u64)> {
+    let (mut names, mut rows) = (Vec::new(), 0);
+    for batch in written {
+        let counted = batch.column(1).as_primitive::<UInt64Type>();
+        let of_batch = arrow::compute::cast(batch.column(0), &DataType::Utf8)?;
+        for (name, counted) in of_batch.as_string::<i32>().iter().zip(counted) {
+            let counted = counted.unwrap_or_default();
+            if counted > 0 {
+                names.extend(name.map(ToOwned::to_owned));
+                rows += counted;
+            }
+        }
+    }
+    names.sort_unstable();
+    Ok((names, rows))
+}
+
+fn table(
+    engine: &Engine,
+    folder: &Url,
+    names: &[String],
+    schema: SchemaRef,
+) -> Result<Arc<dyn TableProvider>> {
+    if names.is_empty() {
+        return Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?));
+    }
+    let urls = names.iter().map(|name| {
+        let url = folder.join(name).map_err(|error| EngineError::Internal(error.to_string()))?;
+        Ok(ListingTableUrl::try_new(url, None)?)
+    });
+    let state = engine.context().state();
+    let options = state.config_options().execution.parquet.clone();
+    let format =
+        ParquetFormat::new().with_options(datafusion::common::config::TableParquetOptions {
+            global: options,
+            ..Default::default()
+        });
+    let options = ListingOptions::new(Arc::new(format)).with_file_extension(ENDING);
+    let config = ListingTableConfig::new_with_multi_paths(urls.collect::<Result<_>>()?)
+        .with_listing_options(options)
+        .with_schema(schema);
+    let cache = state.runtime_env().cache_manager.get_file_statistic_cache();
+    Ok(Arc::new(ListingTable::try_new(config)?.with_cache(cache)))
+}
+
+const ENDING: &str = ".parquet";
+
+fn path(url: &Url) -> PlanResult<Path> {
+    Path::from_url_path(url.path()).map_err(|error| DataFusionError::External(error.into()))
+}
+
+/// Writes each partition to a file of its own in a folder, and gives its name and the number of its rows.
+#[derive(Debug)]
+pub(crate) struct Keep {
+    rows: Arc<dyn ExecutionPlan>,
+    folder: Url,
+    /// The column that rows are sorted by.
+    by: Option<String>,
+    properties: Arc<PlanProperties>,
+}
+
+impl Keep {
+    fn new(rows: Arc<dyn ExecutionPlan>, folder: Url, by: Option<String>) -> Self {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("file", DataType::Utf8, false),
+            Field::new("rows", DataType::UInt64, false),
+        ]));
+        let partitions = rows.properties().partitioning.partition_count();
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        ));
+        Self { rows, folder, by, properties }
+    }
+
+    /// What is sent of it beside its rows.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn encode(&self, to: &mut Vec<u8>) -> PlanResult<()> {
+        let told = |error: serde_json::Error| DataFusionError::External(error.into());
+        serde_json::to_writer(to, &(self.folder.as_str(), &self.by)).map_err(told)
+    }
+
+    /// The node that was sent.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn decode(bytes: &[u8], rows: Arc<dyn ExecutionPlan>) -> PlanResult<Self> {
+        let unreadable = |_| internal_datafusion_err!("a folder of rows is unreadable");
+        let (folder, by): (String, Option<String>) =
+            serde_json::from_slice(bytes).map_err(unreadable)?;
+        let folder = Url::parse(&folder)
+            .map_err(|_| internal_datafusion_err!("a folder of rows is no location"))?;
+        Ok(Self::new(rows, folder, by))
+    }
+
+    fn writer_properties(&self) -> WriterProperties {
+        let mut properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(ROWS_AT_ONCE))
+            .set_statistics_enabled(EnabledStatistics::None);
+        if let Some(by) = &self.by {
+            let by = ColumnPath::from(by.as_str());
+            properties = properties
+                .set_data_page_row_count_limit(ROWS_OF_A_PAGE)
+                .set_column_statistics_enabled(by, EnabledStatistics::Page);
+        }
+        properties.build()
+    }
+}
+
+impl DisplayAs for Keep {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keep: folder={}, by={}", self.folder, self.by.as_deref().unwrap_or_default())
+    }
+}
+
+impl ExecutionPlan for Keep {
+    fn name(&self) -> &str {
+        "Keep"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.rows]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> PlanResult<TreeNodeRecursion>,
+    ) -> PlanResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let Some(rows) = children.into_iter().next() else {
+            return internal_err!("expected rows to keep, found none");
+        };
+        Ok(Arc::new(Self::new(rows, self.folder.clone(), self.by.clone())))
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> PlanResult<SendableRecordBatchStream> {
+        // Each attempt has a name of its own: what one leaves is not taken for the whole of another.
+        let name = format!("{}{ENDING}", Uuid::new_v4().simple());
+        let store = context.runtime_env().object_store_registry.get_store(&self.folder)?;
+        let file = path(&self.folder)?.join(name.as_str());
+        let rows = self.rows.execute(partition, context)?;
+        let properties = self.writer_properties();
+        let (schema, told) = (self.schema(), self.schema());
+        let written = async move {
+            let counted = write(rows, store, file, properties).await?;
+            let columns: Vec<arrow::array::ArrayRef> = vec![
+                Arc::new(StringArray::from(vec![name])),
+                Arc::new(UInt64Array::from(vec![counted])),
+            ];
+            Ok(RecordBatch::try_new(told, columns)?)
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::once(written))))
+    }
+}
+
+/// Writes rows to a file, if there are any, and counts them.
+async fn write(
+    mut rows: SendableRecordBatchStream,
+    store: Arc<dyn ObjectStore>,
+    file: Path,
+    properties: WriterProperties,
+) -> PlanResult<u64> {
+    let mut writer: Option<AsyncArrowWriter<BufWriter>> = None;
+    let mut counted = 0;
+    let schema = rows.schema();
+    while let Some(batch) = rows.try_next().await? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        counted += batch.num_rows() as u64;
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            none => {
+                let to = BufWriter::new(Arc::clone(&store), file.clone());
+                let properties = Some(properties.clone());
+                none.insert(AsyncArrowWriter::try_new(to, Arc::clone(&schema), properties)?)
+            }
+        };
+        writer.write(&batch).await?;
+    }
+    if let Some(writer) = writer {
+        writer.close().await?;
+    }
+    Ok(counted)
+}

@@ -46,9 +46,10 @@ impl Processes {
         cluster
     }
 
-    /// A scheduler alone, which gives executors up soon, on an address.
+    /// A scheduler alone, which gives executors and clients up soon, on an address.
     pub fn start_impatient(host: &str, arguments: &[&str]) -> Self {
-        Self::of_scheduler(host, arguments, &["--executor-timeout", "6"])
+        let soon = ["--executor-timeout", "6", "--client-timeout", "5"];
+        Self::of_scheduler(host, arguments, &soon)
     }
 
     fn of_scheduler(host: &str, all: &[&str], of_scheduler: &[&str]) -> Self {

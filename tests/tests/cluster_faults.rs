@@ -390,3 +390,23 @@ async fn the_network_is_cut() {
     scene.cluster.wait_for(2);
     scene.gives_the_same_bits(scene.query()).await;
 }
+
+/// A client that is killed cannot say that it waits no more: the scheduler finds out, and stops its query.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_query_of_a_client_that_is_killed_is_stopped() {
+    let scene = Scene::new(1).await;
+    let place = gosset_tests::place::Place::new();
+    let url = scene.cluster.url();
+    let command = ["sql", "--cluster", &url, "--partitions", "8", "-c", &scene.sql];
+    let mut client = place.program(&command).spawn().unwrap();
+    until("a query", async || scene.job().await.is_some()).await;
+    client.kill().unwrap();
+    client.wait().unwrap();
+    until("an end of the query", async || {
+        let jobs = scene.place().status().await.unwrap().jobs;
+        jobs.iter().all(|job| job.state == "failed")
+    })
+    .await;
+    let stopped = scene.cluster.scheduler.metric("gosset_queries_stopped_total");
+    assert_eq!(stopped, Some(1.0));
+}

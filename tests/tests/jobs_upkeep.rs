@@ -241,11 +241,19 @@ fn a_vacuum_leaves_what_is_needed() {
     };
     let (young, old) = (orphan(2), orphan(8));
     let there = on_disk(&place, "effects");
+    // And one on a cluster what its queries shared.
+    let shared = place.path("results/_scratch/0/rows.parquet");
+    fs::create_dir_all(shared.parent().unwrap()).unwrap();
+    let file = File::create(&shared).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(24 * 8)).unwrap();
 
     let dry = place.gosset(&["vacuum", "job.toml", "--dry-run"]).ended(0);
-    assert_eq!(dry.stdout, format!("effects/{old}\n"));
+    assert_eq!(dry.stdout, format!("effects/{old}\n_scratch/0/rows.parquet\n"));
+    assert!(shared.exists());
     assert_eq!(on_disk(&place, "effects"), there);
-    place.gosset(&["vacuum", "job.toml"]).ended(0).told("effects: 1 file deleted");
+    let vacuum = place.gosset(&["vacuum", "job.toml"]).ended(0).told("effects: 1 file deleted");
+    vacuum.told("_scratch: 1 file deleted");
+    assert!(!shared.exists());
     assert!(
         on_disk(&place, "effects").contains(&young) && !on_disk(&place, "effects").contains(&old)
     );

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::{AsArray, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use chrono::{DateTime, Utc};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{internal_datafusion_err, internal_err};
@@ -130,6 +132,29 @@ impl Engine {
         let url = url.map_err(|error| EngineError::Internal(error.to_string()))?;
         let (store, folder) = (self.stores().get(&url)?, path(&url)?);
         Ok(Some(Scratch { url, files: Files::Store { store, folder } }))
+    }
+
+    /// Deletes what runs that were killed left in the scratch folder of a cluster, or only tells it: files that are older than
+    /// `age`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn clean_scratch(&self, age: Duration, dry_run: bool) -> Result<Vec<String>> {
+        let Some(scratch) = self.scratch() else { return Ok(Vec::new()) };
+        let (store, folder) = (self.stores().get(scratch)?, path(scratch)?);
+        let young = DateTime::<Utc>::from(SystemTime::now() - age);
+        let files: Vec<_> = store.list(Some(&folder)).try_collect().await?;
+        let old = files.into_iter().filter(|file| file.last_modified < young);
+        let old: Vec<Path> = old.map(|file| file.location).collect();
+        if !dry_run {
+            let these = futures::stream::iter(old.clone().into_iter().map(Ok)).boxed();
+            store.delete_stream(these).try_collect::<Vec<_>>().await?;
+        }
+        let below = |path: &Path| {
+            path.prefix_match(&folder)
+                .map(|parts| parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+        };
+        Ok(old.iter().filter_map(below).collect())
     }
 
     /// Computes rows once for many queries, and keeps them in files: of this machine, or of the scratch folder of a cluster,

@@ -119,6 +119,8 @@ impl Runner {
         }
         let run_id = uuid::Uuid::new_v4().to_string();
         let mut erased = Vec::new();
+        // A run that goes on deletes its own.
+        self.engine().clean_scratch(self.longest_run().unsigned_abs(), false).await?;
         for (units, name, mut table) in tables {
             let before = table.version();
             let unit_days = self.take_out(&mut table, &units, &run_id).await?;

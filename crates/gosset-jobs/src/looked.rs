@@ -173,7 +173,9 @@ impl Looked<'_> {
                 self.assignments = Some(runner.engine.kept(rows, Some(by)).await?);
             }
         }
-        let Some(assignments) = self.assignments.clone() else { return Ok(()) };
+        let (Some(assignments), Ok(assigned)) = (self.assignments.clone(), &self.assigned) else {
+            return Ok(());
+        };
         for (name, days) in &mut self.days {
             let of_source = |(experiment, _): &&(Experiment, Days)| {
                 let mut metrics = experiment.metrics.iter().chain(&experiment.exposure);
@@ -185,7 +187,7 @@ impl Looked<'_> {
                 let from = if goes_on { *from } else { of_new };
                 (experiment.name.clone(), Needed { all: Days { from, to: *to }, of_new })
             });
-            days.hold(assignments.rows(), needed.collect(), bytes).await?;
+            days.hold((assignments.rows(), assigned.rows()), needed.collect(), bytes).await?;
         }
         Ok(())
     }

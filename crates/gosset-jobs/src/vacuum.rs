@@ -7,7 +7,7 @@ use gosset_engine::delta::{DeltaTableHandle, Unneeded};
 use jiff::SignedDuration;
 
 use crate::days::UNIT_DAYS;
-use crate::run::Runner;
+use crate::run::{Runner, SCRATCH};
 use crate::tables::{AUDITS, EFFECTS, SUMMARIES};
 use crate::{JobError, Result};
 
@@ -52,7 +52,7 @@ impl Runner {
         self.job().timeout.unwrap_or(LONGEST_RUN)
     }
 
-    /// Deletes the files that no version needs, or only tells them, by table.
+    /// Deletes the files that no version needs, and those that runs on a cluster left, or only tells them, by table.
     ///
     /// # Errors
     /// [`EngineError::Option`] if files may be younger than a run that still goes on; if the store fails.
@@ -69,6 +69,11 @@ impl Runner {
             let files = table.vacuum(Unneeded::OfNoVersion, vacuum.retain, vacuum.dry_run).await?;
             tracing::info!(table = name, files = files.len(), dry_run = vacuum.dry_run, "vacuumed");
             deleted.push((name, files));
+        }
+        let left = self.engine().clean_scratch(vacuum.retain, vacuum.dry_run).await?;
+        if !left.is_empty() {
+            tracing::info!(files = left.len(), dry_run = vacuum.dry_run, "scratch cleaned");
+            deleted.push((SCRATCH.to_owned(), left));
         }
         Ok(deleted)
     }

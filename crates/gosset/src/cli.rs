@@ -345,6 +345,9 @@ pub(crate) struct SchedulerArgs {
     /// An executor that says nothing for this long is given up, and what it did is done again by others
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     pub(crate) executor_timeout: u64,
+    /// A query whose client says nothing for this long is stopped: it was killed, or cut off
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) client_timeout: u64,
     #[command(flatten)]
     pub(crate) at: ListenArgs,
 }

@@ -47,6 +47,7 @@ mod tests {
             listen: "127.0.0.1:0".parse().expect("an address"),
             http: None,
             executor_timeout: Duration::from_secs(15),
+            client_timeout: Duration::from_secs(30),
             security: Security::new(),
         };
         Scheduler::bind(options).await.expect("a scheduler")

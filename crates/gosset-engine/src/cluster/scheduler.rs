@@ -41,8 +41,8 @@ use crate::{EngineError, EngineOptions, Result};
 const LEAST_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often it is looked for executors that say nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long a query runs on whose client says nothing.
-const CLIENT_SILENT: Duration = Duration::from_secs(30);
+/// A client asks for a query every second, or as soon as it can.
+const LEAST_CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long running queries wait for an executor to come back when all are lost.
 const NO_EXECUTORS: Duration = Duration::from_secs(60);
 /// How long the result of a query can be fetched at most; clients say when they have read it.
@@ -62,6 +62,8 @@ pub struct SchedulerOptions {
     /// An executor that says nothing for this long is given up, and what it did is done again by others. A busy one tells
     /// of itself every 5 seconds.
     pub executor_timeout: Duration,
+    /// A query whose client says nothing for this long is stopped.
+    pub client_timeout: Duration,
     /// Who may come.
     pub security: Security,
 }
@@ -81,12 +83,17 @@ impl Scheduler {
     pub async fn bind(options: SchedulerOptions) -> Result<Self> {
         super::use_one_cryptography();
         options.security.may_listen(options.listen)?;
-        if options.executor_timeout < LEAST_TIMEOUT {
-            return Err(EngineError::Option(format!(
-                "expected executors to be given up after {} seconds or more, found {}",
-                LEAST_TIMEOUT.as_secs(),
-                options.executor_timeout.as_secs()
-            )));
+        for (who, least, given) in [
+            ("executors", LEAST_TIMEOUT, options.executor_timeout),
+            ("clients", LEAST_CLIENT_TIMEOUT, options.client_timeout),
+        ] {
+            if given < least {
+                return Err(EngineError::Option(format!(
+                    "expected {who} to be given up after {} seconds or more, found {}",
+                    least.as_secs(),
+                    given.as_secs()
+                )));
+            }
         }
         let ports = Ports::take(options.listen, options.http).await?;
         Ok(Self { options, ports })
@@ -153,7 +160,7 @@ impl Scheduler {
         };
         tokio::select! {
             () = stop => Ok(()),
-            () = clients.stop_what_nobody_waits_for(&server) => Ok(()),
+            () = clients.stop_what_nobody_waits_for(&server, self.options.client_timeout) => Ok(()),
             ended = serving => ended.map_err(|error| EngineError::Setup(causes(&error))),
             ended = health => ended.map_err(|error| EngineError::of(&error)),
         }
@@ -175,7 +182,7 @@ impl Clients {
     }
 
     /// Stops queries whose client is gone without a word: killed, or cut off.
-    async fn stop_what_nobody_waits_for(&self, server: &Server) {
+    async fn stop_what_nobody_waits_for(&self, server: &Server, timeout: Duration) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let jobs = server.state.task_manager.get_all_jobs().await.unwrap_or_default();
@@ -186,7 +193,7 @@ impl Clients {
                 let silent = |job: &JobOverview| {
                     // One that nobody asked for yet is heard of now.
                     let last = heard.entry(job.job_name.clone()).or_insert_with(Instant::now);
-                    last.elapsed() > CLIENT_SILENT
+                    last.elapsed() > timeout
                 };
                 running.filter(silent).collect::<Vec<_>>()
             };

@@ -612,10 +612,11 @@ impl<'a> UnitDays<'a> {
     }
 
     /// Holds what experiments need that are due: in memory where it takes no more than some bytes, or else in files, where
-    /// reading it once for all of them is less work.
+    /// reading it once for all of them is less work: where each is about few of the units. `assigned` is how many units they
+    /// have together.
     pub(crate) async fn hold(
         &mut self,
-        assignments: &DataFrame,
+        (assignments, assigned): (&DataFrame, u64),
         needed: BTreeMap<String, Needed>,
         bytes: usize,
     ) -> Result<()> {
@@ -625,14 +626,17 @@ impl<'a> UnitDays<'a> {
         let Some(days) = days else { return Ok(()) };
         let records = self.records.values().flat_map(|record| &record.days);
         let units = records.filter(|(day, _)| days.contains(**day)).map(|(_, of)| of.units);
+        let units: Vec<u64> = units.collect();
+        let most = units.iter().copied().max().unwrap_or_default();
         let width = BYTES_OF_A_VALUE * (self.columns.len() + 4);
-        let size = usize::try_from(units.sum::<u64>()).unwrap_or(usize::MAX).saturating_mul(width);
+        let size =
+            usize::try_from(units.iter().sum::<u64>()).unwrap_or(usize::MAX).saturating_mul(width);
         if size <= bytes && !self.engine.is_cluster() {
             let day = |day: Date| lit(ScalarValue::Date32(Some(day_number(day))));
             let rows = ident(DAY).between(day(days.from), day(days.to));
             let held = self.engine.held(self.published(table)?.filter(rows)?).await?;
             self.held = Some((days, held));
-        } else if needed.len() > 1 {
+        } else if needed.len() > 1 && assigned <= most.saturating_mul(needed.len() as u64) / 2 {
             let all = self.published(table)?;
             self.shared = Shared::read(self.engine, self.job, assignments, needed, all).await?;
         }

@@ -86,6 +86,7 @@ pub(crate) async fn scheduler(app: &App, args: &SchedulerArgs) -> Result<Exit, F
         listen: args.listen,
         http: args.at.http,
         executor_timeout: Duration::from_secs(args.executor_timeout),
+        client_timeout: Duration::from_secs(args.client_timeout),
         security: of_server(app, &args.at)?,
     })
     .await?;

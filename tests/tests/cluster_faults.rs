@@ -398,6 +398,8 @@ async fn the_query_of_a_client_that_is_killed_is_stopped() {
     let place = gosset_tests::place::Place::new();
     let url = scene.cluster.url();
     let command = ["sql", "--cluster", &url, "--partitions", "8", "-c", &scene.sql];
+    // The query is not over before its client is missed.
+    scene.cluster.executors[0].signal("STOP");
     let mut client = place.program(&command).spawn().unwrap();
     until("a query", async || scene.job().await.is_some()).await;
     client.kill().unwrap();

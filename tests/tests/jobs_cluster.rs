@@ -30,7 +30,7 @@ fn both(place: &Place, cluster: &Processes, results: &str, jobs: &[&[&str]]) -> 
     let mut logged = String::new();
     for job in jobs {
         let mut there = place.program(&[*job, &["--cluster", &url]].concat());
-        let run = there.env("GOSSET_LOG", "gosset_engine=info").output().unwrap();
+        let run = there.env("GOSSET_LOG", "gosset_engine=info,gosset_jobs=info").output().unwrap();
         logged += &Run::from(run).ended(0).stderr;
     }
     assert!(!here.is_empty() && here == bits(&results));
@@ -70,7 +70,7 @@ fn nights_of_a_programme() {
     let history = ["backfill", "job.toml", "--to", &before];
     let night = ["run", "job.toml", "--date", &last];
     let logged = both(&place, &cluster, "results", &[&history, &night]);
-    assert!(logged.contains("kept"), "{logged}");
+    assert_eq!(logged.matches("unit-days are read once").count(), 4, "{logged}");
     let url = cluster.url();
     let verify = ["run", "job.toml", "--date", &last, "--verify", "--cluster", &url];
     place.gosset(&verify).ended(0);

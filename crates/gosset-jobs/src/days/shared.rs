@@ -103,6 +103,7 @@ impl Shared {
         let of_all = ident(DAY).gt_eq(ident(ALL_FROM));
         let wanted = ident(DAY).between(ident(FROM), ident(TO)).and(of_all.or(is_new));
         let rows = rows.filter(wanted)?.select(columns)?;
+        tracing::info!(experiments = of.len(), "unit-days are read once for all of them");
         let rows = engine.kept(rows, Some(EXPERIMENT)).await?;
         Ok(Some(Self { rows, of }))
     }

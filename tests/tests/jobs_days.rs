@@ -4,7 +4,13 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::sync::Arc;
 
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use gosset_engine::delta::{DeltaStore, Metadata, partition};
+use gosset_engine::{Engine, EngineOptions};
 use gosset_tests::place::Place;
 
 const DATA: i32 = 65;
@@ -676,4 +682,126 @@ fn the_jobs_that_ship_are_valid() {
     place.gosset(&backfill).ended(0).told("artwork_2025_04 2025-04-07 to 2025-04-11: published");
     let nightly = place.gosset(&["run", "nightly.toml", "--date", "2026-03-06"]);
     nightly.ended(0).told("precache 2026-03-02 to 2026-03-06: published");
+}
+
+/// Rows of units at instants: an hour before midnight and an hour after it, in the zone of Berlin.
+struct Instants {
+    units: Vec<i64>,
+    /// In seconds since 1970.
+    at: Vec<i64>,
+    last: Vec<(&'static str, ArrayRef)>,
+}
+
+impl Instants {
+    fn columns(&self) -> Vec<(&'static str, ArrayRef)> {
+        let at = self.at.iter().map(|at| Some(at * 1_000_000));
+        let at = TimestampMicrosecondArray::from_iter(at).with_timezone("UTC");
+        let units: ArrayRef = Arc::new(Int64Array::from(self.units.clone()));
+        [("unit", units), ("at", Arc::new(at) as ArrayRef)]
+            .into_iter()
+            .chain(self.last.clone())
+            .collect()
+    }
+
+    /// Each row as text, of columns that `line` puts together.
+    fn lines(&self, line: impl Fn(i64, String, String) -> String) -> String {
+        let last =
+            arrow::compute::cast(&self.last[0].1, &arrow::datatypes::DataType::Utf8).unwrap();
+        let last = arrow::array::AsArray::as_string::<i32>(&last);
+        let row = |i: usize| {
+            let at = jiff::Timestamp::from_second(self.at[i]).unwrap();
+            line(self.units[i], at.to_string(), last.value(i).to_owned()) + "\n"
+        };
+        (0..self.units.len()).map(row).collect()
+    }
+}
+
+/// Every format in which rows and assignments can be has times, and gives the same bits, in any zone.
+#[test]
+fn every_format_has_times() {
+    let midnight = |day: i64| {
+        jiff::civil::date(2026, 3, day as i8)
+            .at(0, 0, 0, 0)
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .unwrap()
+            .timestamp()
+            .as_second()
+    };
+    let units: Vec<i64> = (1..=40).collect();
+    let arms: Vec<&str> = units.iter().map(|unit| ["a", "b"][*unit as usize % 2]).collect();
+    let assigned = Instants {
+        at: units.iter().map(|unit| midnight(2 + unit % 2) - 1800).collect(),
+        last: vec![("arm", Arc::new(StringArray::from(arms)))],
+        units,
+    };
+    let all = (1..=4).flat_map(|day| (1..=40_i64).map(move |unit| (day, unit)));
+    let all: Vec<(i64, i64)> = all.filter(|(day, unit)| (day + unit) % 5 > 0).collect();
+    let y = all.iter().map(|(day, unit)| (unit * 7 + day * 3) as f64 % 11.0 + 0.25);
+    let rows = Instants {
+        units: all.iter().map(|(_, unit)| *unit).collect(),
+        at: all.iter().map(|(day, unit)| midnight(*day) + 3600 * (unit % 24)).collect(),
+        last: vec![("y", Arc::new(Float64Array::from_iter_values(y)))],
+    };
+
+    let place = Place::new();
+    for (name, of) in [("rows", &rows), ("assigned", &assigned)] {
+        let last = of.last[0].0;
+        place.parquet(&format!("{name}.parquet"), of.columns());
+        let csv = of.lines(|unit, at, last| format!("{unit},{at},{last}"));
+        place.write(&format!("{name}.csv"), &format!("unit,at,{last}\n{csv}"));
+        let quoted = |value: String| if name == "rows" { value } else { format!("\"{value}\"") };
+        let json = of.lines(|unit, at, value| {
+            format!("{{\"unit\":{unit},\"at\":\"{at}\",\"{last}\":{}}}", quoted(value))
+        });
+        place.write(&format!("{name}.ndjson"), &json);
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let engine = Engine::new(EngineOptions::new()).unwrap();
+            let lake =
+                DeltaStore::open(&place.path("lake").display().to_string(), &engine).unwrap();
+            let batch = RecordBatch::try_from_iter_with_nullable(
+                of.columns().into_iter().map(|(name, column)| (name, column, true)),
+            );
+            let batch = batch.unwrap();
+            let mut table = lake.table(name, batch.schema(), &[]).await.unwrap();
+            table.replace(vec![batch], partition(&[]), &Metadata::new(), "first").await.unwrap();
+        });
+    }
+    let job = |zone: &str, rows: &str, assigned: &str| {
+        JOB.replace("store = \"results\"", &format!("store = \"results\"\ntimezone = \"{zone}\""))
+            .replace("\"rows/\"", &format!("\"{rows}\""))
+            .replace("\"assigned/\"", &format!("\"{assigned}\""))
+            .replace("time = \"day\"", "time = \"at\"")
+            .replace("[metrics.kinds]\nsource = \"rows\"\nvalue  = \"count(DISTINCT kind)\"\n", "")
+            .replace(", \"kinds\"", "")
+    };
+    let formats = [
+        ("rows.parquet", "assigned.parquet"),
+        ("rows.ndjson", "assigned.ndjson"),
+        ("lake/rows", "lake/assigned"),
+        ("lake/rows", "assigned.ndjson"),
+        ("rows.csv", "assigned.csv"),
+    ];
+    let mut of_zones = Vec::new();
+    for (zone, formats) in [("UTC", &formats[..]), ("Europe/Berlin", &formats[..4])] {
+        let mut published = Vec::new();
+        for (rows, assigned) in formats {
+            place.write("job.toml", &job(zone, rows, assigned));
+            place.gosset(&["validate", "job.toml"]).ended(0);
+            night(&place, 4).ended(0);
+            night(&place, 4).ended(0).told("nothing to do");
+            place.gosset(&["run", "job.toml", "--date", "2026-03-04", "--verify"]).ended(0);
+            published.push(place.effects().bits());
+            fs::remove_dir_all(place.path("results")).unwrap();
+        }
+        for (same, format) in published.iter().zip(formats) {
+            assert!(*same == published[0], "{zone} {format:?}");
+        }
+        of_zones.push(published.remove(0));
+    }
+    assert!(of_zones[0] != of_zones[1], "days of another zone are others");
+
+    let text = fs::read_to_string(place.path("rows.ndjson")).unwrap();
+    place.write("rows.ndjson", &text.replacen("2026-03-01T", "on 2026-03-01T", 1));
+    place.write("job.toml", &job("UTC", "rows.ndjson", "assigned.ndjson"));
+    night(&place, 4).ended(DATA).told("Error parsing timestamp from 'on 2026-03-01T");
 }

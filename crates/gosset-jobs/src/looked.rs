@@ -14,6 +14,7 @@ use crate::days::{Days, DuePart, Needed, UnitDays};
 use crate::job::{Experiment, Job};
 use crate::period::days_before;
 use crate::run::Runner;
+use crate::units;
 use crate::{JobError, Result};
 
 /// Everything that a plan is made of besides what is published.
@@ -86,13 +87,13 @@ impl Runner {
         if !looked.days.is_empty() {
             let of_days =
                 self.job().experiments.iter().filter(|experiment| experiment.is_of_days());
-            match self.engine().read(&self.job().assignments.url).await {
+            match units::assignments(self.job(), self.engine()).await {
                 Ok(rows) => {
                     let experiments: Vec<&Experiment> = of_days.collect();
                     looked.assigned = Assigned::read(self.job(), &rows, &experiments).await;
                     looked.assignments = Some(Kept::not(rows));
                 }
-                Err(error) => looked.assigned = Err(error.into()),
+                Err(error) => looked.assigned = Err(error),
             }
         }
         looked

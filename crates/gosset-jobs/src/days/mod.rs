@@ -21,6 +21,7 @@ use futures::TryStreamExt;
 use gosset_engine::delta::{Commit, DeltaStore, DeltaTableHandle, Metadata, any_of, partition};
 use gosset_engine::{Engine, Kept, Listing, location, shown};
 use jiff::civil::Date;
+use object_store::ObjectMeta;
 use serde_json::json;
 
 pub(crate) use digest::{date, mix, unit_hashes};
@@ -35,7 +36,7 @@ use crate::job::{Job, Measure, Metric, Source};
 use crate::period::{days_before, days_between};
 use crate::tables::days as day_number;
 use crate::time::civil_day;
-use crate::units::{check_wall_clock, type_of, unit_column};
+use crate::units::{check_wall_clock, timed, type_of, unit_column};
 use crate::{JobError, Result, internal};
 
 /// What the tables of unit-days are called, before the name of their source.
@@ -199,7 +200,9 @@ impl<'a> UnitDays<'a> {
         let Some(newest) = parts.last() else {
             return Err(JobError::Data(format!("no part is at '{}'", source.section.url)));
         };
-        let schema = Arc::new(newest.read(engine, &listing).await?.schema().clone());
+        let newest = newest.read(engine, &listing).await?;
+        let newest = rows_of(newest, listing.files(), job, source)?;
+        let schema = Arc::new(newest.schema().clone());
         let mut days = Self {
             job,
             engine,
@@ -428,6 +431,7 @@ impl<'a> UnitDays<'a> {
     async fn query(&self, part: &Part) -> Result<Made> {
         let section = &self.source.section;
         let frame = part.read(self.engine, &self.listing).await?;
+        let frame = rows_of(frame, &part.files, self.job, self.source)?;
         let schema = Arc::new(frame.schema().clone());
         let (Some(unit), Some(time)) = (&section.unit, &section.time) else {
             return Err(JobError::File("the keys 'unit' and 'time' are missing".into()));
@@ -789,6 +793,14 @@ impl Drift {
     pub(crate) fn times(self) -> f64 {
         let ratio = self.value / self.median;
         if ratio >= 1.0 { ratio } else { 1.0 / ratio }
+    }
+}
+
+/// Rows of files of a source, with its times.
+fn rows_of(rows: DataFrame, of: &[ObjectMeta], job: &Job, source: &Source) -> Result<DataFrame> {
+    match &source.section.time {
+        Some(time) => timed(rows, of, time, &job.timezone),
+        None => Ok(rows),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Columns of rows: that they are there, and of which type.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, cast, ident, lit};
+use datafusion::prelude::DataFrame;
 use gosset_engine::Engine;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use object_store::ObjectMeta;
 
 use crate::expression::{is_number, with_policy};
 use crate::job::Metric;
@@ -15,6 +17,46 @@ use crate::{JobError, Result};
 /// A day as a value.
 pub(crate) fn day(day: Date) -> Expr {
     lit(ScalarValue::Date32(Some(days(day))))
+}
+
+/// The rows at a location, with a column of times.
+pub(crate) async fn rows_with_time(
+    engine: &Engine,
+    url: &str,
+    time: Option<&str>,
+    zone: &TimeZone,
+) -> Result<DataFrame> {
+    let rows = engine.read(url).await?;
+    match time.filter(|time| is_text(&rows, time)) {
+        Some(time) => timed(rows, engine.list(url).await?.files(), time, zone),
+        None => Ok(rows),
+    }
+}
+
+/// Rows of files with a column of times. JSON has none: there they are text as ISO 8601 writes it, and of the job's zone where
+/// they do not say theirs. Text of other files is no time.
+pub(crate) fn timed(
+    rows: DataFrame,
+    files: &[ObjectMeta],
+    time: &str,
+    zone: &TimeZone,
+) -> Result<DataFrame> {
+    let is_json = |file: &ObjectMeta| {
+        let name = file.location.filename().unwrap_or_default();
+        [".json", ".ndjson", ".jsonl"].iter().any(|end| name.contains(end))
+    };
+    if !is_text(&rows, time) || !files.iter().all(is_json) {
+        return Ok(rows);
+    }
+    let zone = zone.iana_name();
+    let zone = zone.ok_or_else(|| JobError::File("the time zone has no IANA name".into()))?;
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into()));
+    Ok(rows.with_column(time, cast(ident(time), instant))?)
+}
+
+fn is_text(rows: &DataFrame, column: &str) -> bool {
+    let found = rows.schema().field_with_unqualified_name(column);
+    found.is_ok_and(|field| family(field.data_type()) == Family::Text)
 }
 
 /// The columns of a metric's covariates, with their positions.

@@ -23,8 +23,8 @@ use crate::job::{Assignments, Experiment, Job, Measure, Metric, Source};
 use crate::period::Period;
 use crate::time::{civil_day, clock, within};
 use crate::{JobError, Result, internal};
-pub(crate) use columns::{check_wall_clock, day, same_family, type_of, unit_column};
-use columns::{column, covariate_column, known_columns};
+pub(crate) use columns::{check_wall_clock, day, same_family, timed, type_of, unit_column};
+use columns::{column, covariate_column, known_columns, rows_with_time};
 
 /// Whether a unit is analysed, in the column [`STATE`].
 pub(crate) mod state {
@@ -197,6 +197,12 @@ struct MetricColumns {
     covariates: Vec<Expr>,
 }
 
+/// The rows of the assignments.
+pub(crate) async fn assignments(job: &Job, engine: &Engine) -> Result<DataFrame> {
+    let Assignments { url, time, .. } = &job.assignments;
+    rows_with_time(engine, url, time.as_deref(), &job.timezone).await
+}
+
 /// Plans the rows of the assignments as if each were a unit, without what is measured: their arms and segments are those
 /// of the units, at less than it takes to make these.
 pub(crate) async fn rows_of_assignments(
@@ -206,8 +212,8 @@ pub(crate) async fn rows_of_assignments(
     date: Option<Date>,
     rows: Option<&DataFrame>,
 ) -> Result<Units> {
-    let assignments = Assignments { unit: None, ..job.assignments.clone() };
-    let job = Job { assignments, experiments: Vec::new(), ..job.clone() };
+    let without_unit = Assignments { unit: None, ..job.assignments.clone() };
+    let job = Job { assignments: without_unit, experiments: Vec::new(), ..job.clone() };
     let experiment = Experiment {
         metrics: Vec::new(),
         estimators: Vec::new(),
@@ -224,7 +230,7 @@ pub(crate) async fn rows_of_assignments(
     };
     let rows = match rows {
         Some(rows) => rows.clone(),
-        None => engine.read(&job.assignments.url).await?,
+        None => assignments(&job, engine).await?,
     };
     let frame = builder.assigned_of(rows).await?;
     builder.finish(frame, Vec::new())
@@ -316,7 +322,7 @@ impl Builder<'_> {
     /// One row for each unit of the assignments, with what its own rows say.
     async fn assigned(&mut self) -> Result<DataFrame> {
         let rows = match self.view.outcomes {
-            Outcomes::Rows => self.engine.read(&self.job.assignments.url).await?,
+            Outcomes::Rows => assignments(self.job, self.engine).await?,
             Outcomes::Days(of) => of.assignments.clone(),
         };
         self.assigned_of(rows).await
@@ -505,9 +511,10 @@ impl Builder<'_> {
 
     /// The assigned units with what the rows of another source say of them.
     async fn joined(&mut self, assigned: DataFrame, source: &Source) -> Result<DataFrame> {
-        let frame = self.engine.read(&source.section.url).await?;
-        let schema = frame.schema().clone();
         let time = source.section.time.as_deref();
+        let zone = &self.job.timezone;
+        let frame = rows_with_time(self.engine, &source.section.url, time, zone).await?;
+        let schema = frame.schema().clone();
         let start = self.experiment.start;
         let within = (start, self.view.date);
         let frame = match self.bounds(&source.section.url, &schema, time, within).await? {

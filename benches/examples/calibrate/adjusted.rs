@@ -13,7 +13,7 @@ use crate::models::{lin_robust, of_arm, of_rows, predicted, regression};
 use crate::relative;
 use crate::simulate::{Coverage, Random, experiments_of, simulate};
 use crate::table::{Found, about, head, precision};
-use crate::world::{Twist, World, grid};
+use crate::world::{Twist, World, grid, is_run};
 
 /// The columns of the tables.
 const COVARIATES: [&str; 7] = [
@@ -75,21 +75,15 @@ fn table_of_covariates(experiments: usize, largest: usize) {
         (20_000, 20_000),
         (500_000, 500_000),
     ];
+    let of_a_million = |world: World| world.correlation > 0.9;
     for (world, sizes) in grid(&TWISTS, &sizes) {
-        if is_run(world, sizes, largest) {
+        if is_run(world, sizes, largest, of_a_million) {
             let found = with_covariates(experiments, world, sizes);
             let others =
                 [found.of(&[1, 2], Coverage::bias), found.of(&[1, 2], Coverage::reduction)];
             found.print(world, sizes, &others);
         }
     }
-}
-
-/// Whether there is time for it.
-fn is_run(world: World, (n_t, n_c): (usize, usize), largest: usize) -> bool {
-    let too_long = world.twist == Twist::Eight && n_t > 2000;
-    let alike = n_t > 20_000 && world.correlation < 0.9;
-    !too_long && !alike && n_t.max(n_c) <= largest
 }
 
 fn table_of_others(experiments: usize, largest: usize) {
@@ -102,8 +96,10 @@ fn table_of_others(experiments: usize, largest: usize) {
     head(&OTHERS, &["bias", "reduction"]);
     let sizes =
         [(25, 25), (200, 200), (200, 1800), (2000, 2000), (20_000, 20_000), (500_000, 500_000)];
+    let of_a_million =
+        |world: World| world.correlation > 0.9 || world.twist == Twist::Heterogeneous;
     for (world, sizes) in grid(&TWISTS, &sizes) {
-        if is_run(world, sizes, largest) {
+        if is_run(world, sizes, largest, of_a_million) {
             let found = others(experiments, world, sizes);
             let others = [
                 found.of(&[0, 4, 5, 11], Coverage::bias),

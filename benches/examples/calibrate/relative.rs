@@ -8,7 +8,7 @@ use gosset_stats::{Effect, Inference, Relative};
 
 use crate::simulate::{Coverage, experiments_of, simulate};
 use crate::table::{Found, about, head, relative_about};
-use crate::world::{Shape, Twist, World, grid};
+use crate::world::{Shape, Twist, World, grid, is_run};
 
 const COLUMNS: [&str; 14] = [
     "ttest fieller",
@@ -45,9 +45,7 @@ pub(crate) fn table(experiments: usize, largest: usize) {
         (500_000, 500_000),
     ];
     for (world, sizes) in grid(&TWISTS, &sizes) {
-        // The largest once for each shape, with an effect.
-        let alike = sizes.0 > 20_000 && world.twist != Twist::Larger;
-        if !alike && sizes.0.max(sizes.1) <= largest {
+        if is_run(world, sizes, largest, |world| world.twist == Twist::Larger) {
             let found = relative(experiments, world, sizes);
             let others =
                 [found.of(&[0, 1, 2], Coverage::none), found.of(&[0, 3, 7], Coverage::bias)];

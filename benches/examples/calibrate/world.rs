@@ -248,3 +248,15 @@ pub(crate) fn grid<'a>(
         })
     })
 }
+
+/// Whether there is time for an experiment: the largest are few, and eight covariates are for few units.
+pub(crate) fn is_run(
+    world: World,
+    (n_t, n_c): (usize, usize),
+    largest: usize,
+    of_a_million: impl Fn(World) -> bool,
+) -> bool {
+    let too_long = world.twist == Twist::Eight && n_t > 2000;
+    let alike = n_t > 20_000 && !of_a_million(world);
+    !too_long && !alike && n_t.max(n_c) <= largest
+}

@@ -71,7 +71,7 @@ async fn models_are_those_of_the_definition_of_statsmodels_and_of_r() {
         context.register_csv(name, path.to_str().unwrap(), CsvReadOptions::new()).await.unwrap();
     }
     let cases = expected["cases"].as_array().unwrap();
-    assert!(cases.len() > 60);
+    assert!(cases.len() > 100);
     for case in cases {
         let (call, table) = (case["sql"].as_str().unwrap(), case["table"].as_str().unwrap());
         let found = run(&context, &format!("SELECT {call} FROM {table}")).await;

@@ -389,6 +389,11 @@ fn job_files_are_refused_before_anything_is_read() {
             "[metrics.m]\ncap = { upper = 0.4 }",
             "cap: expected a lower cap from 0 to 0.5 and an upper one from 0.5 to 1, found 0 and 0.4",
         ),
+        (
+            "value  = \"sum(y)\"",
+            "numerator = \"sum(y)\"\ndenominator = \"sum(d)\"\ncap = 0.99",
+            "cap: is of metrics with a value, this one is a ratio",
+        ),
         ("[metrics.m]", "[metrics.m]\ncap = {}", "cap: expected 'upper' or 'lower', a quantile"),
         (
             "[metrics.m]",

@@ -19,16 +19,16 @@ impl Random {
     }
 }
 
-/// How often an interval held 0, how often the one of the relative effect did, and how often there was none.
+/// How often an interval held 0, how often there was one, and what else is said of the effects.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct Coverage {
     covered: usize,
-    relative: usize,
-    relative_defined: usize,
     defined: usize,
-    /// The sums of the estimates and their squares, and of the variance reductions.
+    /// The sums of the estimates and their squares, and of the variance reductions, and how many.
+    estimated: usize,
     estimates: f64,
     squared_estimates: f64,
+    reduced: usize,
     reductions: f64,
     /// The sum of the squares of `SE/SE of the closed form − 1`, and how many.
     squares: f64,
@@ -38,10 +38,14 @@ pub(crate) struct Coverage {
 impl Coverage {
     fn count(&mut self, effect: &Effect, closed_form: Option<f64>) {
         if let Some(estimate) = effect.estimate {
+            self.estimated += 1;
             self.estimates += estimate;
             self.squared_estimates += estimate * estimate;
         }
-        self.reductions += effect.variance_reduction.unwrap_or(0.0);
+        if let Some(reduction) = effect.variance_reduction {
+            self.reduced += 1;
+            self.reductions += reduction;
+        }
         if let (Some(found), Some(expected)) = (effect.std_error, closed_form)
             && expected > 0.0
         {
@@ -52,19 +56,15 @@ impl Coverage {
             self.defined += 1;
             self.covered += usize::from(low <= 0.0 && 0.0 <= high);
         }
-        if let (Some(low), Some(high)) = (effect.relative_ci_lower, effect.relative_ci_upper) {
-            self.relative_defined += 1;
-            self.relative += usize::from(low <= 0.0 && 0.0 <= high);
-        }
     }
 
     fn add(&mut self, other: Self) {
         self.covered += other.covered;
-        self.relative += other.relative;
-        self.relative_defined += other.relative_defined;
         self.defined += other.defined;
+        self.estimated += other.estimated;
         self.estimates += other.estimates;
         self.squared_estimates += other.squared_estimates;
+        self.reduced += other.reduced;
         self.reductions += other.reductions;
         self.squares += other.squares;
         self.compared += other.compared;
@@ -80,10 +80,10 @@ impl Coverage {
 
     /// The mean of the estimates in its standard errors over the experiments: beyond 3 it is no noise.
     pub(crate) fn bias(self, experiments: usize) -> String {
-        if self.defined == 0 {
+        if 2 * self.estimated < experiments {
             return "–".into();
         }
-        let n = experiments as f64;
+        let n = self.estimated as f64;
         let mean = self.estimates / n;
         let variance = (self.squared_estimates / n - mean * mean) / n;
         format!("{:.1}", mean / variance.sqrt())
@@ -91,7 +91,15 @@ impl Coverage {
 
     /// The mean share of the variance that the adjustment takes away, in %.
     pub(crate) fn reduction(self, experiments: usize) -> String {
-        format!("{:.0}", 100.0 * self.reductions / experiments as f64)
+        if 2 * self.reduced < experiments {
+            return "–".into();
+        }
+        format!("{:.0}", 100.0 * self.reductions / self.reduced as f64)
+    }
+
+    /// How often there was no interval, in %.
+    pub(crate) fn none(self, experiments: usize) -> String {
+        format!("{:.0}", 100.0 * (experiments - self.defined) as f64 / experiments as f64)
     }
 
     /// The coverage, bold where it is no noise: beyond three standard errors from 95 %.

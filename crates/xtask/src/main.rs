@@ -99,6 +99,7 @@ fn calibrate(subject: &str, numbers: &[&str]) -> Result<(), String> {
 
 fn peers(rows: &str) -> Result<(), String> {
     let folder = root().join("benches/peers");
+    let duckreg = python(&folder.join("duckreg.txt"), "duckreg")?;
     let python = python(&folder.join("requirements.txt"), "peers")?;
     run(cargo().args(["build", "--release", "--package", "gosset"]))?;
     let file = target().join(format!("peers-{rows}.parquet"));
@@ -106,7 +107,8 @@ fn peers(rows: &str) -> Result<(), String> {
         run(Command::new(&python).arg(folder.join("generate.py")).arg(rows).arg(&file))?;
     }
     let gosset = target().join("release/gosset");
-    run(Command::new(&python).arg(folder.join("run.py")).arg(gosset).arg(file))
+    let mut peers = Command::new(&python);
+    run(peers.arg(folder.join("run.py")).arg(gosset).arg(file).env("DUCKREG_PYTHON", duckreg))
 }
 
 /// What one of the workspace's programs prints.

@@ -100,7 +100,7 @@ METHODS = [
 ]
 cases = []
 for names in [["x"], ["whole"], ["x", "z"], ["whole", "x"], ["whole", "x", "z"], ["w"]]:
-    for missing in ["indicator", "drop"]:
+    for missing in ["indicator", "drop", *(["error"] if names == ["whole"] else [])]:
         keep, covariates = prepared(names, missing)
         for function, options, make, check in METHODS:
             if function == "lin" and names == ["w"] and missing == "indicator":

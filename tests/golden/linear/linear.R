@@ -5,6 +5,8 @@ suppressPackageStartupMessages({
   library(jsonlite)
 })
 
+# Levels in the order of bytes.
+invisible(Sys.setlocale("LC_COLLATE", "C"))
 cases <- fromJSON(commandArgs(TRUE)[1], simplifyVector = FALSE)
 agree <- function(what, ours, theirs, tolerance = 1e-8) {
   off <- max(abs(unlist(ours) / theirs - 1))
@@ -12,7 +14,7 @@ agree <- function(what, ours, theirs, tolerance = 1e-8) {
 }
 robust <- 0
 for (case in cases) {
-  data <- read.csv(case$table, stringsAsFactors = TRUE)
+  data <- read.csv(case$table, stringsAsFactors = TRUE, na.strings = "")
   data$w <- if (case$weighted) data$weight else rep(1, nrow(data))
   formula <- as.formula(case$formula)
   # The tolerance of R's QR would leave out columns that are far from 0.

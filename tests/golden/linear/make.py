@@ -16,10 +16,10 @@ from scipy import stats
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
-from reference import agree, floats, read_csv, t_isf, t_sf, to_float, write_json, write_metadata  # noqa: E402
+from reference import agree, floats, read_csv, t_isf, t_sf, take, to_float, write_json, write_metadata  # noqa: E402
 
 mp.dps = 50
-SEED = 20260101
+SEED, SEED_OF_HOLES = 20260101, 20260104
 
 # --------------------------------------------------------------------------------------------------------- the tables
 
@@ -45,13 +45,29 @@ def generate():
             file.write(f"{y[i]:.6f},{clicks[i]},{labels},{numbers}\n")
 
 
+def generate_holes():
+    """Some of these rows, without countries, ages and scores here and there; who gives no age is different."""
+    rng = np.random.default_rng(SEED_OF_HOLES)
+    rows = (FOLDER / "generated.csv").read_text(encoding="utf-8").splitlines()
+    with open(FOLDER / "holes.csv", "w", encoding="utf-8") as file:
+        file.write(rows[0] + "\n")
+        for row in rows[1:241]:
+            y, clicks, arm, country, age, score, *rest = row.split(",")
+            no_country, no_age, no_score = rng.random(3) < [0.1, 0.2, 0.15]
+            y = f"{float(y) - 2 * no_age:.6f}"
+            cells = ["" if no_country else country, "" if no_age else age, "" if no_score else score]
+            file.write(",".join([y, clicks, arm, *cells, *rest]) + "\n")
+
+
 generate()
+generate_holes()
 TABLES = {
     "generated": read_csv(FOLDER / "generated.csv"),
+    "holes": read_csv(FOLDER / "holes.csv"),
     "lalonde": read_csv(FOLDER.parent / "lalonde" / "lalonde.csv"),
     "petersen": read_csv(FOLDER.parent / "petersen" / "petersen.csv"),
 }
-FILES = {"generated": "linear/generated.csv", "lalonde": "lalonde/lalonde.csv", "petersen": "petersen/petersen.csv"}
+FILES = {"generated": "linear/generated.csv", "holes": "linear/holes.csv", "lalonde": "lalonde/lalonde.csv", "petersen": "petersen/petersen.csv"}
 
 # ---------------------------------------------------------------------------------------------------------- the model
 
@@ -74,7 +90,8 @@ class Design:
                 self.columns.append((named, part))
         self.names = [name for name, _ in self.columns]
 
-    def is_number(self, name):
+    @staticmethod
+    def is_number(name):
         return name not in ("arm", "country", "treated")
 
     def levels(self, name):
@@ -283,10 +300,31 @@ def struct(terms):
     return "{" + ", ".join(f"{t}: {t}" for t in terms if ":" not in t) + "}"
 
 
-def case(table, outcome, terms, kinds, formula, intercept=True, reference=(), weight=None, clusters=(), confidence=0.95):
+def prepared(table, terms, missing):
+    """The rows and the terms that a model has where regressors are missing: rows without one are dropped, or numbers are 0
+    beside an indicator, and labels are a level of their own."""
+    data, names = dict(TABLES[table]), [t for t in terms if ":" not in t]
+    assert missing != "error" or all(all(data[name]) for name in names)
+    if missing == "drop":
+        keep = [all(row) for row in zip(*(data[name] for name in names), strict=True)]
+        data = {name: take(column, keep) for name, column in data.items()}
+    if missing == "indicator":
+        terms = list(terms)
+        for name in names:
+            column, number = data[name], Design.is_number(name)
+            data[name] = [text or ("0" if number else "missing") for text in column]
+            if number and not all(column):
+                data[f"{name} is missing"] = [str(int(not text)) for text in column]
+                terms.append(f"{name} is missing")
+    return data, terms
+
+
+def case(
+    table, outcome, terms, kinds, formula, intercept=True, reference=(), weight=None, clusters=(), confidence=0.95, missing=None
+):
     """One case for each kind of covariance."""
-    data = TABLES[table]
-    design = Design(data, terms, intercept, reference)
+    data, columns = prepared(table, terms, missing)
+    design = Design(data, columns, intercept, reference)
     model = Model(design, floats(data[outcome]), floats(data[weight]) if weight else None, [data[c] for c in clusters])
     arguments = [outcome, struct(terms)]
     if clusters:
@@ -304,10 +342,15 @@ def case(table, outcome, terms, kinds, formula, intercept=True, reference=(), we
             options["reference"] = dict(reference)
         if confidence != 0.95:
             options["confidence"] = confidence
+        counted = {}
+        if missing:
+            options["missing"] = missing
+            counted["n_dropped"] = len(TABLES[table][outcome]) - model.n
         name = "ols_clustered" if clusters else "ols"
-        add(table, f"{name}({', '.join(arguments)}, {literal(options)})", model.fit(kind, confidence))
+        add(table, f"{name}({', '.join(arguments)}, {literal(options)})", model.fit(kind, confidence) | counted)
         statsmodels_agrees(model, kind)
-        r_agrees(model, table, formula, kind)
+        if formula:
+            r_agrees(model, table, formula, kind)
     return model
 
 
@@ -337,6 +380,18 @@ for clusters in [(), ("firm",), ("year",), ("firm", "year")]:
 COVARIATES = ["age", "educ", "black", "hisp", "married", "nodegr", "re74", "re75"]
 lalonde = case("lalonde", "re78", ["treat", *COVARIATES], HC, "re78 ~ " + " + ".join(["treat", *COVARIATES]))
 
+# R leaves out rows as its `lm` does; its clusters and weights would have to be shortened by hand.
+EVERYTHING = ["arm", "country", "age", "score"]
+LABELLED = "factor(ifelse(is.na(country), 'missing', as.character(country)))"
+ZEROED = f"y ~ arm + {LABELLED} + ifelse(is.na(age), 0, age) + ifelse(is.na(score), 0, score) + is.na(age) + is.na(score)"
+case("generated", "y", MAIN, ["HC1"], "y ~ arm + age + score", missing="error")
+case("holes", "y", EVERYTHING, HC, "y ~ arm + country + age + score", missing="drop")
+case("holes", "y", EVERYTHING, HC, ZEROED, missing="indicator")
+case("holes", "y", ["arm", "age"], ["HC1"], "y ~ arm + age", missing="drop")
+case("holes", "y", ["arm", "country"], ["HC1", "HC2"], f"y ~ arm + {LABELLED}", missing="indicator")
+without = {missing: case("holes", "y", MAIN, HC, None, weight="weight", missing=missing) for missing in ("drop", "indicator")}
+by_unit = {missing: case("holes", "y", MAIN, CR, None, clusters=["unit"], missing=missing) for missing in ("drop", "indicator")}
+
 # ------------------------------------------------------------------------------------------ contrasts and segments
 
 
@@ -358,11 +413,15 @@ contrast("generated", f"gram(y, {struct(CROSSED)})", crossed, {"arm[b]": 1, "arm
 contrast("generated", f"gram(y, {struct(MAIN)}, weight)", weighted, {"intercept": 1, "age": 40, "score": 1000}, "HC2")
 contrast("generated", f"gram_clustered(y, {struct(MAIN)}, unit)", clustered, {"arm[b]": 0.5, "arm[c]": 0.5}, "CR1")
 contrast("generated", f"gram_clustered(y, {struct(MAIN)}, {{unit: unit, day: day}})", two_way, {"arm[c]": 1}, "CR1")
+for missing in ("drop", "indicator"):
+    difference, option = {"arm[b]": 1, "arm[c]": -1, "age": 2}, f"{{missing: '{missing}'}}"
+    contrast("holes", f"gram(y, {struct(MAIN)}, weight, {option})", without[missing], difference, "HC3")
+    contrast("holes", f"gram_clustered(y, {struct(MAIN)}, unit, {option})", by_unit[missing], difference, "CR1")
 
 
-def effects(table, summary, terms, outcome, treatment, segment, kinds, weight=None, clusters=(), extra=()):
+def effects(table, summary, terms, outcome, treatment, segment, kinds, weight=None, clusters=(), extra=(), missing=None):
     """Conditional effects by counterfactual rows of the design."""
-    data = TABLES[table]
+    data, terms = prepared(table, terms, missing)
     interactions = [*extra, *([f"{treatment}:{segment}"] if segment else [])]
     design = Design(data, [*terms, *interactions])
     w = floats(data[weight]) if weight else None
@@ -392,12 +451,14 @@ def effects(table, summary, terms, outcome, treatment, segment, kinds, weight=No
     return found
 
 
-REGRESSORS = struct(["arm", "country", "age", "score"])
-TERMS = ["arm", "country", "age", "score"]
-effects("generated", f"gram(y, {REGRESSORS})", TERMS, "y", "arm", "country", ["classical", "HC3"])
-effects("generated", f"gram(y, {REGRESSORS})", TERMS, "y", "arm", "country", ["HC1"], extra=["arm:score"])
-effects("generated", f"gram(y, {REGRESSORS}, weight)", TERMS, "y", "arm", "country", ["HC1"], weight="weight", extra=["arm:age"])
-effects("generated", f"gram_clustered(y, {REGRESSORS}, unit)", TERMS, "y", "age", "country", ["CR1"], clusters=["unit"])
+REGRESSORS = struct(EVERYTHING)
+effects("generated", f"gram(y, {REGRESSORS})", EVERYTHING, "y", "arm", "country", ["classical", "HC3"])
+effects("generated", f"gram(y, {REGRESSORS})", EVERYTHING, "y", "arm", "country", ["HC1"], extra=["arm:score"])
+effects("generated", f"gram(y, {REGRESSORS}, weight)", EVERYTHING, "y", "arm", "country", ["HC1"], weight="weight", extra=["arm:age"])
+effects("generated", f"gram_clustered(y, {REGRESSORS}, unit)", EVERYTHING, "y", "age", "country", ["CR1"], clusters=["unit"])
+for missing in ("drop", "indicator"):
+    summary = f"gram(y, {REGRESSORS}, {{missing: '{missing}'}})"
+    effects("holes", summary, EVERYTHING, "y", "arm", "country", ["HC1"], missing=missing)
 
 # Lin's estimator is the average effect of the fully interacted model: figures of the literature, as printed.
 TABLES["lalonde"]["treated"] = ["true" if t == "1" else "false" for t in TABLES["lalonde"]["treat"]]
@@ -482,7 +543,7 @@ write_metadata(
     FOLDER,
     ["mpmath", "numpy", "scipy", "statsmodels"],
     "1e-10 relative; NIST's sets by digits, see the README",
-    "generated.csv: made by the script; checked by R 4.2.2, sandwich 3.0.2, estimatr 1.0.0. nist/*.dat: NIST/ITL Statistical Reference Datasets, linear regression, public"
+    "generated.csv and holes.csv: made by the script; checked by R 4.2.2, sandwich 3.0.2, estimatr 1.0.0. nist/*.dat: NIST/ITL Statistical Reference Datasets, linear regression, public"
     " domain, https://www.itl.nist.gov/div898/strd/lls/lls.shtml, as copied in github.com/ab9sq/Rqualification",
     SEED,
 )

@@ -730,7 +730,7 @@ fn every_format_has_times() {
     let units: Vec<i64> = (1..=40).collect();
     let arms: Vec<&str> = units.iter().map(|unit| ["a", "b"][*unit as usize % 2]).collect();
     let assigned = Instants {
-        at: units.iter().map(|unit| midnight(2 + unit % 2) - 1800).collect(),
+        at: units.iter().map(|unit| midnight(2 + unit / 2 % 2) - 1800).collect(),
         last: vec![("arm", Arc::new(StringArray::from(arms)))],
         units,
     };

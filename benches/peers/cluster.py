@@ -1,15 +1,20 @@
 """A cluster beside one session: CPU seconds and wall seconds of the same query, and the bytes that executors shuffle.
 
-    python cluster.py GOSSET FOLDER [--repeats 2] [--tasks T2 T3 T3u]
+    python cluster.py GOSSET FOLDER [--repeats 2] [--tasks T2 T3 T3g T3u]
 
 FOLDER holds Parquet files of generate.py (--files 64). GOSSET starts a scheduler and executors on loopback: one with one slot, two
 with one slot each, and one with two slots beside a session of two partitions. CPU is that of all processes together, planning and
 the client's share included; what processes use while they idle is measured and taken off. The least of the repeats counts.
+
+Of a task with groups, a task of the cluster for each file beside a task for each slot tells what a state costs that is shuffled and
+merged, and the bytes stand beside what EXPLAIN says of a group. From the times come the constants of the model of deploy/README.md:
+seconds of a query, of a row, and of a mebibyte of states, and what the model says of every way that was measured.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +36,9 @@ def queries(folder):
     return {
         # Rows of units meet by hashes of the unit that summaries keep: no unit is shuffled.
         "T3": f"SELECT {SHOWN} FROM (SELECT unnest(bootstrap_effects({of_rows}, arm = 'treatment', unit_id, {{method: 'poisson'}})) AS e FROM {rows})",
+        # The same for each of twenty countries.
+        "T3g": f"""SELECT country AS metric, e['estimate'] AS estimate, e['std_error'] AS std_error FROM
+                   (SELECT country, bootstrap_ratio(watch_min, 1, arm = 'treatment', unit_id, {{method: 'poisson'}}) AS e FROM {rows} GROUP BY country)""",
         # Units are made of rows first: rows are shuffled by their unit.
         "T3u": f"SELECT {SHOWN} FROM (SELECT unnest(bootstrap_effects({of_units}, treated, unit_id, {{method: 'poisson'}})) AS e FROM {units})",
         # Groups with small states.
@@ -93,6 +101,14 @@ class Cluster:
         return sum(file.stat().st_size for file in files)
 
 
+def per_group(gosset, query):
+    """KiB of a group's state, as EXPLAIN says."""
+    told = subprocess.run([gosset, "sql", "-c", f"EXPLAIN {query}"], capture_output=True, text=True, check=True).stdout
+    sizes = re.findall(r"about (\d+) (KiB|bytes) per group", told)
+    size, unit = sizes[0] if sizes else ("0", "KiB")
+    return int(size) if unit == "KiB" else int(size) / 1024
+
+
 def client(arguments):
     """Runs a query: its own CPU, its time, and what it printed."""
     start = time.perf_counter()
@@ -104,12 +120,14 @@ def client(arguments):
     return {"cpu": usage.ru_utime + usage.ru_stime, "wall": time.perf_counter() - start, "out": sorted(json.loads(line).items() for line in out.splitlines() if line)}
 
 
-def measured(gosset, query, repeats, slots=None, partitions=2):
+def measured(gosset, query, repeats, slots=None, partitions=None):
     """The least of the repeats on a cluster, or in one session."""
     command = [gosset, "sql", "--format", "ndjson", "-c", query]
+    if partitions:
+        command += ["--partitions", str(partitions)]
     runs = []
     if slots is None:
-        runs = [client([*command, "--partitions", str(partitions)]) | {"shuffled": 0} for _ in range(repeats)]
+        runs = [client(command) | {"shuffled": 0} for _ in range(repeats)]
         return min(runs, key=lambda run: run["cpu"])
     with tempfile.TemporaryDirectory() as work, Cluster(gosset, slots, work) as cluster:
         before, began = cluster.cpu(), time.perf_counter()
@@ -124,13 +142,19 @@ def measured(gosset, query, repeats, slots=None, partitions=2):
     return min(runs, key=lambda run: run["cpu"])
 
 
+def rows_of(gosset, folder):
+    return int(client([gosset, "sql", "--format", "ndjson", "-c", f"SELECT count(*) AS n FROM '{folder}/'"])["out"][0][0][1])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("gosset")
     parser.add_argument("folder")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--tasks", nargs="+", default=["T2", "T3", "T3u"])
+    parser.add_argument("--tasks", nargs="+", default=["T2", "T3", "T3g", "T3u"])
     options = parser.parse_args()
+    folder = os.path.abspath(options.folder)
+    files, rows = len(list(Path(folder).glob("*.parquet"))), rows_of(options.gosset, folder)
     ways = {
         "session, 1 partition": {"partitions": 1},
         "1 executor, 1 slot": {"slots": [1]},
@@ -138,13 +162,19 @@ def main():
         "session, 2 partitions": {"partitions": 2},
         "1 executor, 2 slots": {"slots": [2]},
     }
-    print(f"{'task':5} {'where':22} {'CPU s':>8} {'wall s':>8} {'MiB shuffled':>13}")
-    for task, query in queries(os.path.abspath(options.folder)).items():
+    # A query of next to nothing.
+    nothing = measured(options.gosset, "SELECT count(*) AS n FROM generate_series(1, 3) WHERE value > random()", 3, slots=[1])["wall"]
+    print(f"{rows} rows in {files} files; a query of nothing: {nothing:.2f} s")
+    print(f"{'task':5} {'where':24} {'CPU s':>8} {'wall s':>8} {'MiB shuffled':>13}")
+    for task, query in queries(folder).items():
         if task not in options.tasks:
             continue
+        grouped = "GROUP BY country" in query
         of = {name: measured(options.gosset, query, options.repeats, **way) for name, way in ways.items()}
+        if grouped:
+            of["2 executors, many tasks"] = measured(options.gosset, query, options.repeats, slots=[1, 1], partitions=files)
         for name, run in of.items():
-            print(f"{task:5} {name:22} {run['cpu']:8.2f} {run['wall']:8.2f} {run['shuffled'] / 2**20:13.1f}", flush=True)
+            print(f"{task:5} {name:24} {run['cpu']:8.2f} {run['wall']:8.2f} {run['shuffled'] / 2**20:13.2f}", flush=True)
         same = all(run["out"] == of["session, 1 partition"]["out"] for run in of.values())
 
         def ratio(what, a, b):
@@ -153,6 +183,15 @@ def main():
         print(f"{task:5} same digits: {same}; CPU of two executors over one: {ratio('cpu', '2 executors, 1 slot', '1 executor, 1 slot'):.2f}, "
               f"wall of one over two: {ratio('wall', '1 executor, 1 slot', '2 executors, 1 slot'):.2f}; CPU of a cluster over a session: "
               f"{ratio('cpu', '1 executor, 1 slot', 'session, 1 partition'):.2f} (1 slot), {ratio('cpu', '1 executor, 2 slots', 'session, 2 partitions'):.2f} (2)")
+        of_row = (of["1 executor, 1 slot"]["wall"] - nothing) / rows
+        print(f"{task:5} a row: {of_row * 1e6:.3f} us of a slot, {of['2 executors, 1 slot']['shuffled'] / rows:.2f} bytes shuffled; "
+              f"two slots by the model: {nothing + rows * of_row / 2:.2f} s")
+        if grouped:
+            many, few = of["2 executors, many tasks"], of["2 executors, 1 slot"]
+            mebibytes, groups = (many["shuffled"] - few["shuffled"]) / 2**20, len(few["out"])
+            told = per_group(options.gosset, query)
+            print(f"{task:5} a group: {told:.1f} KiB of state as EXPLAIN says, {many['shuffled'] / files / groups / 1024:.1f} KiB shuffled for each of {files} tasks and {groups} groups; "
+                  f"{(many['cpu'] - few['cpu']) / max(mebibytes, 1e-9) * 1e3:.1f} ms of CPU a MiB, the overhead of tasks among it")
 
 
 if __name__ == "__main__":

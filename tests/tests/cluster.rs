@@ -281,3 +281,19 @@ async fn clients_have_even_shares() {
     // One for one, and some while the query is planned, between its stages, and until its end is told.
     assert!(meanwhile <= 2 * FILES, "{meanwhile} tasks of others for {FILES} of one");
 }
+
+/// Partial states of many groups with many replicates are more than fits in one message.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_groups_with_replicates() {
+    let (cluster, folder) = (Processes::start(2, 1), tempfile::tempdir().unwrap());
+    let both = Both::new(&cluster, folder.path());
+    both.create(
+        "CREATE VIEW many AS SELECT value % 2000 AS g, value AS unit, value % 4 < 2 AS treated \
+         FROM generate_series(1, 60000) AS s (value)",
+    )
+    .await;
+    both.agree(
+        "SELECT g, bootstrap_mean(unit % 97, treated, unit, {method: 'poisson'}) AS e FROM many GROUP BY g ORDER BY g",
+    )
+    .await;
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -37,6 +37,8 @@ pub(crate) struct FaultyStore {
 pub(crate) struct Faults {
     ordered: Mutex<Vec<Fault>>,
     pub(crate) commits: AtomicUsize,
+    /// Whether puts into folders of scratch files are not allowed.
+    pub(crate) scratch_refused: AtomicBool,
 }
 
 impl Faults {
@@ -51,13 +53,19 @@ impl Faults {
     }
 }
 
-/// An engine whose stores fail as `Faults` says.
-pub(crate) fn faulty_engine() -> (Engine, Arc<Faults>) {
+/// Stores that fail as `Faults` says.
+pub(crate) fn faulty_stores() -> (Stores, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let given = Arc::clone(&faults);
     let stores = Stores::wrapped(move |_, inner| {
         Arc::new(FaultyStore { inner, faults: Arc::clone(&given) })
     });
+    (stores, faults)
+}
+
+/// An engine whose stores fail as `Faults` says.
+pub(crate) fn faulty_engine() -> (Engine, Arc<Faults>) {
+    let (stores, faults) = faulty_stores();
     let engine = Engine::new(EngineOptions::new().with_stores(stores)).unwrap();
     (engine, faults)
 }
@@ -77,6 +85,10 @@ impl ObjectStore for FaultyStore {
         opts: PutOptions,
     ) -> Result<PutResult> {
         let lost = || object_store::Error::Generic { store: "Faulty", source: "time-out".into() };
+        let path = location.to_string();
+        if path.contains("_scratch/") && self.faults.scratch_refused.load(Ordering::Relaxed) {
+            return Err(object_store::Error::PermissionDenied { path, source: "403".into() });
+        }
         let is_commit =
             location.as_ref().contains("_delta_log/") && location.as_ref().ends_with(".json");
         match is_commit.then(|| self.faults.next()).flatten() {

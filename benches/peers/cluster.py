@@ -6,8 +6,8 @@ FOLDER holds Parquet files of generate.py (--files 64). GOSSET starts a schedule
 with one slot each, and one with two slots beside a session of two partitions. CPU is that of all processes together, planning and
 the client's share included; what processes use while they idle is measured and taken off. The least of the repeats counts.
 
-Of a task with groups, a task of the cluster for each file beside a task for each slot tells what a state costs that is shuffled and
-merged, and the bytes stand beside what EXPLAIN says of a group. From the times come the constants of the model of deploy/README.md:
+Where rows are shuffled, a task for each file beside a task for each slot tells what tasks cost, and a state that is shuffled and
+merged; the bytes stand beside what EXPLAIN says of a group. From the times come the constants of the model of deploy/README.md:
 seconds of a query, of a row, and of a mebibyte of states, and what the model says of every way that was measured.
 """
 
@@ -170,8 +170,9 @@ def main():
         if task not in options.tasks:
             continue
         grouped = "GROUP BY country" in query
+        shuffles = "GROUP BY" in query
         of = {name: measured(options.gosset, query, options.repeats, **way) for name, way in ways.items()}
-        if grouped:
+        if shuffles:
             of["2 executors, many tasks"] = measured(options.gosset, query, options.repeats, slots=[1, 1], partitions=files)
         for name, run in of.items():
             print(f"{task:5} {name:24} {run['cpu']:8.2f} {run['wall']:8.2f} {run['shuffled'] / 2**20:13.2f}", flush=True)
@@ -186,8 +187,10 @@ def main():
         of_row = (of["1 executor, 1 slot"]["wall"] - nothing) / rows
         print(f"{task:5} a row: {of_row * 1e6:.3f} us of a slot, {of['2 executors, 1 slot']['shuffled'] / rows:.2f} bytes shuffled; "
               f"two slots by the model: {nothing + rows * of_row / 2:.2f} s")
-        if grouped:
+        if shuffles:
             many, few = of["2 executors, many tasks"], of["2 executors, 1 slot"]
+            print(f"{task:5} {files} tasks instead of 2: {(many['wall'] - few['wall']) / files**2 * 2e3:.2f} ms of a slot for each pair of a task that writes and one that reads")
+        if grouped:
             mebibytes, groups = (many["shuffled"] - few["shuffled"]) / 2**20, len(few["out"])
             told = per_group(options.gosset, query)
             print(f"{task:5} a group: {told:.1f} KiB of state as EXPLAIN says, {many['shuffled'] / files / groups / 1024:.1f} KiB shuffled for each of {files} tasks and {groups} groups; "

@@ -55,7 +55,7 @@ pub struct Kept {
 
 impl Kept {
     /// Rows that are not kept: each query computes them.
-    pub fn not(rows: DataFrame) -> Self {
+    pub fn as_is(rows: DataFrame) -> Self {
         Self { rows, _files: None }
     }
 
@@ -167,7 +167,7 @@ impl Engine {
     /// # Errors
     /// If they cannot be computed or written.
     pub async fn kept(&self, rows: DataFrame, by: Option<&str>) -> Result<Kept> {
-        let Some(scratch) = self.folder()? else { return Ok(Kept::not(rows)) };
+        let Some(scratch) = self.folder()? else { return Ok(Kept::as_is(rows)) };
         let folder = scratch.url();
         let plan = rows.clone().create_physical_plan().await?;
         let schema = plan.schema();
@@ -189,7 +189,7 @@ impl Engine {
                 tracing::warn!(
                     "executors may not write what queries share, each computes it: {why}"
                 );
-                return Ok(Kept::not(rows));
+                return Ok(Kept::as_is(rows));
             }
             Err(error) => return Err(error),
         };

@@ -91,7 +91,7 @@ impl Runner {
                 Ok(rows) => {
                     let experiments: Vec<&Experiment> = of_days.collect();
                     looked.assigned = Assigned::read(self.job(), &rows, &experiments).await;
-                    looked.assignments = Some(Kept::not(rows));
+                    looked.assignments = Some(Kept::as_is(rows));
                 }
                 Err(error) => looked.assigned = Err(error),
             }

@@ -230,16 +230,18 @@ impl Runner {
 
     /// The experiments that are due, with the metrics that some of their dates need, and from which date to which.
     fn affected_days(&self, plan: &Plan) -> Result<Vec<(Experiment, Days)>> {
-        let works: Vec<&Work> = plan.due().collect();
-        let of_one = works.chunk_by(|a, b| a.experiment == b.experiment).filter_map(|works| {
-            let experiment = self.experiment(&works[0].experiment);
-            let date = |work: &Work| Some(work.analysis_date.or(experiment.as_ref().ok()?.end));
-            let (from, to) = (date(works.first()?)??, date(works.last()?)??);
-            let kept = |name: &String| works.iter().all(|work| work.kept.contains(name));
-            let affected = experiment.map(|e| e.with(|metric| !kept(&metric.name)));
-            Some(affected.map(|affected| (affected, Days { from, to })))
-        });
-        of_one.collect()
+        let due: Vec<&Work> = plan.due().collect();
+        let mut affected = Vec::new();
+        for works in due.chunk_by(|a, b| a.experiment == b.experiment) {
+            let experiment = self.experiment(&works[0].experiment)?;
+            let mut dates = works.iter().filter_map(|work| work.analysis_date.or(experiment.end));
+            let Some(from) = dates.next() else { continue };
+            let to = dates.next_back().unwrap_or(from);
+            let is_kept = |name: &String| works.iter().all(|work| work.kept.contains(name));
+            let of_some = experiment.with(|metric| !is_kept(&metric.name));
+            affected.push((of_some, Days { from, to }));
+        }
+        Ok(affected)
     }
 
     async fn divided_for(&self, works: &[Work], known: &Basis<'_>) -> Result<Divided> {

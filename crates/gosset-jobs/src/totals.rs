@@ -190,7 +190,7 @@ impl Maker<'_> {
         let Some(candidates) = candidates else { return Ok(None) };
         let candidates = match self.engine.is_cluster() {
             // To make them twice is less than one more query.
-            true => Kept::not(candidates),
+            true => Kept::as_is(candidates),
             false => self.engine.held(candidates).await?,
         };
         let mut sides = Vec::new();

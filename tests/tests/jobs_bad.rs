@@ -386,6 +386,16 @@ fn job_files_are_refused_before_anything_is_read() {
         ),
         (
             "[metrics.m]",
+            "[estimators.cuped]\nmissing = \"impute\"\n[metrics.m]",
+            "expected 'indicator' | 'drop' | 'error'; found 'impute'",
+        ),
+        (
+            "[metrics.m]",
+            "[estimators.lin]\nmising = \"drop\"\n[metrics.m]",
+            "unknown key 'mising'; did you mean 'missing'?",
+        ),
+        (
+            "[metrics.m]",
             "[metrics.m]\ncap = { upper = 0.4 }",
             "cap: expected a lower cap from 0 to 0.5 and an upper one from 0.5 to 1, found 0 and 0.4",
         ),

@@ -2,6 +2,7 @@
 //! fails alone. The numbers of a whole programme are in `programme.rs`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use arrow::array::{
 use gosset_engine::delta::{DeltaStore, Metadata, partition};
 use gosset_engine::{Engine, EngineOptions};
 use gosset_tests::place::Place;
+use gosset_tests::table::Row;
 
 const DATA: i32 = 65;
 const MISSING: i32 = 66;
@@ -426,6 +428,79 @@ fn values_that_a_metric_cannot_take_fail_it_alone_too() {
     place.write("job.toml", &JOB.replace("count(DISTINCT kind)", "sum(CAST(kind AS DOUBLE))"));
     let run = night(&place, 3).ended(DATA).told("metric 'kinds' is not measured");
     assert!(run.stderr.contains("e 2026-03-02 to 2026-03-03: published"), "{}", run.stderr);
+}
+
+/// With a policy that leaves units out, they are made of all their days, and what is said of the others is what is said
+/// where nobody else is assigned; the days before a unit's assignment are never missing, and stay totals.
+#[test]
+fn units_without_a_covariate_follow_the_policy() {
+    let place = place();
+    let assigned = |left_out: &[u32]| {
+        let line = |unit: u32| {
+            let known = match unit {
+                3 | 8 => String::new(),
+                unit => format!("{}.25", unit * unit % 5),
+            };
+            let arm = ["a", "b"][unit as usize % 2];
+            format!("{unit},{arm},2026-03-0{},{known}\n", since(unit as usize))
+        };
+        let lines = (1..=8).filter(|unit| !left_out.contains(unit)).map(line);
+        let text = format!("unit,arm,day,known\n{}", lines.collect::<String>());
+        place.write("assigned/first.csv", &text);
+    };
+    let numbers = |job: &str, estimator: &str, fields: &[&str]| {
+        place.write("job.toml", job);
+        let _ = fs::remove_dir_all(place.path("results"));
+        night(&place, 3).ended(0);
+        let effects = place.effects();
+        let rows = effects.of(&[("metric", "y"), ("estimator", estimator)]).into_iter();
+        let of = |row: &Row| {
+            let place = ["analysis_date", "period"].map(|key| row.text(key).unwrap().to_owned());
+            (place, fields.iter().map(|field| row.number(field)).collect::<Vec<_>>())
+        };
+        rows.map(of).collect::<BTreeMap<_, _>>()
+    };
+    let fields = ["estimate", "std_error", "ci_lower", "n_treatment", "n_control"];
+    let drop = "[estimators.cuped]\nmissing = \"drop\"\n[metrics.y]";
+    let with_drop = JOB.replace("[metrics.y]", drop);
+    let looks_back = numbers(JOB, "cuped", &fields);
+    assert_eq!(numbers(&with_drop, "cuped", &fields), looks_back);
+
+    let known = |job: &str| job.replace("lookback_days = 2", "column = \"known\"");
+    assigned(&[]);
+    let all = numbers(&known(JOB), "ttest", &fields);
+    assert_eq!(numbers(&known(&with_drop), "ttest", &fields), all);
+    let left_out = numbers(&known(&with_drop), "cuped", &fields);
+    let counted = numbers(&known(&with_drop), "cuped", &["n_dropped"]);
+    assert!(counted.values().any(|row| row[0] == Some(2.0)), "{counted:?}");
+    let error = with_drop.replace("\"drop\"", "\"error\"");
+    place.write("job.toml", &known(&error));
+    let run = night(&place, 3).ended(DATA).told("covariate 'known' is NULL in some rows");
+    assert!(run.stderr.contains("metric 'y' is not measured"), "{}", run.stderr);
+    assert!(run.stderr.contains("e 2026-03-02 to 2026-03-03: published"), "{}", run.stderr);
+    let effects = place.effects();
+    let most = effects.of(&[("metric", "most"), ("period", "day"), ("estimator", "ttest")]);
+    assert!(most.iter().any(|row| row.number("estimate").is_some()));
+
+    assigned(&[3, 8]);
+    for job in [&with_drop, &error] {
+        assert_eq!(numbers(&known(job), "cuped", &fields), left_out);
+    }
+    // What totals of the others say is the same but for rounding, where each arm has two units.
+    let both = ["estimate", "std_error"];
+    let of_units = numbers(&known(&with_drop), "cuped", &both);
+    let of_totals = numbers(&known(JOB), "cuped", &both);
+    assert_eq!(of_units.len(), of_totals.len());
+    let inferred = of_units.iter().filter(|(_, row)| row[1].is_some());
+    let mut seen = 0;
+    for (place, row) in inferred {
+        for (a, b) in row.iter().zip(&of_totals[place]) {
+            let near = a.zip(*b).is_some_and(|(a, b)| (a - b).abs() <= 1e-12 * b.abs());
+            assert!(near, "{place:?}: {a:?} {b:?}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 4, "of the second date, cumulative and of the day");
 }
 
 const FOLDERS: &str = r#"time = "day"

@@ -437,6 +437,97 @@ fn post_stratified_effects_are_those_of_sql() {
     assert_eq!(row.text("note"), Some(note));
 }
 
+/// The estimators that take covariates leave out units without one, or refuse them, as their functions of SQL do; the other
+/// estimators are of all units still.
+#[test]
+fn units_without_a_covariate_follow_the_policy() {
+    let (place, units) = lake();
+    write_units(&place, &units);
+    let job = job("sessions.parquet", "allocations.parquet")
+        .replace("\"cuped\", \"lin\", ", "\"cuped\", \"lin\", \"mlrate\", \"post_stratify\", ")
+        .replace("[metrics.rate]", "[metrics.rate]\ncovariate = { column = \"before\" }");
+    let with = |missing: &str| {
+        let missing = match missing {
+            "" => String::new(),
+            word => format!("missing = \"{word}\"\n"),
+        };
+        let section = |name: &str| format!("[estimators.{name}]\n{missing}");
+        let adjusted = ["cuped", "lin", "mlrate"].map(section).concat();
+        let strata = "strata = \"country\"\n";
+        format!("{job}\n{adjusted}{}{strata}", section("post_stratify"))
+    };
+    let policies = |word: &str| {
+        [
+            ("minutes", "cuped", "cuped(minutes, {before: before}, arm, {ARMS, MISSING})"),
+            ("rate", "cuped", "cuped_ratio(stalls, hours, {before: before}, arm, {ARMS, MISSING})"),
+            ("minutes", "lin", "lin(minutes, {before: before}, arm, {ARMS, MISSING})"),
+            ("minutes", "mlrate", "mlrate(minutes, {before: before}, arm, {ARMS, MISSING})"),
+            (
+                "minutes",
+                "post_stratify",
+                "post_stratify(minutes, country, arm, {before: before}, {ARMS, MISSING})",
+            ),
+        ]
+        .map(|(metric, estimator, call)| {
+            (metric, estimator, call.replace("MISSING", &format!("missing: '{word}'")))
+        })
+    };
+    let same_as = |word: &str| {
+        let calls = policies(word);
+        let calls =
+            calls.each_ref().map(|(metric, estimator, call)| (*metric, *estimator, &**call));
+        same_as_sql(&place, &calls);
+    };
+    place.run(&with("")).ended(0);
+    same_as("indicator");
+    let by_default = place.effects();
+    place.run(&with("indicator")).ended(0).told("nothing to do");
+
+    place.run(&with("drop")).ended(0);
+    same_as("drop");
+    let effects = place.effects();
+    let without = units.values().filter(|unit| unit.before.is_none()).count();
+    for estimator in ["cuped", "lin", "mlrate", "post_stratify"] {
+        let keys = [("metric", "minutes"), ("segment", ""), ("estimator", estimator)];
+        let row = effects.only(&keys);
+        assert_eq!(row.number("n_dropped"), Some(without as f64), "{estimator}");
+        assert_eq!(by_default.only(&keys).number("n_dropped"), Some(0.0), "{estimator}");
+    }
+    for estimator in ["ttest", "bootstrap_mean"] {
+        let keys = [("metric", "minutes"), ("segment", ""), ("estimator", estimator)];
+        assert_eq!(numbers(effects.only(&keys)), numbers(by_default.only(&keys)), "{estimator}");
+    }
+
+    let run = place.run(&with("error")).ended(65).told("covariate 'before' is NULL in some rows");
+    for metric in ["minutes", "rate"] {
+        let told = format!("metric '{metric}' is not measured");
+        assert!(run.stderr.contains(&told), "{}", run.stderr);
+    }
+    let effects = place.effects();
+    for estimator in ["ttest", "cuped"] {
+        let row = effects.only(&[("metric", "minutes"), ("estimator", estimator)]);
+        assert_eq!(row.number("estimate"), None);
+        assert!(row.text("note").unwrap().contains("covariate 'before' is NULL"), "{row:?}");
+    }
+    let keys = [("metric", "per_row"), ("segment", ""), ("estimator", "ttest")];
+    assert_eq!(numbers(effects.only(&keys)), numbers(by_default.only(&keys)));
+
+    // Who is not analysed needs no covariate.
+    let mut allocations = allocations();
+    for allocation in &mut allocations {
+        allocation.before.get_or_insert(1.5);
+    }
+    let sessions = sessions(&allocations);
+    write_units(&place, &totals(&allocations, &sessions, END));
+    for (unit, arms) in [(1, [None, None]), (2, [Some("old"), Some("new")])] {
+        let of = |arm| Allocation { unit: Some(unit), arm, at: START, country: None, before: None };
+        allocations.extend(arms.map(of));
+    }
+    write_allocations(&place, "allocations.parquet", &allocations);
+    place.run(&with("error")).ended(0);
+    same_as("error");
+}
+
 /// The numbers of an effect, as bits.
 fn numbers(row: &Row) -> Vec<Option<u64>> {
     let fields = gosset_sql::effect_fields();
@@ -600,16 +691,18 @@ fn two_passes_over_units_are_one_over_distinct_rows() {
     let job = job("sessions.parquet", "allocations.parquet")
         .replace("\"cuped\", \"lin\", \"bootstrap\"", "\"lin\", \"bootstrap\"")
         + "\n[estimators.lin]\nvcov = \"HC3\"\n";
-    place.run(&job).ended(0);
-    let effects = place.effects();
-    for segment in ["", "country"] {
+    for (missing, segment) in
+        ["indicator", "drop"].into_iter().flat_map(|m| ["", "country"].map(|s| (m, s)))
+    {
+        place.run(&format!("{job}missing = \"{missing}\"\n")).ended(0);
+        let effects = place.effects();
         let (key, group) = match segment {
             "" => ("CAST(NULL AS VARCHAR)", ""),
             _ => ("country", "GROUP BY country"),
         };
         let query = format!(
             "COPY (SELECT k, e['estimate'] AS estimate, e['std_error'] AS std_error, e['df'] AS df, e['note'] AS note FROM
-               (SELECT {key} AS k, lin(minutes, {{before: before}}, arm, {{treatment: 'new', control: 'old', vcov: 'HC3'}}) AS e
+               (SELECT {key} AS k, lin(minutes, {{before: before}}, arm, {{treatment: 'new', control: 'old', vcov: 'HC3', missing: '{missing}'}}) AS e
                 FROM 'units.parquet' {group})) TO 'lin{segment}.parquet'"
         );
         place.gosset(&["sql", "-c", &query]).ended(0);

@@ -212,7 +212,7 @@ impl Runner {
         rows: Option<&DataFrame>,
     ) -> Result<Divided> {
         let (of_units, of_days) = experiment.divided_parts();
-        if of_days.is_empty() && of_units.iter().all(|part| part.kept == Kept::Moments) {
+        if of_days.is_empty() && of_units.iter().all(|part| matches!(part.kept, Kept::Moments(_))) {
             return Ok(Divided { units: vec![waves::whole(of_units)], totals: Vec::new() });
         }
         let rows =

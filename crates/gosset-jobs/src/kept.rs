@@ -12,16 +12,17 @@ use gosset_stats::summary::{
     StratifiedMoments,
 };
 
+use crate::file::Missing;
 use crate::job::{Measure, Metric, Part};
 use crate::{Result, caps, units};
 
 /// A kind of summary with its options.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kept {
-    /// Sums and products of outcomes and covariates.
-    Moments,
+    /// Sums and products of outcomes and covariates, and what becomes of units without one of these.
+    Moments(Missing),
     /// The same for each stratum.
-    StratifiedMoments,
+    StratifiedMoments(Missing),
     /// Totals of the outcomes by so many buckets of units.
     Buckets(u32),
     /// The same with covariates, to which the totals of further days are added.
@@ -46,7 +47,7 @@ impl Part {
 impl Kept {
     /// Whether it takes the units themselves, not only their values.
     pub(crate) fn needs_units(&self) -> bool {
-        !matches!(self, Self::Moments | Self::StratifiedMoments | Self::Histogram(None))
+        !matches!(self, Self::Moments(_) | Self::StratifiedMoments(_) | Self::Histogram(None))
     }
 
     /// Whether it is what means are made of, which are of capped values; distributions are of values as they are.
@@ -54,11 +55,16 @@ impl Kept {
         !matches!(self, Self::Histogram(_))
     }
 
+    /// Whether it leaves out units without a covariate.
+    pub(crate) fn leaves_out(&self) -> bool {
+        matches!(self, Self::Moments(Missing::Drop) | Self::StratifiedMoments(Missing::Drop))
+    }
+
     /// The function of SQL that makes it.
     pub(crate) fn function(&self) -> &'static str {
         match self {
-            Self::Moments => Kind::Moments,
-            Self::StratifiedMoments => Kind::StratifiedMoments,
+            Self::Moments(_) => Kind::Moments,
+            Self::StratifiedMoments(_) => Kind::StratifiedMoments,
             Self::Buckets(_) | Self::Totals(_) => Kind::Buckets,
             Self::Replicates(_) => Kind::Replicates,
             Self::Histogram(_) => Kind::Histogram,
@@ -85,9 +91,14 @@ impl Kept {
         });
         let covariates = (!metric.covariates.is_empty()).then(|| named_struct(named.collect()));
         let args = match &part.kept {
-            Self::Moments => std::iter::once(outcomes).chain(covariates).collect(),
-            Self::StratifiedMoments => {
-                [ident(units::STRATUM), outcomes].into_iter().chain(covariates).collect()
+            Self::Moments(missing) => {
+                let policy = policy(*missing).filter(|_| covariates.is_some());
+                std::iter::once(outcomes).chain(covariates).chain(policy).collect()
+            }
+            Self::StratifiedMoments(missing) => {
+                let policy = policy(*missing).filter(|_| covariates.is_some());
+                let known = covariates.into_iter().chain(policy);
+                [ident(units::STRATUM), outcomes].into_iter().chain(known).collect()
             }
             Self::Buckets(buckets) => {
                 vec![unit(), outcomes, named_struct(vec![lit("buckets"), lit(i64::from(*buckets))])]
@@ -137,8 +148,8 @@ impl Kept {
             Measure::Ratio(..) => 2,
         };
         match self {
-            Self::Moments => size::moments(outcomes + metric.covariates.len()),
-            Self::StratifiedMoments => {
+            Self::Moments(_) => size::moments(outcomes + metric.covariates.len()),
+            Self::StratifiedMoments(_) => {
                 size::stratified_moments(outcomes + metric.covariates.len(), units)
             }
             Self::Buckets(buckets) => size::buckets(*buckets, outcomes, units),
@@ -153,7 +164,7 @@ impl Kept {
     /// What to lower in the job file where it takes too much memory, if anything.
     pub(crate) fn what_to_lower(&self) -> Option<&'static str> {
         match self {
-            Self::Moments | Self::StratifiedMoments | Self::Histogram(None) => None,
+            Self::Moments(_) | Self::StratifiedMoments(_) | Self::Histogram(None) => None,
             Self::Buckets(_) | Self::Totals(_) => Some("'buckets' of [estimators.bootstrap]"),
             Self::Replicates(_) => {
                 Some("'replicates' of [estimators.bootstrap] or take its method = \"buckets\"")
@@ -175,6 +186,16 @@ fn in_totals(label: &str, metric: usize, covariate: usize) -> [Expr; 4] {
         lit(format!("{label}{INDICATOR}")),
         missing,
     ]
+}
+
+/// The option of what becomes of units without a covariate, where it is not the default.
+fn policy(missing: Missing) -> Option<Expr> {
+    let word = match missing {
+        Missing::Indicator => return None,
+        Missing::Drop => "drop",
+        Missing::Error => "error",
+    };
+    Some(named_struct(vec![lit("missing"), lit(word)]))
 }
 
 /// The options of a function that weights units.

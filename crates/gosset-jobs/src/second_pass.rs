@@ -154,6 +154,9 @@ impl Pass {
                         let known = known.iter();
                         covariates.clear();
                         covariates.extend(known.map(|x| x.is_valid(row).then(|| x.value(row))));
+                        if asked.part.kept.leaves_out() && covariates.contains(&None) {
+                            continue;
+                        }
                         let outcome = outcomes.value(row);
                         asked.influences[side].add(outcome, &covariates, &mut squares[i][side]);
                     }

@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use gosset_engine::Engine;
 
 use crate::caps::{self, Beyond};
+use crate::file::Missing;
 use crate::job::{Experiment, Measure};
 use crate::kept::Kept;
 use crate::units::{self, ASSIGNMENTS, Units, state};
@@ -324,7 +325,7 @@ fn summary(part: usize) -> String {
 }
 
 /// The summaries of a wave. Where there are groups of units that are not analysed, `analysed` keeps theirs empty, but for
-/// moments, which are small as they are.
+/// moments, which are small as they are, unless what these units lack is an error.
 fn summaries(
     engine: &Engine,
     experiment: &Experiment,
@@ -335,7 +336,8 @@ fn summaries(
     let calls = parts.map(|(i, part)| {
         let metric = &experiment.metrics[part.metric];
         let call = Kept::aggregate(engine, part, metric)?;
-        let call = match analysed.filter(|_| part.kept != Kept::Moments) {
+        let as_they_are = matches!(part.kept, Kept::Moments(Missing::Indicator | Missing::Drop));
+        let call = match analysed.filter(|_| !as_they_are) {
             Some(analysed) => call.filter(analysed.clone()).build()?,
             None => call,
         };

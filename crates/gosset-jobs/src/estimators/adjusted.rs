@@ -8,25 +8,50 @@ use gosset_stats::linear::Vcov;
 use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 use serde_json::{Value, json};
 
-use super::{Estimator, Measured, Named, Sides, is_ratio, of_totals, of_values};
+use super::{Estimator, Measured, Named, Sides, is_ratio, of_totals, of_values, with_missing};
 use crate::Result;
-use crate::file::{self, Centre, LinSection};
+use crate::file::{self, Centre, CupedSection, LinSection, Missing, MlrateSection};
 use crate::job::Metric;
 use crate::kept::Kept;
 
 #[derive(Debug)]
-pub(super) struct Cuped;
+pub(super) struct Cuped {
+    missing: Missing,
+}
 
 #[derive(Debug)]
 pub(super) struct Lin {
     options: LinOptions,
     /// The covariance that takes a second pass over the units, if it is asked for.
     robust: Option<Vcov>,
+    missing: Missing,
     centre: Centre,
 }
 
 #[derive(Debug)]
-pub(super) struct Mlrate;
+pub(super) struct Mlrate {
+    missing: Missing,
+}
+
+impl Cuped {
+    pub(super) fn new(section: &CupedSection) -> Self {
+        Self { missing: section.missing }
+    }
+
+    /// Whether it takes totals of buckets. Ratios are linearised by units. Totals are of all units: where some may be left out
+    /// or refused, units are made of all their days; sums over the days before an assignment are never missing.
+    fn by_totals(&self, metric: &Metric) -> bool {
+        let may_lack = metric.covariates.iter().any(|covariate| covariate.column.is_some());
+        let of_all = self.missing == Missing::Indicator || !may_lack;
+        metric.totals && !is_ratio(metric) && of_all
+    }
+}
+
+impl Mlrate {
+    pub(super) fn new(section: &MlrateSection) -> Self {
+        Self { missing: section.missing }
+    }
+}
 
 impl Lin {
     pub(super) fn new(section: &LinSection) -> Self {
@@ -42,20 +67,16 @@ impl Lin {
             Some(file::LinVcov::ByArm | file::LinVcov::Classical) | None => None,
         };
         let options = LinOptions { vcov, superpopulation: section.superpopulation };
-        Self { options, robust, centre: section.centre }
+        Self { options, robust, missing: section.missing, centre: section.centre }
     }
 }
 
-fn with_covariates(name: &str, metric: &Metric) -> Result<Kept, String> {
+/// What takes covariates.
+fn with_covariates(name: &str, metric: &Metric, kept: Kept) -> Result<Kept, String> {
     match metric.covariates.is_empty() {
         true => Err(format!("{name} needs a covariate, the metric has none")),
-        false => Ok(Kept::Moments),
+        false => Ok(kept),
     }
-}
-
-/// Whether `cuped` takes totals of buckets: ratios are linearised by units.
-fn by_totals(metric: &Metric) -> bool {
-    metric.totals && !is_ratio(metric)
 }
 
 impl Estimator for Cuped {
@@ -67,13 +88,20 @@ impl Estimator for Cuped {
         &["cuped", "cuped_ratio"]
     }
 
+    fn options(&self) -> Value {
+        with_missing(Value::Null, self.missing)
+    }
+
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
-        let kept = with_covariates(self.name(), metric)?;
-        Ok(if by_totals(metric) { Kept::Totals(DEFAULT_BUCKETS) } else { kept })
+        let kept = match self.by_totals(metric) {
+            true => Kept::Totals(DEFAULT_BUCKETS),
+            false => Kept::Moments(self.missing),
+        };
+        with_covariates(self.name(), metric, kept)
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
-        if by_totals(of.metric) {
+        if self.by_totals(of.metric) {
             let (t, c) = sides.buckets()?;
             let effect = of_totals(compare::clustered_cuped(t, c, &of.metric.inference)?, (t, c));
             return Ok(vec![("cuped".into(), effect)]);
@@ -98,15 +126,16 @@ impl Estimator for Lin {
             Some(vcov) => json!([vcov.name(), self.options.superpopulation]),
             None => json!(format!("{:?}", self.options)),
         };
-        match self.centre {
+        let options = match self.centre {
             Centre::Pair => options,
             Centre::AllArms => json!([options, "all arms"]),
-        }
+        };
+        with_missing(options, self.missing)
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
-        of_values(self.name(), metric, Kept::Moments)?;
-        with_covariates(self.name(), metric)
+        let kept = of_values(self.name(), metric, Kept::Moments(self.missing))?;
+        with_covariates(self.name(), metric, kept)
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {
@@ -147,9 +176,13 @@ impl Estimator for Mlrate {
         &["mlrate"]
     }
 
+    fn options(&self) -> Value {
+        with_missing(Value::Null, self.missing)
+    }
+
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
-        of_values(self.name(), metric, Kept::Moments)?;
-        let kept = with_covariates(self.name(), metric)?;
+        let kept = of_values(self.name(), metric, Kept::Moments(self.missing))?;
+        let kept = with_covariates(self.name(), metric, kept)?;
         match metric.covariates.len() {
             1 => Ok(kept),
             n => Err(format!(

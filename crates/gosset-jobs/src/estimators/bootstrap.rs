@@ -133,9 +133,10 @@ impl Estimator for Bootstrap {
         let (method, buckets) = match self.kept {
             Kept::Replicates(Resampling { law, buckets, .. }) => (law.name(), buckets),
             Kept::Buckets(buckets) => ("buckets", Some(buckets)),
-            Kept::Moments | Kept::StratifiedMoments | Kept::Totals(_) | Kept::Histogram(_) => {
-                ("", None)
-            }
+            Kept::Moments(_)
+            | Kept::StratifiedMoments(_)
+            | Kept::Totals(_)
+            | Kept::Histogram(_) => ("", None),
         };
         json!([method, buckets, replicates, seed, interval.name()])
     }

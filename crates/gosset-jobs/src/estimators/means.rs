@@ -9,6 +9,7 @@ use gosset_stats::summary::buckets::DEFAULT_BUCKETS;
 
 use super::{Estimator, Measured, Named, Sides, is_ratio, of_totals};
 use crate::Result;
+use crate::file::Missing;
 use crate::job::Metric;
 use crate::kept::Kept;
 
@@ -25,7 +26,10 @@ impl Estimator for Ttest {
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
-        Ok(if metric.totals { Kept::Totals(DEFAULT_BUCKETS) } else { Kept::Moments })
+        Ok(match metric.totals {
+            true => Kept::Totals(DEFAULT_BUCKETS),
+            false => Kept::Moments(Missing::default()),
+        })
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {

@@ -16,10 +16,10 @@ use gosset_stats::compare::{Influence, Squares};
 use gosset_stats::summary::{
     AnySummary, Buckets, Histogram, Moments, Replicates, StratifiedMoments,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::file::EstimatorsSection;
 use crate::file::explain::nearest;
+use crate::file::{EstimatorsSection, Missing};
 use crate::job::{Measure, Metric};
 use crate::kept::Kept;
 use crate::{JobError, Result, internal};
@@ -109,9 +109,9 @@ type Make = fn(&EstimatorsSection, &dyn Fn(Option<u32>) -> u64) -> Result<Arc<dy
 /// The names that job files know.
 const ESTIMATORS: [(&str, Make); 9] = [
     ("ttest", |_, _| Ok(Arc::new(Ttest))),
-    ("cuped", |_, _| Ok(Arc::new(Cuped))),
+    ("cuped", |all, _| Ok(Arc::new(Cuped::new(&all.cuped)))),
     ("lin", |all, _| Ok(Arc::new(Lin::new(&all.lin)))),
-    ("mlrate", |_, _| Ok(Arc::new(Mlrate))),
+    ("mlrate", |all, _| Ok(Arc::new(Mlrate::new(&all.mlrate)))),
     ("post_stratify", |all, _| Ok(Arc::new(PostStratify::new(&all.post_stratify)))),
     ("bootstrap", |all, seed| {
         let made = Bootstrap::new(&all.bootstrap, seed(all.bootstrap.seed));
@@ -237,6 +237,14 @@ fn of_values(name: &str, metric: &Metric, kept: Kept) -> Result<Kept, String> {
     match is_ratio(metric) {
         true => Err(format!("{name} takes a metric with a value, this one is a ratio")),
         false => Ok(kept),
+    }
+}
+
+/// The options of an estimator with what becomes of units without a covariate, unless it is what it always was.
+fn with_missing(options: Value, missing: Missing) -> Value {
+    match missing {
+        Missing::Indicator => options,
+        Missing::Drop | Missing::Error => json!({"options": options, "missing": missing}),
     }
 }
 

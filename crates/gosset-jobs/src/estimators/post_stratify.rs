@@ -4,8 +4,8 @@ use gosset_stats::Effect;
 use gosset_stats::compare::{self, EmptyCells, PostStratifyOptions};
 use serde_json::{Value, json};
 
-use super::{Estimator, Measured, Named, Sides, of_values};
-use crate::file::{self, PostStratifySection};
+use super::{Estimator, Measured, Named, Sides, of_values, with_missing};
+use crate::file::{self, Missing, PostStratifySection};
 use crate::job::Metric;
 use crate::kept::Kept;
 use crate::{JobError, Result};
@@ -14,6 +14,7 @@ use crate::{JobError, Result};
 pub(super) struct PostStratify {
     strata: Option<String>,
     options: PostStratifyOptions,
+    missing: Missing,
 }
 
 impl PostStratify {
@@ -24,7 +25,7 @@ impl PostStratify {
             Some(file::EmptyCells::Collapse) | None => EmptyCells::Collapse,
         };
         let options = PostStratifyOptions { empty, superpopulation: section.superpopulation };
-        Self { strata: section.strata.clone(), options }
+        Self { strata: section.strata.clone(), options, missing: section.missing }
     }
 }
 
@@ -38,7 +39,7 @@ impl Estimator for PostStratify {
     }
 
     fn options(&self) -> Value {
-        json!([self.strata, format!("{:?}", self.options)])
+        with_missing(json!([self.strata, format!("{:?}", self.options)]), self.missing)
     }
 
     fn check(&self, ramp: bool) -> Result<()> {
@@ -61,7 +62,7 @@ impl Estimator for PostStratify {
     }
 
     fn takes(&self, metric: &Metric) -> Result<Kept, String> {
-        of_values(self.name(), metric, Kept::StratifiedMoments)
+        of_values(self.name(), metric, Kept::StratifiedMoments(self.missing))
     }
 
     fn effects(&self, of: &Measured<'_>, sides: &Sides) -> Result<Vec<(Named, Effect)>> {

@@ -374,9 +374,15 @@ pub struct EstimatorsSection {
     /// Options of `quantile`.
     #[serde(default)]
     pub quantile: QuantileSection,
+    /// Options of `cuped`.
+    #[serde(default)]
+    pub cuped: CupedSection,
     /// Options of `lin`.
     #[serde(default)]
     pub lin: LinSection,
+    /// Options of `mlrate`.
+    #[serde(default)]
+    pub mlrate: MlrateSection,
     /// Options of `post_stratify`.
     #[serde(default)]
     pub post_stratify: PostStratifySection,
@@ -492,6 +498,37 @@ impl From<Interval> for gosset_stats::compare::Interval {
     }
 }
 
+/// `[estimators.cuped]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CupedSection {
+    /// What becomes of units without a covariate, `indicator` unless given.
+    #[serde(default)]
+    pub missing: Missing,
+}
+
+/// `missing` of the estimators that take covariates
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// They are kept: the covariate is 0 there, and an indicator joins the covariates.
+    #[default]
+    Indicator,
+    /// They are left out and counted.
+    Drop,
+    /// They stop the metric.
+    Error,
+}
+
+/// `[estimators.mlrate]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MlrateSection {
+    /// What becomes of units without a prediction, `indicator` unless given.
+    #[serde(default)]
+    pub missing: Missing,
+}
+
 /// `[estimators.lin]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -502,6 +539,9 @@ pub struct LinSection {
     /// Whether the units are a sample of those that the effect is of, so that the mean of the covariates varies as well.
     #[serde(default)]
     pub superpopulation: bool,
+    /// What becomes of units without a covariate, `indicator` unless given.
+    #[serde(default)]
+    pub missing: Missing,
     /// Over which units the covariates are averaged, `pair` unless given.
     #[serde(default)]
     pub centre: Centre,
@@ -545,6 +585,9 @@ pub struct PostStratifySection {
     /// What is done with strata that have fewer than two units in an arm, `collapse` unless given.
     #[serde(default)]
     pub empty: Option<EmptyCells>,
+    /// What becomes of units without a covariate, `indicator` unless given.
+    #[serde(default)]
+    pub missing: Missing,
     /// Whether the units are a sample of those that the effect is of, so that the shares of the strata vary as well.
     #[serde(default)]
     pub superpopulation: bool,

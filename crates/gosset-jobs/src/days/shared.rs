@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Date32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::JoinType;
+use datafusion::common::{JoinType, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::max;
 use datafusion::logical_expr::{cast, ident, lit};
 use datafusion::prelude::DataFrame;
@@ -86,7 +86,7 @@ impl Shared {
                 let data_type = type_of(&schema, time)?;
                 max(civil_day(ident(time), &data_type, &job.timezone)?)
             }
-            None => max(lit(datafusion::common::ScalarValue::Date32(None))),
+            None => max(lit(ScalarValue::Date32(None))),
         };
         let names = of.keys().map(|name| cast(lit(name.clone()), type_of_experiment.clone()));
         let whose = ident(experiment).in_list(names.collect(), false);

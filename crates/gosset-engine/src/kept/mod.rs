@@ -240,11 +240,8 @@ fn table(
     });
     let state = engine.context().state();
     let options = state.config_options().execution.parquet.clone();
-    let format =
-        ParquetFormat::new().with_options(datafusion::common::config::TableParquetOptions {
-            global: options,
-            ..Default::default()
-        });
+    let options = TableParquetOptions { global: options, ..TableParquetOptions::default() };
+    let format = ParquetFormat::new().with_options(options);
     let options = ListingOptions::new(Arc::new(format)).with_file_extension(ENDING);
     let config = ListingTableConfig::new_with_multi_paths(urls.collect::<Result<_>>()?)
         .with_listing_options(options)

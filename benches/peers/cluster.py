@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -30,8 +31,8 @@ METRICS = "{{watch: {{num: {}, den: {}}}, revenue: {{num: {}, den: {}}}}}"
 
 def queries(folder):
     rows = f"'{folder}/'"
-    units = f"""(SELECT unit_id, bool_or(arm = 'treatment') AS treated, sum(watch_min) AS watch, count(*) AS n,
-                        sum(revenue) AS revenue, sum(plays) AS plays FROM {rows} GROUP BY unit_id)"""
+    units = f"""(SELECT unit_id, bool_or(arm = 'treatment') AS treated, exact_sum(watch_min) AS watch, count(*) AS n,
+                        exact_sum(revenue) AS revenue, sum(plays) AS plays FROM {rows} GROUP BY unit_id)"""
     of_rows, of_units = METRICS.format("watch_min", "1", "revenue", "plays"), METRICS.format("watch", "n", "revenue", "plays")
     return {
         # Rows of units meet by hashes of the unit that summaries keep: no unit is shuffled.
@@ -97,8 +98,35 @@ class Cluster:
         return sum(process.cpu() for process in self.processes)
 
     def shuffled(self):
-        files = (file for file in Path(self.work).rglob("*") if file.is_file() and "shuffle" in file.parts)
-        return sum(file.stat().st_size for file in files)
+        """Bytes of shuffle files that are there: executors delete them when a query is over."""
+        total = 0
+        for folder, _, files in os.walk(self.work):
+            for file in files if "shuffle" in folder.split(os.sep) else ():
+                try:
+                    total += os.stat(os.path.join(folder, file)).st_size
+                except FileNotFoundError:
+                    pass
+        return total
+
+
+class Watched(threading.Thread):
+    """The most bytes of shuffle files while a query runs."""
+
+    def __init__(self, cluster):
+        super().__init__()
+        self.cluster, self.most, self.over = cluster, 0, threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.05):
+            self.most = max(self.most, self.cluster.shuffled())
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join()
 
 
 def per_group(gosset, query):
@@ -117,7 +145,7 @@ def client(arguments):
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         raise SystemExit(f"{arguments} failed")
-    return {"cpu": usage.ru_utime + usage.ru_stime, "wall": time.perf_counter() - start, "out": sorted(json.loads(line).items() for line in out.splitlines() if line)}
+    return {"cpu": usage.ru_utime + usage.ru_stime, "wall": time.perf_counter() - start, "out": sorted(sorted(json.loads(line).items()) for line in out.splitlines() if line)}
 
 
 def measured(gosset, query, repeats, slots=None, partitions=None):
@@ -134,16 +162,17 @@ def measured(gosset, query, repeats, slots=None, partitions=None):
         time.sleep(10)
         idle = (cluster.cpu() - before) / (time.perf_counter() - began)
         for _ in range(repeats):
-            before, there = cluster.cpu(), cluster.shuffled()
-            run = client([*command, "--cluster", cluster.address])
-            run["shuffled"] = cluster.shuffled() - there
+            before = cluster.cpu()
+            with Watched(cluster) as watched:
+                run = client([*command, "--cluster", cluster.address])
+            run["shuffled"] = watched.most
             run["cpu"] += cluster.cpu() - before - idle * run["wall"]
             runs.append(run)
     return min(runs, key=lambda run: run["cpu"])
 
 
 def rows_of(gosset, folder):
-    return int(client([gosset, "sql", "--format", "ndjson", "-c", f"SELECT count(*) AS n FROM '{folder}/'"])["out"][0][0][1])
+    return int(dict(client([gosset, "sql", "--format", "ndjson", "-c", f"SELECT count(*) AS n FROM '{folder}/'"])["out"][0])["n"])
 
 
 def main():

@@ -70,7 +70,8 @@ fn nights_of_a_programme() {
     let history = ["backfill", "job.toml", "--to", &before];
     let night = ["run", "job.toml", "--date", &last];
     let logged = both(&place, &cluster, "results", &[&history, &night]);
-    assert_eq!(logged.matches("unit-days are read once").count(), 4, "{logged}");
+    // The sessions, by both runs; of the orders of a day there are fewer than units that may have some.
+    assert_eq!(logged.matches("unit-days are read once").count(), 2, "{logged}");
     let url = cluster.url();
     let verify = ["run", "job.toml", "--date", &last, "--verify", "--cluster", &url];
     place.gosset(&verify).ended(0);

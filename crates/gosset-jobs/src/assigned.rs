@@ -22,7 +22,8 @@ use crate::{Result, internal};
 #[derive(Debug, Default)]
 pub(crate) struct Assigned {
     hashes: BTreeMap<String, BTreeMap<Option<Date>, u64>>,
-    rows: u64,
+    /// How many they are, by experiment.
+    rows: BTreeMap<String, u64>,
 }
 
 // The columns that are hashed, before those of attributes.
@@ -113,7 +114,6 @@ impl Assigned {
             _ => plain,
         };
         let units = unit_hashes(&plain)?;
-        self.rows += units.len() as u64;
         let of = column(EXPERIMENT, &DataType::Utf8)?;
         let of = of.as_string::<i32>();
         let days = column(DAY, &DataType::Date32)?;
@@ -133,6 +133,7 @@ impl Assigned {
                 if named && of.value(row) != *name {
                     continue;
                 }
+                *self.rows.entry((*name).to_owned()).or_default() += 1;
                 let hash = own.iter().fold(common, |hash, &i| mix(hash, known[i][row]));
                 let all =
                     self.hashes.entry((*name).to_owned()).or_default().entry(day).or_default();
@@ -142,9 +143,9 @@ impl Assigned {
         Ok(())
     }
 
-    /// How many rows they are.
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
+    /// How many rows they are, of one experiment.
+    pub(crate) fn rows_of(&self, experiment: &str) -> u64 {
+        self.rows.get(experiment).copied().unwrap_or_default()
     }
 
     /// A hash of the rows of an experiment up to the end of a day.

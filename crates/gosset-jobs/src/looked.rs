@@ -162,7 +162,8 @@ impl Looked<'_> {
         let limits = runner.limits();
         let bytes = limits.memory.map_or(HELD_AT_MOST, |memory| HELD_AT_MOST.min(memory / SHARE));
         if let (Some(rows), Ok(assigned)) = (self.assignments(), &self.assigned) {
-            let size = assigned.rows().saturating_mul(BYTES_OF_A_ROW);
+            let of_due = due.iter().map(|(experiment, _)| assigned.rows_of(&experiment.name));
+            let size = of_due.sum::<u64>().saturating_mul(BYTES_OF_A_ROW);
             let experiment = runner.job.assignments.section.experiment.as_deref();
             let is_small = size <= bytes as u64 && !runner.engine.is_cluster();
             if is_small {
@@ -188,7 +189,9 @@ impl Looked<'_> {
                 let from = if goes_on { *from } else { of_new };
                 (experiment.name.clone(), Needed { all: Days { from, to: *to }, of_new })
             });
-            days.hold((assignments.rows(), assigned.rows()), needed.collect(), bytes).await?;
+            let needed: BTreeMap<String, Needed> = needed.collect();
+            let units = needed.keys().map(|name| assigned.rows_of(name)).sum();
+            days.hold((assignments.rows(), units), needed, bytes).await?;
         }
         Ok(())
     }

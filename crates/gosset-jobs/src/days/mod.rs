@@ -616,8 +616,8 @@ impl<'a> UnitDays<'a> {
     }
 
     /// Holds what experiments need that are due: in memory where it takes no more than some bytes, or else in files, where
-    /// reading it once for all of them is less work: where each is about few of the units. `assigned` is how many units they
-    /// have together.
+    /// reading it once for all of them is less work: where not each is about all of the units. `assigned` is how many units
+    /// they have together.
     pub(crate) async fn hold(
         &mut self,
         (assignments, assigned): (&DataFrame, u64),
@@ -640,7 +640,7 @@ impl<'a> UnitDays<'a> {
             let rows = ident(DAY).between(day(days.from), day(days.to));
             let held = self.engine.held(self.published(table)?.filter(rows)?).await?;
             self.held = Some((days, held));
-        } else if needed.len() > 1 && assigned <= most.saturating_mul(needed.len() as u64) / 2 {
+        } else if needed.len() > 1 && assigned <= most.saturating_mul(needed.len() as u64) {
             let all = self.published(table)?;
             self.shared = Shared::read(self.engine, self.job, assignments, needed, all).await?;
         }

@@ -13,7 +13,7 @@ use crate::models::{lin_robust, of_arm, of_rows, predicted, regression};
 use crate::relative;
 use crate::simulate::{Coverage, Random, experiments_of, simulate};
 use crate::table::{Found, about, head, precision};
-use crate::world::{Twist, World, grid, is_run};
+use crate::world::{SIZES, Twist, World, grid, is_run};
 
 /// The columns of the tables.
 const COVARIATES: [&str; 7] = [
@@ -66,17 +66,8 @@ fn table_of_covariates(experiments: usize, largest: usize) {
         precision(experiments)
     );
     head(&COVARIATES, &["bias", "reduction"]);
-    let sizes = [
-        (25, 25),
-        (50, 50),
-        (200, 200),
-        (200, 1800),
-        (2000, 2000),
-        (20_000, 20_000),
-        (500_000, 500_000),
-    ];
     let of_a_million = |world: World| world.correlation > 0.9;
-    for (world, sizes) in grid(&TWISTS, &sizes) {
+    for (world, sizes) in grid(&TWISTS, &SIZES) {
         if is_run(world, sizes, largest, of_a_million) {
             let found = with_covariates(experiments, world, sizes);
             let others =

@@ -8,7 +8,7 @@ use gosset_stats::{Effect, Inference, Relative};
 
 use crate::simulate::{Coverage, experiments_of, simulate};
 use crate::table::{Found, about, head, relative_about};
-use crate::world::{Shape, Twist, World, grid, is_run};
+use crate::world::{SIZES, Shape, Twist, World, grid, is_run};
 
 const COLUMNS: [&str; 14] = [
     "ttest fieller",
@@ -35,16 +35,7 @@ pub(crate) fn table(experiments: usize, largest: usize) {
          determined, or is not positive) an experiment does not count; \"none\" is how many of 100 have none by `fieller`, by `log` and by `delta` of `ttest`. \"Bias\" is that of the relative effects of `ttest`, `cuped` and `cuped_ratio`.\n",
     );
     head(&COLUMNS, &["none", "bias"]);
-    let sizes = [
-        (25, 25),
-        (50, 50),
-        (200, 200),
-        (200, 1800),
-        (2000, 2000),
-        (20_000, 20_000),
-        (500_000, 500_000),
-    ];
-    for (world, sizes) in grid(&TWISTS, &sizes) {
+    for (world, sizes) in grid(&TWISTS, &SIZES) {
         if is_run(world, sizes, largest, |world| world.twist == Twist::Larger) {
             let found = relative(experiments, world, sizes);
             let others =

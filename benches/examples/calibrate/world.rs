@@ -8,6 +8,17 @@ use gosset_stats::summary::{
 
 use crate::simulate::Random;
 
+/// Units of both arms, from few to a million together.
+pub(crate) const SIZES: [(usize, usize); 7] = [
+    (25, 25),
+    (50, 50),
+    (200, 200),
+    (200, 1800),
+    (2000, 2000),
+    (20_000, 20_000),
+    (500_000, 500_000),
+];
+
 /// What makes the outcome of what is known before and of chance.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Shape {

@@ -19,7 +19,7 @@ use url::Url;
 use crate::cluster::OnCluster;
 use crate::files::{self, DeltaTables, FileTables, Listing};
 use crate::options::default_memory_limit;
-use crate::{EngineError, EngineOptions, Result, Stores, location};
+use crate::{EngineError, EngineOptions, Result, Stores, stores};
 
 /// How many of the largest holders a memory error names.
 const HOLDERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("five is not zero");
@@ -130,11 +130,7 @@ impl Engine {
     /// # Errors
     /// If that is not a location.
     pub fn with_scratch(mut self, folder: &str) -> Result<Self> {
-        let mut url = location(folder)?;
-        if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", url.path()));
-        }
-        self.scratch = Some(url);
+        self.scratch = Some(stores::folder(folder)?);
         Ok(self)
     }
 

@@ -188,6 +188,15 @@ pub fn location(text: &str) -> Result<Url> {
     Url::parse(url.as_str()).map_err(|error| invalid(&error.to_string()))
 }
 
+/// The location of a folder, whether there is one or not.
+pub(crate) fn folder(text: &str) -> Result<Url> {
+    let mut url = location(text)?;
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
 /// A location as it was written, without a password, whether it is a URL or not.
 pub(crate) fn without_password(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else { return text.into() };

@@ -126,19 +126,23 @@ impl Assigned {
         let (arms, times) = (hashes(ARM)?, hashes(TIME)?);
         let known = (0..attributes).map(|i| hashes(&format!("attribute{i}")));
         let known = known.collect::<Result<Vec<_>>>()?;
+        let mut counted = vec![0; experiments.len()];
         for (row, unit) in units.iter().enumerate() {
             let day = if days.is_valid(row) { Some(date(days.value(row))?) } else { None };
             let common = mix(mix(*unit, arms[row]), times[row]);
-            for (name, own) in experiments {
+            for (i, (name, own)) in experiments.iter().enumerate() {
                 if named && of.value(row) != *name {
                     continue;
                 }
-                *self.rows.entry((*name).to_owned()).or_default() += 1;
+                counted[i] += 1;
                 let hash = own.iter().fold(common, |hash, &i| mix(hash, known[i][row]));
                 let all =
                     self.hashes.entry((*name).to_owned()).or_default().entry(day).or_default();
                 *all = all.wrapping_add(hash);
             }
+        }
+        for ((name, _), counted) in experiments.iter().zip(counted) {
+            *self.rows.entry((*name).to_owned()).or_default() += counted;
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Whose task is next: clients share the slots of a cluster evenly, however much each of them asks for.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -56,15 +55,13 @@ impl DistributionPolicy for FairShares {
                 waiting.push(Waiting { client, since, id: id.clone(), job: job.clone() });
             }
         }
-        // The oldest are taken from the end.
-        waiting.sort_by(|a, b| {
-            (Reverse(a.since), b.id.as_str()).cmp(&(Reverse(b.since), a.id.as_str()))
-        });
+        waiting.sort_by(|a, b| (a.since, a.id.as_str()).cmp(&(b.since, b.id.as_str())));
         let mut bound = Vec::new();
         for budget in budgets {
             while budget.vcores > 0 {
-                let has_least = |waiting: &Waiting| busy.get(&waiting.client).copied();
-                let next = waiting.iter().enumerate().rev().min_by_key(|(_, w)| has_least(w));
+                let running_of = |waiting: &Waiting| busy.get(&waiting.client).copied();
+                // Of several the first, which is the oldest.
+                let next = waiting.iter().enumerate().min_by_key(|(_, w)| running_of(w));
                 let Some((at, next)) = next else { return Ok(bound) };
                 let alone = waiting.iter().all(|other| other.client == next.client);
                 let offered = if alone { budget.vcores } else { 1 };

@@ -28,7 +28,7 @@ pub(crate) use scan::DeltaFiles;
 pub use table::{Commit, DeltaTableHandle, Published, any_of, partition};
 pub use upkeep::{Compacted, Restoration, Unneeded};
 
-use crate::{Engine, EngineError, Result, Stores, location, shown};
+use crate::{Engine, EngineError, Result, Stores, shown, stores};
 
 /// Key and value pairs kept with a commit.
 pub type Metadata = BTreeMap<String, String>;
@@ -43,10 +43,7 @@ pub struct DeltaStore {
 impl DeltaStore {
     /// The tables below `root`, a path or a URL. Nothing is read or written yet.
     pub fn open(root: &str, engine: &Engine) -> Result<Self> {
-        let mut root = location(root)?;
-        if !root.path().ends_with('/') {
-            root.set_path(&format!("{}/", root.path()));
-        }
+        let root = stores::folder(root)?;
         // An unknown scheme is an error here, not in the middle of a run.
         engine.stores().get(&root)?;
         Ok(Self { root, engine: engine.clone() })

@@ -36,7 +36,7 @@ use crate::job::{Job, Measure, Metric, Source};
 use crate::period::{days_before, days_between};
 use crate::tables::days as day_number;
 use crate::time::civil_day;
-use crate::units::{check_wall_clock, timed, type_of, unit_column};
+use crate::units::{check_wall_clock, day, timed, type_of, unit_column};
 use crate::{JobError, Result, internal};
 
 /// What the tables of unit-days are called, before the name of their source.
@@ -584,7 +584,6 @@ impl<'a> UnitDays<'a> {
                 self.source.name
             )));
         };
-        let day = |day: Date| lit(ScalarValue::Date32(Some(day_number(day))));
         let mut rows = ident(DAY).between(day(days.from), day(days.to));
         if late == Late::LeftOut {
             for (part, of) in self.late_days(days) {
@@ -625,9 +624,9 @@ impl<'a> UnitDays<'a> {
         bytes: usize,
     ) -> Result<()> {
         let Some(table) = &self.table else { return Ok(()) };
-        let days = needed.values().map(|needed| needed.all);
-        let days = days.reduce(|a, b| Days { from: a.from.min(b.from), to: a.to.max(b.to) });
-        let Some(days) = days else { return Ok(()) };
+        let Some(days) = Days::around(needed.values().map(|needed| needed.all)) else {
+            return Ok(());
+        };
         let records = self.records.values().flat_map(|record| &record.days);
         let units = records.filter(|(day, _)| days.contains(**day)).map(|(_, of)| of.units);
         let units: Vec<u64> = units.collect();
@@ -636,7 +635,6 @@ impl<'a> UnitDays<'a> {
         let size =
             usize::try_from(units.iter().sum::<u64>()).unwrap_or(usize::MAX).saturating_mul(width);
         if size <= bytes && !self.engine.is_cluster() {
-            let day = |day: Date| lit(ScalarValue::Date32(Some(day_number(day))));
             let rows = ident(DAY).between(day(days.from), day(days.to));
             let held = self.engine.held(self.published(table)?.filter(rows)?).await?;
             self.held = Some((days, held));
@@ -814,6 +812,11 @@ struct Made {
 }
 
 impl Days {
+    /// The days from the first of some to the last.
+    fn around(all: impl Iterator<Item = Self>) -> Option<Self> {
+        all.reduce(|a, b| Self { from: a.from.min(b.from), to: a.to.max(b.to) })
+    }
+
     fn contains(self, day: Date) -> bool {
         (self.from..=self.to).contains(&day)
     }

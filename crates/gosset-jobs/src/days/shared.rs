@@ -73,8 +73,7 @@ impl Shared {
             return Ok(None);
         }
         let days = of.values().map(|needed| Days { from: needed.of_new, to: needed.all.to });
-        let days = days.reduce(|a, b| Days { from: a.from.min(b.from), to: a.to.max(b.to) });
-        let days = days.ok_or_else(|| internal("nobody needs unit-days"))?;
+        let days = Days::around(days).ok_or_else(|| internal("nobody needs unit-days"))?;
 
         let type_of_experiment = type_of(&schema, experiment)?;
         let keys = vec![

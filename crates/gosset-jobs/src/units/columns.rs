@@ -41,10 +41,7 @@ pub(crate) fn timed(
     time: &str,
     zone: &TimeZone,
 ) -> Result<DataFrame> {
-    let is_json = |file: &ObjectMeta| {
-        let name = file.location.filename().unwrap_or_default();
-        [".json", ".ndjson", ".jsonl"].iter().any(|end| name.contains(end))
-    };
+    let is_json = |file: &ObjectMeta| is_one_of(file, &[".json", ".ndjson", ".jsonl"]);
     if !is_text(&rows, time) || !files.iter().all(is_json) {
         return Ok(rows);
     }
@@ -52,6 +49,12 @@ pub(crate) fn timed(
     let zone = zone.ok_or_else(|| JobError::File("the time zone has no IANA name".into()))?;
     let instant = DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into()));
     Ok(rows.with_column(time, cast(ident(time), instant))?)
+}
+
+/// Whether a file is of a format, by the endings of its name; that of a compression may follow.
+fn is_one_of(file: &ObjectMeta, endings: &[&str]) -> bool {
+    let name = file.location.filename().unwrap_or_default();
+    endings.iter().any(|end| name.contains(end))
 }
 
 fn is_text(rows: &DataFrame, column: &str) -> bool {
@@ -76,9 +79,8 @@ pub(crate) async fn check_wall_clock(
     if !matches!(data_type, DataType::Timestamp(_, None)) || zone.iana_name() == Some("UTC") {
         return Ok(());
     }
-    let is_text = |name: &str| [".csv", ".tsv"].iter().any(|end| name.contains(end));
-    let listing = engine.list(url).await?;
-    match listing.files().iter().any(|file| file.location.filename().is_some_and(is_text)) {
+    let is_csv = |file: &ObjectMeta| is_one_of(file, &[".csv", ".tsv"]);
+    match engine.list(url).await?.files().iter().any(is_csv) {
         true => Err(JobError::File(format!(
             "column '{column}': the times of CSV files are read without their zone; use dates, Parquet, or timezone = \"UTC\""
         ))),

@@ -13,6 +13,8 @@ use std::time::Duration;
 use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use url::Url;
@@ -25,7 +27,7 @@ type Wrap = dyn Fn(&Url, Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + 
 /// The object stores of a process: made when first asked for, one for each bucket, shared by everything.
 ///
 /// Credentials come from the environment of the process alone (`AWS_*`, with `AWS_ENDPOINT_URL` and `AWS_ALLOW_HTTP`
-/// for other servers that speak S3; `GOOGLE_*` and `AZURE_*` where built in), never from a query or a job file.
+/// for other servers that speak S3; `GOOGLE_*`, `AZURE_*`), never from a query or a job file.
 #[derive(Clone, Default)]
 pub struct Stores {
     inner: Arc<Inner>,
@@ -97,9 +99,16 @@ impl ObjectStoreRegistry for Stores {
     }
 }
 
-/// One store for each scheme and authority, without a user name or password in the key.
+/// What a store is of: scheme and authority, without credentials. `abfss://container@account.host` names its container
+/// where other URLs have a user.
 fn key(url: &Url) -> String {
-    format!("{}://{}", url.scheme(), &url[url::Position::BeforeHost..url::Position::AfterPort])
+    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    match (url.scheme(), url.username()) {
+        (scheme @ ("abfs" | "abfss"), container) if !container.is_empty() => {
+            format!("{scheme}://{container}@{authority}")
+        }
+        (scheme, _) => format!("{scheme}://{authority}"),
+    }
 }
 
 fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
@@ -108,22 +117,15 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
         "s3" | "s3a" => {
             Arc::new(AmazonS3Builder::from_env().with_url(bucket(url)).with_retry(retry()).build()?)
         }
-        #[cfg(feature = "gcs")]
         "gs" => Arc::new(
-            object_store::gcp::GoogleCloudStorageBuilder::from_env()
+            GoogleCloudStorageBuilder::from_env()
                 .with_url(bucket(url))
                 .with_retry(retry())
                 .build()?,
         ),
-        #[cfg(feature = "azure")]
         "az" | "azure" | "abfs" | "abfss" => Arc::new(
-            object_store::azure::MicrosoftAzureBuilder::from_env()
-                .with_url(bucket(url))
-                .with_retry(retry())
-                .build()?,
+            MicrosoftAzureBuilder::from_env().with_url(bucket(url)).with_retry(retry()).build()?,
         ),
-        "gs" => return Err(not_built_in("gs", "gcs")),
-        scheme @ ("az" | "azure" | "abfs" | "abfss") => return Err(not_built_in(scheme, "azure")),
         other => {
             return Err(EngineError::Option(format!(
                 "no object store for {other}:// (expected file, s3, gs or az)"
@@ -133,21 +135,9 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     Ok(store)
 }
 
-fn not_built_in(scheme: &str, feature: &str) -> EngineError {
-    EngineError::Option(format!("{scheme}:// needs a build with the cargo feature '{feature}'"))
-}
-
 /// The bucket alone: object paths are relative to it, and a password in the URL is not for the store's messages.
 fn bucket(url: &Url) -> String {
-    match url.username() {
-        "" => format!("{}/", key(url)),
-        // abfss://container@account.host: the "user" is the container.
-        container => format!(
-            "{}://{container}@{}/",
-            url.scheme(),
-            &url[url::Position::BeforeHost..url::Position::AfterPort]
-        ),
-    }
+    format!("{}/", key(url))
 }
 
 /// Long enough for a store that is busy, short enough that a night does not hang on one that is gone.
@@ -241,6 +231,18 @@ mod tests {
         let again = stores.get_store(&Url::parse("s3://bucket/").expect("a URL")).expect("a store");
         assert!(Arc::ptr_eq(&first, &memory) && Arc::ptr_eq(&again, &memory));
         assert_eq!(format!("{stores:?}"), r#"{"s3://bucket"}"#);
+    }
+
+    #[test]
+    fn stores_are_of_buckets_and_containers() {
+        let of = |url: &str| key(&Url::parse(url).expect("a URL"));
+        assert_eq!(of("gs://bucket/a/b.csv"), "gs://bucket");
+        assert_eq!(of("s3://user:secret@bucket/a"), "s3://bucket");
+        assert_eq!(
+            of("abfss://days@a.dfs.core.windows.net/x"),
+            "abfss://days@a.dfs.core.windows.net"
+        );
+        assert_eq!(of("abfss://results:s@a.host/x"), "abfss://results@a.host");
     }
 
     #[test]

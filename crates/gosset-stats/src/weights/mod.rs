@@ -17,6 +17,8 @@ mod laws;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_512;
 
 pub use laws::{Law, Weights};
 
@@ -134,6 +136,8 @@ enum Engine {
     AesNi(x86::AesNi),
     #[cfg(target_arch = "x86_64")]
     Vaes(x86::Vaes),
+    #[cfg(target_arch = "x86_64")]
+    Vaes512(x86::Vaes, x86_512::Vaes512),
     #[cfg(target_arch = "aarch64")]
     Arm(arm::Arm),
 }
@@ -150,6 +154,8 @@ impl Engine {
             Self::AesNi(_) => "AES-NI",
             #[cfg(target_arch = "x86_64")]
             Self::Vaes(_) => "VAES",
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes512(..) => "VAES of AVX-512",
             #[cfg(target_arch = "aarch64")]
             Self::Arm(_) => "ARM AES",
         }
@@ -163,6 +169,10 @@ impl Engine {
             x86::AesNi::detect().map(Self::AesNi),
             #[cfg(target_arch = "x86_64")]
             x86::Vaes::detect().map(Self::Vaes),
+            #[cfg(target_arch = "x86_64")]
+            x86::Vaes::detect()
+                .zip(x86_512::Vaes512::detect())
+                .map(|(narrow, wide)| Self::Vaes512(narrow, wide)),
             #[cfg(target_arch = "aarch64")]
             arm::Arm::detect().map(Self::Arm),
         ]
@@ -216,7 +226,7 @@ impl PoissonWeights {
             #[cfg(target_arch = "x86_64")]
             Engine::AesNi(aes) => aes.fill(self.whitening, key, out),
             #[cfg(target_arch = "x86_64")]
-            Engine::Vaes(vaes) => vaes.fill(self.whitening, key, out),
+            Engine::Vaes(vaes) | Engine::Vaes512(vaes, _) => vaes.fill(self.whitening, key, out),
             #[cfg(target_arch = "aarch64")]
             Engine::Arm(arm) => arm.fill(self.whitening, key, out),
         }
@@ -242,6 +252,8 @@ impl Engine {
             Self::AesNi(aes) => aes.tile::<OF>(whitening, quads, t, rows),
             #[cfg(target_arch = "x86_64")]
             Self::Vaes(vaes) => vaes.tile::<OF>(whitening, quads, t, rows),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes512(_, vaes) => vaes.tile::<OF>(whitening, quads, t, rows),
             #[cfg(target_arch = "aarch64")]
             Self::Arm(arm) => arm.tile::<OF>(whitening, quads, t, rows),
         }

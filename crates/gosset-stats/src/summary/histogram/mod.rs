@@ -296,8 +296,14 @@ impl Histogram {
         let Some(resampling) = &self.resampling else {
             return Err(Error::Invalid("expected a histogram of units, found one of rows".into()));
         };
-        let mut whole = self.content.clone();
-        let weighted = whole.make_weighted(self.precision, resampling);
+        let mut whole;
+        let weighted = match &self.content {
+            Content::Weighted(weighted) => weighted,
+            content => {
+                whole = content.clone();
+                &*whole.make_weighted(self.precision, resampling)
+            }
+        };
         let bins = weighted.grid.bins();
         if let Some(bin) = bins.iter().find(|bin| bin.rows > MAX_BIN_ROWS) {
             return Err(Error::Invalid(format!(

@@ -1,71 +1,135 @@
-//! Tables, sources and results on a server that speaks S3. Needs `GOSSET_TEST_S3=s3://bucket` and the variables of a
-//! server (`AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, ...): `.ci/run` starts one.
+//! Tables, sources and results on object stores, from one process and from executors. Needs `GOSSET_TEST_STORES`, the URLs
+//! of buckets, and the variables of their servers (`AWS_ENDPOINT_URL`, `GOOGLE_BASE_URL`, ...): `.ci/run` starts some.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::path::Path;
 use std::process::{Command, Output};
 
-use gosset_engine::{Stores, location};
 use gosset_tests::cluster::Processes;
 use gosset_tests::gosset_binary;
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
 
-const ROWS: &str = "id,arm,y\n1,a,1.0\n2,a,2.0\n3,b,2.5\n4,b,4.5\n5,b,3.0\n6,a,1.5\n";
+const ROWS: &str = "(VALUES (1,'a',1.0),(2,'a',2.0),(3,'b',2.5),(4,'b',4.5),(5,'b',3.0),(6,'a',1.5)) t(id, arm, y)";
 
-fn gosset(folder: &std::path::Path, arguments: &[&str]) -> Output {
+/// (2.5 + 4.5 + 3)/3 − (1 + 2 + 1.5)/3
+const EFFECT: &str = "estimate\n1.8333333333333333\n";
+
+fn roots() -> Vec<String> {
+    let Ok(roots) = std::env::var("GOSSET_TEST_STORES") else {
+        eprintln!("not tested: GOSSET_TEST_STORES is not set (.ci/run sets it)");
+        return vec![];
+    };
+    let process = std::process::id();
+    roots.split_whitespace().map(|root| format!("{root}/gosset-tests-{process}")).collect()
+}
+
+fn gosset(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(gosset_binary()).args(arguments).current_dir(folder).output().unwrap()
 }
 
-#[tokio::test]
-async fn queries_and_jobs_read_and_write_s3() {
-    let Ok(root) = std::env::var("GOSSET_TEST_S3") else {
-        eprintln!("skipped: GOSSET_TEST_S3 is not set (.ci/run sets it)");
-        return;
-    };
-    let prefix = format!("gosset-tests-{}", std::process::id());
-    let url = location(&root).unwrap();
-    let store = Stores::new().get(&url).unwrap();
-    let units = Path::from(format!("{prefix}/units/day 2.csv"));
-    store.put(&units, ROWS.into()).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let query = format!("SELECT count(*) AS n FROM '{root}/{prefix}/units/day 2.csv'");
-    let counted = gosset(folder.path(), &["sql", "--format", "csv", "-c", &query]);
-    assert_eq!(String::from_utf8_lossy(&counted.stdout), "n\n6\n", "{counted:?}");
-    let missing =
-        gosset(folder.path(), &["sql", "-c", &format!("SELECT 1 FROM '{root}/{prefix}/no.csv'")]);
-    assert_eq!(missing.status.code(), Some(66), "{missing:?}");
+/// What a query gives as CSV, with more arguments.
+fn asked(folder: &Path, query: &str, more: &[&str]) -> String {
+    let output = gosset(folder, &[&["sql", "--format", "csv", "-c", query], more].concat());
+    assert!(output.status.success(), "{query}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
 
+/// A job over `units` whose results go to `results`.
+fn job(folder: &Path, units: &str, results: &str) {
     let job = format!(
-        "[job]\nname = \"s3\"\nstore = \"{root}/{prefix}/results\"\n\
-         [sources.units]\nurl = \"{root}/{prefix}/units/day 2.csv\"\ngrain = \"unit\"\nunit = \"id\"\n\
+        "[job]\nname = \"stores\"\nstore = \"{results}\"\n\
+         [sources.units]\nurl = \"{units}\"\ngrain = \"unit\"\nunit = \"id\"\n\
          [assignments]\nsource = \"units\"\narm = \"arm\"\n\
          [metrics.y]\nsource = \"units\"\nvalue = \"y\"\n\
          [experiments.e]\ncontrol = \"a\"\nmetrics = [\"y\"]\n"
     );
-    std::fs::write(folder.path().join("job.toml"), job).unwrap();
-    for told in ["published 1 effects", "nothing to do"] {
-        let run = gosset(folder.path(), &["run", "job.toml"]);
-        let text = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.success() && text.contains(told), "{text}");
-    }
-    let query = format!("SELECT estimate FROM '{root}/{prefix}/results/effects'");
-    let read = gosset(folder.path(), &["sql", "--format", "csv", "-c", &query]);
-    // (2.5 + 4.5 + 3)/3 − (1 + 2 + 1.5)/3
-    let estimate = "estimate\n1.8333333333333333\n";
-    assert_eq!(String::from_utf8_lossy(&read.stdout), estimate, "{read:?}");
+    std::fs::write(folder.join("job.toml"), job).unwrap();
+}
 
-    // The executors of a cluster read with the credentials of their own environment.
+#[test]
+fn queries_and_jobs_read_and_write_object_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for root in roots() {
+        let units = format!("{root}/units/day 2.csv");
+        let wrote = format!("COPY (SELECT * FROM {ROWS}) TO '{units}'");
+        assert_eq!(asked(folder, &wrote, &[]), "count\n6\n");
+        assert_eq!(asked(folder, &format!("SELECT count(*) AS n FROM '{units}'"), &[]), "n\n6\n");
+        let nothing = format!("SELECT 1 FROM '{root}/no.csv'");
+        let missing = gosset(folder, &["sql", "-c", &nothing]);
+        assert_eq!(missing.status.code(), Some(66), "{missing:?}");
+
+        job(folder, &units, &format!("{root}/results"));
+        for told in ["published 1 effects", "nothing to do"] {
+            let run = gosset(folder, &["run", "job.toml"]);
+            let text = String::from_utf8_lossy(&run.stderr);
+            assert!(run.status.success() && text.contains(told), "{root}: {text}");
+        }
+        let effects = format!("SELECT estimate FROM '{root}/results/effects'");
+        assert_eq!(asked(folder, &effects, &[]), EFFECT);
+    }
+}
+
+#[test]
+fn executors_read_and_write_object_stores() {
+    let roots = roots();
+    if roots.is_empty() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let cluster = Processes::start(2, 1);
-    let there = cluster.url();
-    let read =
-        gosset(folder.path(), &["sql", "--format", "csv", "-c", &query, "--cluster", &there]);
-    assert_eq!(String::from_utf8_lossy(&read.stdout), estimate, "{read:?}");
-    let job = std::fs::read_to_string(folder.path().join("job.toml")).unwrap();
-    let elsewhere = job.replace("/results", "/results-of-cluster");
-    std::fs::write(folder.path().join("job.toml"), elsewhere).unwrap();
-    let run = gosset(folder.path(), &["run", "job.toml", "--cluster", &there]);
-    assert!(run.status.success(), "{run:?}");
-    let query = query.replace("/results", "/results-of-cluster");
-    let read = gosset(folder.path(), &["sql", "--format", "csv", "-c", &query]);
-    assert_eq!(String::from_utf8_lossy(&read.stdout), estimate, "{read:?}");
+    let there = ["--cluster", &cluster.url()];
+    for root in roots {
+        // Several files, in both formats, so that both executors have a part in it.
+        for part in ["1", "2", "3"] {
+            for format in ["csv", "parquet"] {
+                let file = format!("{root}/units/{format}/{part}.{format}");
+                let wrote = format!("COPY (SELECT * FROM {ROWS}) TO '{file}'");
+                assert_eq!(asked(folder, &wrote, &there), "count\n6\n");
+            }
+        }
+        for format in ["csv", "parquet"] {
+            let files = format!("'{root}/units/{format}/*.{format}'");
+            let query = format!("SELECT count(*) AS n, avg(y) AS mean FROM {files}");
+            let expected = "n,mean\n18,2.4166666666666665\n";
+            assert_eq!(asked(folder, &query, &there), expected);
+            assert_eq!(asked(folder, &query, &[]), expected);
+        }
+        job(folder, &format!("{root}/units/parquet/1.parquet"), &format!("{root}/of-cluster"));
+        let run = gosset(folder, &["run", "job.toml", "--cluster", &cluster.url()]);
+        assert!(run.status.success(), "{root}: {run:?}");
+        // The results are a Delta table, which the executors read too.
+        let effects = format!("SELECT estimate FROM '{root}/of-cluster/effects'");
+        assert_eq!(asked(folder, &effects, &there), EFFECT);
+        assert_eq!(asked(folder, &effects, &[]), EFFECT);
+    }
+}
+
+#[test]
+fn credentials_are_those_of_each_process() {
+    let roots = roots();
+    if roots.is_empty() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut cluster = Processes::start(0, 1);
+    // A key that is none of the account's, and a metadata server that is not there: those of the client do not help.
+    let others = [
+        "env",
+        "AZURE_STORAGE_ACCOUNT_KEY=bm90IHRoZSBrZXk=",
+        "GOOGLE_SERVICE_ACCOUNT_KEY={\"client_email\":\"\",\"private_key\":\"\",\"private_key_id\":\"\",\"disable_oauth\":true}",
+    ];
+    cluster.add_executor_within(&others, "127.0.0.1", 1, &[]);
+    cluster.wait_for(1);
+    for root in roots.iter().filter(|root| !root.starts_with("s3")) {
+        let file = format!("{root}/others/1.parquet");
+        asked(folder, &format!("COPY (SELECT * FROM {ROWS}) TO '{file}'"), &[]);
+        let query = format!("SELECT count(*) AS n, avg(y) AS mean FROM '{file}'");
+        assert_eq!(asked(folder, &query, &[]), "n,mean\n6,2.4166666666666665\n");
+        let refused = gosset(folder, &["sql", "-c", &query, "--cluster", &cluster.url()]);
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success(), "{root}: {refused:?}");
+        assert!(told.contains("401") || told.contains("403"), "{root}: {told}");
+    }
 }

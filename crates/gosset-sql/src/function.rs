@@ -122,6 +122,10 @@ pub enum ArgumentKind {
     OptionalInteger,
     /// A stored summary: binary.
     Summary,
+    /// A number, a boolean, a string, binary, a date or a time.
+    Key,
+    /// Any number of further values as [`Key`](Self::Key). Only as the last argument.
+    Keys,
     /// What an outcome is regressed on: a number, a boolean or a string, or a struct of them whose names are kept.
     Regressors,
     /// The weight of each row, which may be left out: only as the last argument.
@@ -137,6 +141,11 @@ impl ArgumentKind {
     /// Whether it is the unit of each row.
     pub(crate) fn is_unit(self) -> bool {
         matches!(self, Self::Unit | Self::CrossedUnit | Self::OptionalUnit)
+    }
+
+    /// Whether it may be left out or repeated.
+    fn is_repeated(self) -> bool {
+        matches!(self, Self::Columns | Self::Keys)
     }
 
     /// Whether it may be left out.
@@ -176,7 +185,7 @@ impl Function {
     pub fn syntax(&self) -> String {
         let mut text = format!("{}(", self.name);
         for (i, argument) in self.arguments.iter().enumerate() {
-            let columns = argument.kind == ArgumentKind::Columns;
+            let columns = argument.kind.is_repeated();
             let optional = columns || argument.kind.is_optional();
             text += if optional { "[" } else { "" };
             text += if i > 0 { ", " } else { "" };
@@ -197,7 +206,7 @@ impl Function {
 
     /// Whether the last argument may be repeated or left out.
     pub(crate) fn is_variadic(&self) -> bool {
-        self.arguments.last().is_some_and(|a| a.kind == ArgumentKind::Columns)
+        self.arguments.last().is_some_and(|a| a.kind.is_repeated())
     }
 }
 

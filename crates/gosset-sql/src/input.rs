@@ -91,6 +91,7 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
         {
             Some(DataType::Int64)
         }
+        (ArgumentKind::Key | ArgumentKind::Keys, t) => coerce_key(t),
         (ArgumentKind::Share, t) if t.is_numeric() => Some(DataType::Float64),
         (ArgumentKind::Summary, t) if is_binary(t) || t.is_null() => Some(DataType::LargeBinary),
         _ => None,
@@ -188,6 +189,15 @@ fn coerce_label(found: &DataType, kind: ArgumentKind) -> Option<DataType> {
     }
 }
 
+fn coerce_key(found: &DataType) -> Option<DataType> {
+    match found {
+        DataType::Boolean => Some(DataType::Int64),
+        t if t.is_floating() => Some(DataType::Float64),
+        t if t.is_decimal() || t.is_temporal() => Some(DataType::Utf8View),
+        t => coerce_unit(t),
+    }
+}
+
 fn coerce_unit(found: &DataType) -> Option<DataType> {
     match found {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8View),
@@ -250,6 +260,9 @@ fn expected(kind: ArgumentKind) -> &'static str {
             "a number, a boolean, a string, or a struct of them, {name: value, ...}"
         }
         ArgumentKind::OptionalWeight => "a number",
+        ArgumentKind::Key | ArgumentKind::Keys => {
+            "a number, a boolean, a string, binary, a date or a time"
+        }
     }
 }
 

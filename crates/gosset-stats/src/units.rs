@@ -99,6 +99,14 @@ pub fn fold_of(hash: u128, folds: u32, seed: u64) -> u32 {
 /// Beyond all replicates.
 pub const FOLD: u64 = 0x666f_6c64 << 32;
 
+/// Two hashes as one, which depends on their order: the finaliser of splitmix64.
+pub fn mix(a: u64, b: u64) -> u64 {
+    let mut z = a ^ b.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 fn tagged(tag: u8, value: &[u8]) -> u128 {
     const INLINE: usize = 64;
     if value.len() < INLINE {

@@ -27,6 +27,7 @@ mod quantile;
 mod quantile_effects;
 mod ratio_test;
 mod replicates;
+mod row_hash;
 mod srm;
 mod stratified_moments;
 mod ttest;
@@ -92,6 +93,7 @@ pub static FUNCTIONS: &[&Function] = &[
     &exact_sum::EXACT_SUM,
     &exact_sum::EXACT_AVG,
     &fold::FOLD,
+    &row_hash::ROW_HASH,
 ];
 
 /// The arguments that many functions have.

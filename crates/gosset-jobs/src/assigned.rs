@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Date32Type};
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast as cast_array;
+use arrow::datatypes::{DataType, Date32Type, Int64Type};
 use datafusion::common::ScalarValue;
+use datafusion::execution::FunctionRegistry;
+use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::{Expr, cast, ident, lit};
 use datafusion::prelude::DataFrame;
-use futures::TryStreamExt;
-use gosset_stats::units;
+use gosset_engine::Engine;
+use gosset_stats::units::mix;
 use jiff::civil::Date;
 
-use crate::days::{date, mix, unit_hashes};
+use crate::days::date;
 use crate::job::{Experiment, Job};
 use crate::time::civil_day;
 use crate::units::{type_of, unit_column};
@@ -26,25 +29,35 @@ pub(crate) struct Assigned {
     rows: BTreeMap<String, u64>,
 }
 
-// The columns that are hashed, before those of attributes.
 const EXPERIMENT: &str = "experiment";
-const UNIT: &str = "unit";
-const ARM: &str = "arm";
-const TIME: &str = "time";
 const DAY: &str = "day";
+const ROWS: &str = "rows";
+
+/// The sums of the hashes of rows: without attributes, and with one of them.
+const PLAIN: &str = "plain";
+
+fn with_attribute(i: usize) -> String {
+    format!("attribute {i}")
+}
 
 impl Assigned {
-    /// Reads the assignments of some experiments.
+    /// Hashes the assignments of some experiments, where the queries run.
     pub(crate) async fn read(
         job: &Job,
+        engine: &Engine,
         rows: &DataFrame,
         experiments: &[&Experiment],
     ) -> Result<Self> {
         let told = |error: crate::JobError| error.about("[assignments]");
-        Self::hashed(job, rows.clone(), experiments).await.map_err(told)
+        Self::hashed(job, engine, rows.clone(), experiments).await.map_err(told)
     }
 
-    async fn hashed(job: &Job, frame: DataFrame, experiments: &[&Experiment]) -> Result<Self> {
+    async fn hashed(
+        job: &Job,
+        engine: &Engine,
+        frame: DataFrame,
+        experiments: &[&Experiment],
+    ) -> Result<Self> {
         let assignments = &job.assignments;
         let schema = frame.schema().clone();
         let text = |name: &str| -> Result<Expr> {
@@ -52,10 +65,6 @@ impl Assigned {
             Ok(cast(ident(name), DataType::Utf8))
         };
         let Some(unit) = &assignments.unit else { return Err(internal("units have no column")) };
-        let mut columns = vec![
-            unit_column(&schema, unit)?.alias(UNIT),
-            text(&assignments.section.arm)?.alias(ARM),
-        ];
         let (time, day) = match &assignments.time {
             Some(time) => {
                 let of = type_of(&schema, time)?;
@@ -63,88 +72,70 @@ impl Assigned {
             }
             None => (lit(""), lit(ScalarValue::Date32(None))),
         };
-        columns.extend([time.alias(TIME), day.alias(DAY)]);
-        let experiment = assignments.section.experiment.as_ref();
-        columns.push(match experiment {
-            Some(name) => text(name)?.alias(EXPERIMENT),
-            None => lit("").alias(EXPERIMENT),
-        });
+        let named = assignments.section.experiment.as_ref();
+        let experiment = named.map_or(Ok(lit("")), |name| text(name))?;
+        let plain = [unit_column(&schema, unit)?, text(&assignments.section.arm)?, time];
+
+        // An attribute that several experiments take is hashed once.
         let mut attributes: Vec<String> = Vec::new();
         for name in experiments.iter().flat_map(|experiment| attributes_of(experiment)) {
             if !attributes.contains(&name) {
-                columns.push(text(&name)?.alias(format!("attribute{}", attributes.len())));
                 attributes.push(name);
             }
         }
-        let mut of: Vec<(&str, Vec<usize>)> = Vec::new();
-        for experiment in experiments {
-            let position = |name: &String| attributes.iter().position(|known| known == name);
-            let own = attributes_of(experiment);
-            of.push((&experiment.name, own.iter().filter_map(position).collect()));
+        let hash = engine.context().udf("row_hash")?;
+        let mut columns = vec![experiment.alias(EXPERIMENT), day.alias(DAY)];
+        columns.push(hash.call(plain.to_vec()).alias(PLAIN));
+        for (i, name) in attributes.iter().enumerate() {
+            let with = [&plain[..], &[text(name)?]].concat();
+            columns.push(hash.call(with).alias(with_attribute(i)));
         }
         let mut frame = frame.select(columns)?;
-        if experiment.is_some() {
+        if named.is_some() {
             let names = experiments.iter().map(|e| lit(e.name.clone())).collect();
             frame = frame.filter(ident(EXPERIMENT).in_list(names, false))?;
         }
-        let mut found = Self::default();
-        let mut batches = frame.execute_stream().await?;
-        while let Some(batch) = batches.try_next().await? {
-            found.add(&batch, &of, experiment.is_some(), attributes.len())?;
-        }
-        Ok(found)
-    }
+        // Sums of integers wrap around, and so do not depend on the order either.
+        let mut sums = vec![count(lit(1)).alias(ROWS), sum(ident(PLAIN)).alias(PLAIN)];
+        let with = (0..attributes.len()).map(with_attribute);
+        sums.extend(with.map(|name| sum(ident(name.as_str())).alias(name)));
+        let days = frame.aggregate(vec![ident(EXPERIMENT), ident(DAY)], sums)?;
 
-    fn add(
-        &mut self,
-        batch: &RecordBatch,
-        experiments: &[(&str, Vec<usize>)],
-        named: bool,
-        attributes: usize,
-    ) -> Result<()> {
-        let column = |name: &str, data_type: &DataType| {
-            let found = batch.column_by_name(name);
-            let found = found.ok_or_else(|| internal(format!("the column {name} is missing")))?;
-            Ok::<_, crate::JobError>(arrow::compute::cast(found, data_type)?)
-        };
-        let plain = column(UNIT, batch.schema().field_with_name(UNIT)?.data_type())?;
-        let plain = match plain.data_type() {
-            DataType::Utf8View | DataType::LargeUtf8 => column(UNIT, &DataType::Utf8)?,
-            DataType::BinaryView | DataType::LargeBinary => column(UNIT, &DataType::Binary)?,
-            _ => plain,
-        };
-        let units = unit_hashes(&plain)?;
-        let of = column(EXPERIMENT, &DataType::Utf8)?;
-        let of = of.as_string::<i32>();
-        let days = column(DAY, &DataType::Date32)?;
-        let days = days.as_primitive::<Date32Type>();
-        let hashes = |name: &str| -> Result<Vec<u64>> {
-            let values = column(name, &DataType::Utf8)?;
-            let values = values.as_string::<i32>().iter();
-            Ok(values.map(|value| value.map_or(1, |value| units::string(value) as u64)).collect())
-        };
-        let (arms, times) = (hashes(ARM)?, hashes(TIME)?);
-        let known = (0..attributes).map(|i| hashes(&format!("attribute{i}")));
-        let known = known.collect::<Result<Vec<_>>>()?;
-        let mut counted = vec![0; experiments.len()];
-        for (row, unit) in units.iter().enumerate() {
-            let day = if days.is_valid(row) { Some(date(days.value(row))?) } else { None };
-            let common = mix(mix(*unit, arms[row]), times[row]);
-            for (i, (name, own)) in experiments.iter().enumerate() {
-                if named && of.value(row) != *name {
-                    continue;
+        let mut found = Self::default();
+        for batch in days.collect().await? {
+            let column = |name: &str, as_type: &DataType| {
+                let found = batch.column_by_name(name);
+                let found = found.ok_or_else(|| internal(format!("no column {name}")))?;
+                Ok::<_, crate::JobError>(cast_array(found, as_type)?)
+            };
+            let integers = |name: &str| -> Result<Vec<u64>> {
+                let values = column(name, &DataType::Int64)?;
+                Ok(values
+                    .as_primitive::<Int64Type>()
+                    .iter()
+                    .flatten()
+                    .map(i64::cast_unsigned)
+                    .collect())
+            };
+            let (of, days) =
+                (column(EXPERIMENT, &DataType::Utf8)?, column(DAY, &DataType::Date32)?);
+            let (of, days) = (of.as_string::<i32>(), days.as_primitive::<Date32Type>());
+            let (rows, plain) = (integers(ROWS)?, integers(PLAIN)?);
+            let with = (0..attributes.len()).map(|i| integers(&with_attribute(i)));
+            let with = with.collect::<Result<Vec<_>>>()?;
+            for row in 0..batch.num_rows() {
+                let day = if days.is_valid(row) { Some(date(days.value(row))?) } else { None };
+                let its = |e: &&&Experiment| named.is_none() || of.value(row) == e.name;
+                for experiment in experiments.iter().filter(its) {
+                    let own = attributes_of(experiment);
+                    let own = own.iter().filter_map(|a| attributes.iter().position(|b| a == b));
+                    let hash = own.fold(plain[row], |hash, i| mix(hash, with[i][row]));
+                    *found.rows.entry(experiment.name.clone()).or_default() += rows[row];
+                    found.hashes.entry(experiment.name.clone()).or_default().insert(day, hash);
                 }
-                counted[i] += 1;
-                let hash = own.iter().fold(common, |hash, &i| mix(hash, known[i][row]));
-                let all =
-                    self.hashes.entry((*name).to_owned()).or_default().entry(day).or_default();
-                *all = all.wrapping_add(hash);
             }
         }
-        for ((name, _), counted) in experiments.iter().zip(counted) {
-            *self.rows.entry((*name).to_owned()).or_default() += counted;
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// How many rows they are, of one experiment.

@@ -90,7 +90,8 @@ impl Runner {
             match units::assignments(self.job(), self.engine()).await {
                 Ok(rows) => {
                     let experiments: Vec<&Experiment> = of_days.collect();
-                    looked.assigned = Assigned::read(self.job(), &rows, &experiments).await;
+                    looked.assigned =
+                        Assigned::read(self.job(), self.engine(), &rows, &experiments).await;
                     looked.assignments = Some(Kept::as_is(rows));
                 }
                 Err(error) => looked.assigned = Err(error),

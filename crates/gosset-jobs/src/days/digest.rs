@@ -12,7 +12,7 @@ use super::record::DayRecord;
 use crate::{Result, internal};
 
 /// The hash of every unit of a column, which is one of integers, strings or bytes.
-pub(crate) fn unit_hashes(column: &dyn Array) -> Result<Vec<u64>> {
+fn unit_hashes(column: &dyn Array) -> Result<Vec<u64>> {
     let short = |hash: u128| hash as u64;
     Ok(match column.data_type() {
         DataType::Int64 => {
@@ -70,7 +70,7 @@ pub(super) fn add(
         let counted = rows.value(row) as u64;
         of.units += 1;
         of.rows += counted;
-        add_to(&mut of.digests[0], mix(hash, counted));
+        add_to(&mut of.digests[0], units::mix(hash, counted));
         for (digest, values) in of.digests[1..].iter_mut().zip(&values) {
             add_to(digest, value_hash(hash, values, row)?);
         }
@@ -102,36 +102,30 @@ fn value_hash(unit: u64, values: &ArrayRef, row: usize) -> Result<u64> {
         return Ok(0);
     }
     Ok(match values.data_type() {
-        DataType::Float64 => mix(unit, values.as_primitive::<Float64Type>().value(row).to_bits()),
+        DataType::Float64 => {
+            units::mix(unit, values.as_primitive::<Float64Type>().value(row).to_bits())
+        }
         DataType::Int64 => match values.as_primitive::<Int64Type>().value(row) {
             0 => 0,
-            count => mix(unit, count as u64),
+            count => units::mix(unit, count as u64),
         },
         DataType::List(items) => {
             let list = values.as_list::<i32>().value(row);
             match items.data_type() {
                 DataType::Float64 => {
                     let items = list.as_primitive::<Float64Type>().values().iter();
-                    let each = items.map(|item| mix(unit, mix(1, item.to_bits())));
+                    let each = items.map(|item| units::mix(unit, units::mix(1, item.to_bits())));
                     each.fold(0, u64::wrapping_add)
                 }
                 _ => {
                     let items = list.as_string::<i32>().iter().flatten();
-                    let each = items.map(|item| mix(unit, units::string(item) as u64));
+                    let each = items.map(|item| units::mix(unit, units::string(item) as u64));
                     each.fold(0, u64::wrapping_add)
                 }
             }
         }
         other => return Err(internal(format!("a column of unit-days is {other}"))),
     })
-}
-
-/// Two numbers as one that looks random: the finaliser of splitmix64.
-pub(crate) fn mix(a: u64, b: u64) -> u64 {
-    let mut z = a ^ b.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// A day by its number since 1970-01-01.

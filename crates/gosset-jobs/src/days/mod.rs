@@ -20,11 +20,12 @@ use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
 use gosset_engine::delta::{Commit, DeltaStore, DeltaTableHandle, Metadata, any_of, partition};
 use gosset_engine::{Engine, Kept, Listing, location, shown};
+use gosset_stats::units::mix;
 use jiff::civil::Date;
 use object_store::ObjectMeta;
 use serde_json::json;
 
-pub(crate) use digest::{date, mix, unit_hashes};
+pub(crate) use digest::date;
 use part::{Part, parts};
 use record::PartRecord;
 use shared::Shared;

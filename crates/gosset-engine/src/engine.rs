@@ -58,6 +58,8 @@ impl Engine {
         if let Some(rows) = options.batch_size {
             config = config.with_batch_size(rows);
         }
+        // A quoted value may have line breaks in it: a file that is cut at one would have other rows for other partitions.
+        config.options_mut().catalog.newlines_in_values = true;
         let execution = &mut config.options_mut().execution;
         // Rows that a filter drops are not decoded.
         execution.parquet.pushdown_filters = true;

@@ -177,7 +177,9 @@ fn of_datafusion(error: &DataFusionError) -> EngineError {
             }
             ParserError::RecursionLimitExceeded => "the query is nested too deeply".into(),
         }),
-        DataFusionError::Plan(text) => EngineError::Query(plain_names(text)),
+        DataFusionError::Plan(text) => {
+            EngineError::Query(of_signature(text).unwrap_or_else(|| plain_names(text)))
+        }
         DataFusionError::SchemaError(inner, _) => {
             EngineError::Query(plain_names(&inner.to_string()))
         }
@@ -194,6 +196,15 @@ fn of_datafusion(error: &DataFusionError) -> EngineError {
         | DataFusionError::Substrait(text)
         | DataFusionError::Ffi(text) => EngineError::Internal(text.clone()),
     }
+}
+
+/// A function that takes none of the types that it is given: DataFusion lists what it tried, and asks for a bug report.
+fn of_signature(text: &str) -> Option<String> {
+    let (before, tried) = text.split_once("' failed to match any signature")?;
+    let function = before.rsplit('\'').next()?;
+    let (_, found) = tried.split_once("but received ")?;
+    let found = found.split(" (DataType").next()?;
+    Some(format!("'{function}' does not take a {found}"))
 }
 
 /// DataFusion has one variant for a full memory pool and a full spill directory.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory, UrlTableFactory};
 use datafusion::datasource::listing::{
@@ -20,6 +20,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::delta::{self, DeltaFiles};
+use crate::schemas;
 use crate::stores::{self, Stores, without_password};
 use crate::{EngineError, Result};
 
@@ -79,9 +80,9 @@ pub(crate) async fn table(
             let views = state.config_options().execution.parquet.schema_force_view_types;
             Ok(Arc::new(DeltaFiles::of(&table, views)?))
         }
-        Input::Files { urls, first } => {
+        Input::Files { urls, files } => {
             let about = |error: EngineError| error.about(&without_password(text));
-            files_table(state, stores, urls, &first).await.map_err(about)
+            files_table(state, stores, urls, &files).await.map_err(about)
         }
     }
 }
@@ -120,20 +121,12 @@ pub(crate) async fn list(state: &SessionState, stores: &Stores, text: &str) -> R
     let input = resolve(state, stores, text).await?;
     let (url, mut files) = match &input {
         Input::Delta(table) => (table.table_url().clone(), DeltaFiles::of(table, false)?.objects()),
-        Input::Files { urls, first } => {
-            let extension = ending(first.location.as_ref()).map_or("", |(extension, ..)| extension);
-            let mut files = Vec::new();
-            for url in urls {
-                let store = stores.get(url.get_url())?;
-                let listed = url.list_all_files(state, store.as_ref(), extension).await?;
-                let data = listed.try_filter(|file| std::future::ready(is_data(file)));
-                files.extend(data.try_collect::<Vec<_>>().await?);
-            }
+        Input::Files { files, .. } => {
             let root = match text.contains(GLOB) {
                 true => stores::location(split_pattern(text).0)?,
                 false => table_url(text)?.get_url().clone(),
             };
-            (root, files)
+            (root, files.clone())
         }
     };
     let root = Path::from_url_path(url.path())
@@ -150,9 +143,9 @@ pub(crate) async fn table_of(
     listing: &Listing,
     files: &[ObjectMeta],
 ) -> Result<Arc<dyn TableProvider>> {
-    let Some(first) = files.first() else {
+    if files.is_empty() {
         return Err(EngineError::Internal("no file was chosen of a listing".into()));
-    };
+    }
     match &listing.input {
         Input::Delta(table) => {
             let views = state.config_options().execution.parquet.schema_force_view_types;
@@ -171,7 +164,7 @@ pub(crate) async fn table_of(
                 })
                 .collect::<Result<_>>()?;
             let about = |error: EngineError| error.about(&without_password(&listing.text));
-            files_table(state, stores, chosen, first).await.map_err(about)
+            files_table(state, stores, chosen, files).await.map_err(about)
         }
     }
 }
@@ -180,10 +173,10 @@ pub(crate) async fn table_of(
 #[derive(Debug)]
 enum Input {
     Delta(deltalake::DeltaTable),
-    /// One location, or each file of a pattern.
+    /// One location, or each file of a pattern; and the files, of which there is one at least.
     Files {
         urls: Vec<ListingTableUrl>,
-        first: ObjectMeta,
+        files: Vec<ObjectMeta>,
     },
 }
 
@@ -199,21 +192,22 @@ async fn resolve(state: &SessionState, stores: &Stores, text: &str) -> Result<In
     {
         return Ok(Input::Delta(table));
     }
-    let mut files = url.list_all_files(state, store.as_ref(), "").await?;
-    let (mut first, mut other): (Option<ObjectMeta>, _) = (None, None);
+    let mut listed = url.list_all_files(state, store.as_ref(), "").await?;
+    let (mut files, mut other) = (Vec::new(), None);
     while let Some(file) =
-        files.try_next().await.map_err(|error| EngineError::from(error).about(text))?
+        listed.try_next().await.map_err(|error| EngineError::from(error).about(text))?
     {
-        match (&first, ending(file.location.as_ref())) {
+        match ending(file.location.as_ref()) {
             _ if !is_data(&file) => {}
-            (_, None) => other = other.or(Some(file)),
-            (None, Some(_)) => first = Some(file),
-            (Some(first), Some(_)) => same_ending(text, first, &file)?,
+            None => other = other.or(Some(file)),
+            Some(_) => files.push(file),
         }
     }
-    drop(files);
-    if let Some(first) = first {
-        return Ok(Input::Files { urls: vec![url], first });
+    drop(listed);
+    files.sort_by(|a, b| a.location.cmp(&b.location));
+    if let Some(first) = files.first() {
+        files.iter().try_for_each(|file| same_ending(text, first, file))?;
+        return Ok(Input::Files { urls: vec![url], files });
     }
     Err(match other {
         None => EngineError::MissingInput(format!("no file found at '{text}'")),
@@ -250,10 +244,10 @@ async fn matched(stores: &Stores, text: &str) -> Result<Input> {
         .await
         .map_err(|error| EngineError::from(error).about(text))?;
     files.sort_by(|a, b| a.location.cmp(&b.location));
-    let Some(first) = files.first().cloned() else {
+    let Some(first) = files.first() else {
         return Err(EngineError::MissingInput(format!("no file found at '{text}'")));
     };
-    files.iter().try_for_each(|file| same_ending(text, &first, file))?;
+    files.iter().try_for_each(|file| same_ending(text, first, file))?;
     let urls = files
         .iter()
         .map(|file| {
@@ -262,7 +256,7 @@ async fn matched(stores: &Stores, text: &str) -> Result<Input> {
             Ok(ListingTableUrl::try_new(url, None)?)
         })
         .collect::<Result<_>>()?;
-    Ok(Input::Files { urls, first })
+    Ok(Input::Files { urls, files })
 }
 
 /// A table is of one format: the files of another would be left out silently.
@@ -298,92 +292,60 @@ async fn files_table(
     state: &SessionState,
     stores: &Stores,
     urls: Vec<ListingTableUrl>,
-    first: &ObjectMeta,
+    files: &[ObjectMeta],
 ) -> Result<Arc<dyn TableProvider>> {
+    let (Some(first), Some(url)) = (files.first(), urls.first()) else {
+        return Err(EngineError::Internal("a table has no file".into()));
+    };
+    let store = stores.get(url.get_url())?;
     let (extension, format, compression) =
-        ending(first.location.as_ref()).expect("resolve found a file with a known ending");
+        ending(first.location.as_ref()).expect("resolve found files with a known ending");
     let mut options: HashMap<String, String> =
         format.options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     if let Some(compression) = compression {
         options.insert("format.compression".into(), compression.into());
-    } else if format.name == "json"
-        && let Some(url) = urls.first()
-        && is_json_array(&stores.get(url.get_url())?, first).await?
-    {
+    } else if format.name == "json" && is_json_array(&store, first).await? {
         options.insert("format.newline_delimited".into(), "false".into());
+    }
+    // A type is that of all rows. The reader of JSON would cut what does not fit one of the first; that of CSV fails then,
+    // so that of many bytes of it the first rows are enough.
+    let is_csv = format.name == "csv";
+    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    let all_rows = format.name == "json" || is_csv && bytes <= SMALL;
+    if all_rows {
+        options.insert("format.schema_infer_max_rec".into(), usize::MAX.to_string());
+    }
+    if format.name == "parquet" {
+        check_footers(&store, url, files).await?;
     }
     let factory = state.get_file_format_factory(format.name).ok_or_else(|| {
         EngineError::Internal(format!("no reader is registered for {}", format.name))
     })?;
-    if format.name == "parquet" {
-        // Of a remote pattern each file would be asked for once more.
-        let checked = |url: &&ListingTableUrl| urls.len() == 1 || is_local(url);
-        for url in urls.iter().filter(checked) {
-            check_footers(state, stores, url, extension).await?;
-        }
+    let format = factory.create(state, &options)?;
+    let mut schema = schemas::of_files(state, &store, &format, files, all_rows).await?;
+    if is_csv && !all_rows {
+        schema = Arc::new(text_for_nothing(&schema));
     }
-    let with = async |options: &HashMap<String, String>| {
-        let format = factory.create(state, options)?;
-        let listing = ListingOptions::new(format).with_file_extension(extension);
-        Ok::<_, EngineError>(
-            ListingTableConfig::new_with_multi_paths(urls.clone())
-                .with_listing_options(listing)
-                .infer_partitions_from_path(state)
-                .await?
-                .infer_schema(state)
-                .await?,
-        )
-    };
-    let mut config = with(&options).await?;
-    if let Some(schema) = config.file_schema.clone()
-        && format.name != "parquet"
-        && schema.fields().iter().any(|field| field.data_type().is_null())
-    {
-        let mut further = None;
-        if is_small(state, stores, &urls).await? {
-            options.insert("format.schema_infer_max_rec".into(), usize::MAX.to_string());
-            further = with(&options).await?.file_schema;
-        }
-        config.file_schema = Some(with_types_of(&schema, further.as_deref()));
-    }
+    let listing = ListingOptions::new(format).with_file_extension(extension);
+    let config = ListingTableConfig::new_with_multi_paths(urls)
+        .with_listing_options(listing)
+        .infer_partitions_from_path(state)
+        .await?
+        .with_schema(schema);
     let cache = state.runtime_env().cache_manager.get_file_statistic_cache();
     Ok(Arc::new(ListingTable::try_new(config)?.with_cache(cache)))
 }
 
-/// Bytes of text files whose rows are all looked at for types that the first thousand do not tell.
+/// Bytes of CSV files whose rows are all looked at for their types.
 const SMALL: u64 = 16 << 20;
 
-/// Whether files are small enough to be read twice.
-async fn is_small(state: &SessionState, stores: &Stores, urls: &[ListingTableUrl]) -> Result<bool> {
-    let mut bytes = 0;
-    for url in urls {
-        let store = stores.get(url.get_url())?;
-        let mut files = url.list_all_files(state, store.as_ref(), "").await?;
-        while let Some(file) = files.try_next().await? {
-            bytes += file.size;
-            if bytes > SMALL {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// A column without a value among the rows that types are taken from has the type that further rows give it. Where these
-/// were not looked at it is text: as one of NULLs it would lose the values that come later.
-fn with_types_of(schema: &Schema, further: Option<&Schema>) -> SchemaRef {
-    let typed = |field: &FieldRef| {
-        if !field.data_type().is_null() {
-            return Arc::clone(field);
-        }
-        let data_type = match further {
-            Some(further) => further.field_with_name(field.name()).map(Field::data_type).ok(),
-            None => Some(&DataType::Utf8),
-        };
-        let data_type = data_type.unwrap_or(&DataType::Null).clone();
-        Arc::new(field.as_ref().clone().with_data_type(data_type))
+/// A column without a value among the first rows is text: as one of NULLs it would lose the values that come later.
+fn text_for_nothing(schema: &Schema) -> Schema {
+    let typed = |field: &FieldRef| match field.data_type() {
+        DataType::Null => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        _ => Arc::clone(field),
     };
-    Arc::new(Schema::new(schema.fields().iter().map(typed).collect::<Vec<_>>()))
+    Schema::new(schema.fields().iter().map(typed).collect::<Vec<_>>())
 }
 
 /// The last bytes of a Parquet file: the length of its metadata and a mark.
@@ -395,18 +357,12 @@ const FOOTER: u64 = 8;
 /// length of metadata that is beyond the file. Object stores check what they keep and send, disks do not: the ends of
 /// local files are read.
 async fn check_footers(
-    state: &SessionState,
-    stores: &Stores,
+    store: &Arc<dyn ObjectStore>,
     url: &ListingTableUrl,
-    extension: &str,
+    files: &[ObjectMeta],
 ) -> Result<()> {
-    let store = stores.get(url.get_url())?;
     let local = is_local(url);
-    let mut files = url.list_all_files(state, store.as_ref(), extension).await?;
-    while let Some(file) = files.try_next().await? {
-        if !is_data(&file) {
-            continue;
-        }
+    for file in files {
         let damaged = if file.size == 0 {
             Some("the file is empty")
         } else if local && file.size < FOOTER {

@@ -20,6 +20,7 @@ mod error;
 mod files;
 mod kept;
 mod options;
+mod schemas;
 mod stores;
 
 pub use engine::Engine;

@@ -133,3 +133,29 @@ fn credentials_are_those_of_each_process() {
         assert!(told.contains("401") || told.contains("403"), "{root}: {told}");
     }
 }
+
+#[test]
+fn a_store_that_is_not_set_up_says_what_it_takes() {
+    for (url, set, variable) in [
+        (
+            "az://container/1.csv",
+            ("AZURE_STORAGE_ACCOUNT_KEY", "a key"),
+            "AZURE_STORAGE_ACCOUNT_NAME",
+        ),
+        (
+            "gs://bucket/1.csv",
+            ("GOOGLE_APPLICATION_CREDENTIALS", "no/such/file.json"),
+            "GOOGLE_APPLICATION_CREDENTIALS",
+        ),
+    ] {
+        let told = Command::new(gosset_binary())
+            .args(["sql", "-c", &format!("SELECT 1 FROM '{url}'")])
+            .env_clear()
+            .env(set.0, set.1)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(78), "{told:?}");
+        assert!(text.contains(variable) && !text.contains("a key"), "{text}");
+    }
+}

@@ -112,19 +112,27 @@ fn key(url: &Url) -> String {
 }
 
 fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
-    let store: Arc<dyn ObjectStore> = match url.scheme() {
-        "file" => Arc::new(LocalFileSystem::new()),
-        "s3" | "s3a" => {
-            Arc::new(AmazonS3Builder::from_env().with_url(bucket(url)).with_retry(retry()).build()?)
-        }
-        "gs" => Arc::new(
-            GoogleCloudStorageBuilder::from_env()
-                .with_url(bucket(url))
-                .with_retry(retry())
-                .build()?,
+    fn shared(store: impl ObjectStore) -> Arc<dyn ObjectStore> {
+        Arc::new(store)
+    }
+    let (of, retry) = (bucket(url), retry());
+    let (store, variables) = match url.scheme() {
+        "file" => return Ok(shared(LocalFileSystem::new())),
+        "s3" | "s3a" => (
+            AmazonS3Builder::from_env().with_url(of).with_retry(retry).build().map(shared),
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION",
         ),
-        "az" | "azure" | "abfs" | "abfss" => Arc::new(
-            MicrosoftAzureBuilder::from_env().with_url(bucket(url)).with_retry(retry()).build()?,
+        "gs" => (
+            GoogleCloudStorageBuilder::from_env()
+                .with_url(of)
+                .with_retry(retry)
+                .build()
+                .map(shared),
+            "GOOGLE_APPLICATION_CREDENTIALS",
+        ),
+        "az" | "azure" | "abfs" | "abfss" => (
+            MicrosoftAzureBuilder::from_env().with_url(of).with_retry(retry).build().map(shared),
+            "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY",
         ),
         other => {
             return Err(EngineError::Option(format!(
@@ -132,7 +140,11 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
             )));
         }
     };
-    Ok(store)
+    // What cannot be built lacks a setting, or has one that cannot be read.
+    store.map_err(|error| {
+        let (store, why) = (key(url), EngineError::from(error));
+        EngineError::Setup(format!("{store}: {why} (settings of the environment: {variables})"))
+    })
 }
 
 /// The bucket alone: object paths are relative to it, and a password in the URL is not for the store's messages.

@@ -50,7 +50,7 @@ fn request(line: &str) -> Request<'_> {
         (r"\df", name) => Request::Function(name),
         (r"\d", "") => Request::Sql(
             "SELECT table_schema, table_name, table_type FROM information_schema.tables \
-             WHERE table_schema <> 'information_schema' ORDER BY ALL"
+             WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name"
                 .into(),
         ),
         (r"\d", table) => Request::Sql(format!("DESCRIBE {table}")),

@@ -13,7 +13,7 @@ use arrow::array::{
 use gosset_engine::delta::{DeltaStore, Metadata, partition};
 use gosset_engine::{Engine, EngineOptions};
 use gosset_tests::place::Place;
-use gosset_tests::table::Row;
+use gosset_tests::table::{Row, Table};
 
 const DATA: i32 = 65;
 const MISSING: i32 = 66;
@@ -346,7 +346,7 @@ fn quantiles_of_rows_are_those_of_sql_over_the_rows_that_count() {
                     fields.join(", ")
                 );
                 place.gosset(&["sql", "-c", &query]).ended(0);
-                let by_hand = gosset_tests::table::Table::read(&place.path("by hand.parquet"));
+                let by_hand = Table::read(&place.path("by hand.parquet"));
                 let published = effects.only(&[
                     ("metric", "delay"),
                     ("analysis_date", "2026-03-03"),
@@ -404,6 +404,10 @@ fn a_metric_fails_alone() {
     let job = JOB.replace("value  = \"max(y)\"", "value  = \"max(no_such)\"");
     place.write("job.toml", &job);
     let told = "metric 'most' is not measured: 'max(no_such)': No field named no_such.";
+    place
+        .gosset(&["validate", "job.toml"])
+        .ended(FILE)
+        .told("metric 'most': 'max(no_such)': No field");
     night(&place, 3).ended(FILE).told(told).told("e 2026-03-02 to 2026-03-03: published");
     let effects = place.effects();
     let row = effects.of(&[("metric", "most"), ("period", "day"), ("estimator", "ttest")])[0];
@@ -420,6 +424,59 @@ fn a_metric_fails_alone() {
     // Once it is right, it is there.
     place.write("job.toml", JOB);
     night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: published");
+}
+
+/// What was published of days before a file that a metric cannot be measured with stays, when other things of these days
+/// change too.
+#[test]
+fn a_bad_file_takes_nothing_back() {
+    let place = place();
+    night(&place, 3).ended(0);
+    let of_kinds = |effects: &Table, date: &str| {
+        let keys = [("metric", "kinds"), ("analysis_date", date), ("period", "day")];
+        let rows = effects.of(&keys).into_iter();
+        rows.map(|row| row.number("estimate")).collect::<Vec<_>>()
+    };
+    let before = place.effects();
+    let dates = ["2026-03-02", "2026-03-03"];
+    assert!(dates.iter().all(|date| of_kinds(&before, date).iter().any(Option::is_some)));
+
+    let without = |text: String| text.replace("kind", "other");
+    place.write("rows/4.csv", &without(rows(4, usual(4))));
+    let told = "metric 'kinds' is not measured";
+    night(&place, 4).ended(FILE).told(told).told("e 2026-03-04: published");
+    let after = place.effects();
+    for date in dates {
+        assert_eq!(of_kinds(&after, date), of_kinds(&before, date), "{date}");
+    }
+    assert!(of_kinds(&after, "2026-03-04").iter().all(Option::is_none));
+
+    // Other metrics of a day before are made again.
+    place.write("rows/3.csv", &rows(3, |unit| unit));
+    night(&place, 4).ended(FILE).told(told).told("e 2026-03-03");
+    let restated = place.effects();
+    assert_eq!(of_kinds(&restated, "2026-03-03"), of_kinds(&before, "2026-03-03"));
+    let of_y = |effects: &Table| {
+        let keys = [("metric", "y"), ("analysis_date", "2026-03-03"), ("period", "day")];
+        effects.of(&keys)[0].number("estimate")
+    };
+    assert_ne!(of_y(&restated), of_y(&before));
+
+    place.write("rows/4.csv", &rows(4, usual(4)));
+    let run = night(&place, 4).ended(0).told("e 2026-03-02 to 2026-03-03: nothing to do");
+    assert!(run.stderr.contains("e 2026-03-04: published"), "{}", run.stderr);
+    assert!(of_kinds(&place.effects(), "2026-03-04").iter().any(Option::is_some));
+}
+
+/// A file without a row is a day without one, wherever it is among the others.
+#[test]
+fn files_without_a_row_are_read() {
+    let place = place();
+    place.write("rows/0.csv", "unit,day,y,kind\n");
+    place.write("rows/9.csv", "unit,day,y,kind\n");
+    place.write("rows/99.csv", "");
+    night(&place, 3).ended(0).told("e 2026-03-02 to 2026-03-03: published");
+    night(&place, 4).ended(MISSING).told("source 'rows' is not fresh");
 }
 
 #[test]
@@ -542,12 +599,23 @@ fn rows_that_come_too_late_wait_for_a_backfill() {
             .unwrap()
     };
     let before = cumulative("2026-03-04");
+    // What is published is what it says it is, whatever waits.
+    place
+        .gosset(&["run", "job.toml", "--date", "2026-03-04", "--verify"])
+        .ended(0)
+        .told("the same bits");
+    place
+        .gosset(&["backfill", "job.toml", "--from", "2026-03-04", "--to", "2026-03-03"])
+        .ended(2)
+        .told("the first day, 2026-03-04, is after the last, 2026-03-03");
     place
         .gosset(&["backfill", "job.toml", "--to", "2026-03-04"])
         .ended(0)
         .told("e 2026-03-02 to 2026-03-04: published");
     assert!((cumulative("2026-03-04") - before - 25.0).abs() < 1e-9);
     assert_ne!(place.effects().bits(), early);
+    let audits = place.audits();
+    assert!(audits.of(&[("audit", "late_rows"), ("verdict", "failed")]).is_empty());
     // It stays: the next night does not take it away again.
     night(&place, 4).ended(0).told("e 2026-03-02 to 2026-03-04: nothing to do");
     place

@@ -168,6 +168,12 @@ impl Runner {
             let source = &self.job().sources[name];
             let looked = UnitDays::look(self.job(), self.engine(), self.store(), source).await;
             let looked = looked.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
+            for metric in experiment.metrics.iter().chain(&experiment.exposure) {
+                // A run leaves it out, and says so.
+                if let Some(error) = looked.failed().get(&metric.name) {
+                    return Err(error.clone().about(&format!("metric '{}'", metric.name)));
+                }
+            }
             looked.check().await.map_err(|e| e.about(&format!("source '{}'", source.name)))?;
         }
         let date = experiment.end;
@@ -385,7 +391,7 @@ impl Runner {
         if audited {
             audits = checks::audits(self.job(), experiment, &counted)?;
             if let Some(date) = of.date.filter(|_| experiment.is_of_days()) {
-                audits.extend(checks::of_days(experiment, date, of.days)?);
+                audits.extend(checks::of_days(experiment, date, of.days, of.late)?);
                 let waves = totals.iter().map(|(wave, cells)| (*wave, cells));
                 let waves: Vec<_> = waves.chain([(first, &cells)]).collect();
                 audits.extend(checks::balance(experiment, &waves)?);

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 
 use crate::analyse::DaysOfSources;
 use crate::audit::{Audit, AuditKind, Rule};
-use crate::days::Days;
+use crate::days::{Days, Late};
 use crate::file::{MultipleArms, NonFinite};
 use crate::job::{Experiment, Job, Metric, list};
 use crate::summaries::{Cells, Counted, Slice};
@@ -145,6 +145,7 @@ pub(crate) fn of_days(
     experiment: &Experiment,
     date: Date,
     sources: &DaysOfSources<'_>,
+    late: Late,
 ) -> Result<Vec<Audit>> {
     let new =
         |kind: AuditKind, value: Option<f64>| Audit::new(kind, experiment.audits.get(&kind), value);
@@ -164,11 +165,14 @@ pub(crate) fn of_days(
         audits.push(new(AuditKind::Freshness, Some(stale as f64)).of_source(name).noted(text));
         let range = Days { from: experiment.start.unwrap_or(Date::MIN), to: date };
         if days.source().section.max_lateness_days.is_some() {
-            let late = days.late_rows(range);
-            let text = plural(late, "row came", "rows came");
-            let text =
-                format!("{text} later than 'max_lateness_days' allows: a backfill counts them");
-            audits.push(new(AuditKind::LateRows, Some(late as f64)).of_source(name).noted(text));
+            let rows = days.late_rows(range);
+            let text = plural(rows, "row came", "rows came");
+            let (waiting, then) = match late {
+                Late::LeftOut => (rows, "a backfill counts them"),
+                Late::Counted => (0, "they are counted"),
+            };
+            let text = format!("{text} later than 'max_lateness_days' allows: {then}");
+            audits.push(new(AuditKind::LateRows, Some(waiting as f64)).of_source(name).noted(text));
         }
         if let Some(drift) = days.row_count(date) {
             let text =

@@ -133,26 +133,7 @@ impl Descriptor {
         let config = config.map(|(k, v)| (k.to_owned(), canonical(&v))).collect();
         let mut metrics = BTreeMap::new();
         for metric in &experiment.metrics {
-            let source = &job.sources[&metric.source].section;
-            let inference = &metric.inference;
-            let inference = json!([
-                inference.confidence,
-                format!("{:?}", inference.alternative),
-                format!("{:?}", inference.relative)
-            ]);
-            let value = json!({
-                "source": [shown(&location(&source.url)?), json!(source.grain), json!(source.unit), json!(source.time)],
-                "value": metric.section.value,
-                "numerator": metric.section.numerator,
-                "denominator": metric.section.denominator,
-                "quantile": metric.section.quantile,
-                "covariates": metric.covariates,
-                "capped_at": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
-                "lookback_days": metric.lookback,
-                "non_finite": metric.non_finite,
-                "inference": inference,
-            });
-            metrics.insert(metric.name.clone(), canonical(&value));
+            metrics.insert(metric.name.clone(), definition(job, metric)?);
         }
         for (metric, error) in &experiment.failed {
             metrics.insert(metric.name.clone(), canonical(&json!(["failed", error.to_string()])));
@@ -229,7 +210,9 @@ impl Descriptor {
 
     /// The metrics of which results with this descriptor are those that are desired, where all that metrics share is the same.
     pub(crate) fn unaffected(&self, desired: &Self, experiment: &Experiment) -> Vec<String> {
-        let inputs: BTreeSet<String> = experiment.metrics.iter().map(input_of).collect();
+        let failed = experiment.failed.iter().map(|(metric, _)| metric);
+        let metrics = || experiment.metrics.iter().chain(failed.clone());
+        let inputs: BTreeSet<String> = metrics().map(input_of).collect();
         let same = |name: &String, input: &Input| self.inputs.get(name) == Some(input);
         let shared = desired.inputs.iter().filter(|(name, _)| !inputs.contains(*name));
         if self.config != desired.config
@@ -239,7 +222,28 @@ impl Descriptor {
             return Vec::new();
         }
         let holds = |metric: &&Metric| self.holds(desired, metric);
-        experiment.metrics.iter().filter(holds).map(|metric| metric.name.clone()).collect()
+        metrics().filter(holds).map(|metric| metric.name.clone()).collect()
+    }
+
+    /// Takes what was published of metrics that cannot be measured any more, although they are defined as they were: a file
+    /// that cannot be read does not take back what was true of the days before it.
+    pub(crate) fn stand_by(
+        &mut self,
+        published: &Self,
+        job: &Job,
+        experiment: &Experiment,
+    ) -> Result<()> {
+        for (metric, _) in &experiment.failed {
+            let (defined, input) = (definition(job, metric)?, input_of(metric));
+            let known = (published.metrics.get(&metric.name), published.inputs.get(&input));
+            if let (Some(known), Some(of)) = known
+                && *known == defined
+            {
+                self.metrics.insert(metric.name.clone(), defined);
+                self.inputs.insert(input, of.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Why results with this descriptor are not those that are desired; nothing where they are.
@@ -262,6 +266,29 @@ impl Descriptor {
         });
         reasons
     }
+}
+
+/// A metric with its source.
+fn definition(job: &Job, metric: &Metric) -> Result<String> {
+    let source = &job.sources[&metric.source].section;
+    let inference = &metric.inference;
+    let inference = json!([
+        inference.confidence,
+        format!("{:?}", inference.alternative),
+        format!("{:?}", inference.relative)
+    ]);
+    Ok(canonical(&json!({
+        "source": [shown(&location(&source.url)?), json!(source.grain), json!(source.unit), json!(source.time)],
+        "value": metric.section.value,
+        "numerator": metric.section.numerator,
+        "denominator": metric.section.denominator,
+        "quantile": metric.section.quantile,
+        "covariates": metric.covariates,
+        "capped_at": metric.cap.map(|cap| json!([cap.lower, cap.upper])),
+        "lookback_days": metric.lookback,
+        "non_finite": metric.non_finite,
+        "inference": inference,
+    })))
 }
 
 /// What units did on the days that results of a date are of, by metric, and who was assigned.

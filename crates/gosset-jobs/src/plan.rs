@@ -419,12 +419,14 @@ impl Runner {
     ) -> Result<()> {
         let key = key(&experiment.name, work.analysis_date);
         let Some(found) = published.effects.get(&key) else { return Ok(()) };
+        work.desired.stand_by(&found.results.descriptor, self.job(), experiment)?;
         let mut reasons = found.results.descriptor.differences(&work.desired);
         if !reasons.is_empty() && work.late == Late::LeftOut {
             // A backfill counted rows that came late: they stay.
             let all =
                 self.desired(experiment, work.analysis_date, looked, Late::Counted, fingerprints);
-            let all = all.await?;
+            let mut all = all.await?;
+            all.stand_by(&found.results.descriptor, self.job(), experiment)?;
             if found.results.descriptor == all {
                 (work.desired, work.late) = (all, Late::Counted);
                 reasons.clear();

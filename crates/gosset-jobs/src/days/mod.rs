@@ -198,10 +198,19 @@ impl<'a> UnitDays<'a> {
                 metrics.push(metric);
             }
         }
-        let Some(newest) = parts.last() else {
+        let mut newest = None;
+        // A text file without a row has no types.
+        for part in parts.iter().rev() {
+            let rows = part.read(engine, &listing).await?;
+            let tells = has_types(&rows);
+            newest = newest.filter(|_| !tells).or(Some(rows));
+            if tells {
+                break;
+            }
+        }
+        let Some(newest) = newest else {
             return Err(JobError::Data(format!("no part is at '{}'", source.section.url)));
         };
-        let newest = newest.read(engine, &listing).await?;
         let newest = rows_of(newest, listing.files(), job, source)?;
         let schema = Arc::new(newest.schema().clone());
         let mut days = Self {
@@ -431,7 +440,11 @@ impl<'a> UnitDays<'a> {
     /// The query that makes the unit-days of a part, and their stored columns.
     async fn query(&self, part: &Part) -> Result<Made> {
         let section = &self.source.section;
-        let frame = part.read(self.engine, &self.listing).await?;
+        let mut frame = part.read(self.engine, &self.listing).await?;
+        if !has_types(&frame) {
+            let none = RecordBatch::new_empty(Arc::new(self.schema.as_arrow().clone()));
+            frame = self.engine.context().read_batch(none)?;
+        }
         let frame = rows_of(frame, &part.files, self.job, self.source)?;
         let schema = Arc::new(frame.schema().clone());
         let (Some(unit), Some(time)) = (&section.unit, &section.time) else {
@@ -801,6 +814,11 @@ fn rows_of(rows: DataFrame, of: &[ObjectMeta], job: &Job, source: &Source) -> Re
         Some(time) => timed(rows, of, time, &job.timezone),
         None => Ok(rows),
     }
+}
+
+/// Whether some column has a type: the file has a row.
+fn has_types(rows: &DataFrame) -> bool {
+    rows.schema().fields().iter().any(|field| !field.data_type().is_null())
 }
 
 /// The query that makes unit-days.

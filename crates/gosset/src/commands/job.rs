@@ -147,6 +147,10 @@ pub(crate) async fn backfill(app: &App, args: &BackfillArgs) -> Result<Exit, Fai
         jobs: args.jobs.map(usize::from),
         ..Asked::default()
     };
+    if let Some(from) = asked.from.filter(|from| *from > asked.until) {
+        let message = format!("the first day, {from}, is after the last, {}", asked.until);
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if let Some(name) = &asked.experiment {
         runner.check_experiment(name)?;
     }

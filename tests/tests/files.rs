@@ -68,7 +68,7 @@ fn types_and_columns_are_those_of_all_files() {
     copy("SELECT CAST(1 AS INT) AS u, CAST(1 AS FLOAT) AS x", "parquet/1.parquet");
     copy("SELECT 2 AS u, 2.5 AS x, 3 AS z", "parquet/2.parquet");
     for format in ["json", "csv", "parquet"] {
-        for files in [format!("{format}"), format!("{format}/*.{format}")] {
+        for files in [format.to_owned(), format!("{format}/*.{format}")] {
             let query = format!("SELECT u, x, z FROM '{files}' ORDER BY u");
             assert_eq!(asked(folder, &query, &[]), "u,x,z\n1,1.0,\n2,2.5,3\n", "{files}");
         }

@@ -7,16 +7,16 @@ const FAR: f64 = 8.0;
 
 /// The rows of an arm in ascending order.
 #[derive(Debug)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Values that follow one another, and how many rows there are before them that were not drawn.
-    pub stretches: Vec<(u64, Vec<f64>)>,
+    pub(crate) stretches: Vec<(u64, Vec<f64>)>,
     /// Rows above the last of them.
-    pub above: u64,
+    pub(crate) above: u64,
 }
 
 impl Sample {
     /// All rows.
-    pub fn whole(seed: u64, n: u64, lift: f64) -> Self {
+    pub(crate) fn whole(seed: u64, n: u64, lift: f64) -> Self {
         let mut random = Random(seed);
         let mut values: Vec<f64> = (0..n).map(|_| delay(random.normal() + lift)).collect();
         values.sort_unstable_by(f64::total_cmp);
@@ -25,7 +25,7 @@ impl Sample {
 
     /// The rows around quantiles, and `margin` more on either side: the order statistics of `n` uniform values, each drawn
     /// given the one before it.
-    pub fn around(quantiles: &[f64], margin: u64, seed: u64, n: u64, lift: f64) -> Self {
+    pub(crate) fn around(quantiles: &[f64], margin: u64, seed: u64, n: u64, lift: f64) -> Self {
         let mut random = Random(seed);
         let mut stretches: Vec<(u64, Vec<f64>)> = Vec::new();
         // The rank and the value of the last that was drawn.
@@ -37,7 +37,7 @@ impl Sample {
             let mut values = Vec::with_capacity((end - start) as usize);
             for next in start + 1..=end {
                 // Of the `n − rank` values above the last, the `next − rank`-th.
-                last += (1.0 - last) * random.beta((next - rank) as f64, (n - next + 1) as f64);
+                last += (1.0 - last) * random.beta(next - rank, n - next + 1);
                 rank = next;
                 values.push(delay(-normal_isf(last) + lift));
             }
@@ -48,7 +48,7 @@ impl Sample {
     }
 
     /// Every value replaced by the mean of its bucket of so many rows, as a look-up without edges sees it.
-    pub fn stepped(&self, bucket: u64) -> Self {
+    pub(crate) fn stepped(&self, bucket: u64) -> Self {
         let mut rank = 0;
         let mut stepped = Vec::new();
         for (before, values) in &self.stretches {
@@ -101,12 +101,12 @@ impl Random {
         }
     }
 
-    fn beta(&mut self, a: f64, b: f64) -> f64 {
-        if a == 1.0 {
+    fn beta(&mut self, a: u64, b: u64) -> f64 {
+        if a == 1 {
             // The least of `b` uniform values.
-            return -(self.uniform().ln() / b).exp_m1();
+            return -(self.uniform().ln() / b as f64).exp_m1();
         }
-        let (x, y) = (self.gamma(a), self.gamma(b));
+        let (x, y) = (self.gamma(a as f64), self.gamma(b as f64));
         x / (x + y)
     }
 }

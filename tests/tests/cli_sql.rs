@@ -209,11 +209,9 @@ fn a_failed_statement_ends_the_script_with_its_status() {
     let bad = path(&folder, "bad.parquet");
     failed(&sql(&format!("SELECT * FROM '{bad}'")), BAD_DATA, &bad);
     let late = path(&folder, "late.csv");
-    failed(
-        &sql(&format!("SELECT sum(n) FROM '{late}'")),
-        SQL,
-        "error: 'sum' does not take a String\n",
-    );
+    failed(&sql(&format!("SELECT sum(n) FROM '{late}'")), BAD_DATA, "text");
+    let text = "SELECT sum(arrow_cast('a', 'Utf8'))";
+    failed(&sql(text), SQL, "error: 'sum' does not take a String\n");
     failed(&run(&["sql", "-f", "none.sql"]), MISSING_INPUT, "none.sql");
 }
 

@@ -20,6 +20,9 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::{EngineError, Result};
 
+/// The rows of a CSV file that say what is text.
+const FIRST_ROWS: usize = 1000;
+
 /// Files that are asked at once.
 const AT_ONCE: usize = 32;
 
@@ -73,9 +76,20 @@ async fn of_whole(
     let bytes = store.get(&file.location).await?.into_stream().map_err(DataFusionError::from);
     let compression = FileCompressionType::from(csv.options().compression);
     let parts: Vec<Bytes> = compression.convert_stream(bytes.boxed())?.try_collect().await?;
-    let whole = futures::stream::once(std::future::ready(Ok(Bytes::from(parts.concat()))));
-    let (schema, _) = csv.infer_schema_from_stream(state, usize::MAX, whole).await?;
-    Ok(Arc::new(schema))
+    let whole = Bytes::from(parts.concat());
+    let by = async |rows: usize| {
+        let whole = futures::stream::once(std::future::ready(Ok(whole.clone())));
+        csv.infer_schema_from_stream(state, rows, whole).await.map(|(schema, _)| schema)
+    };
+    let (first, all) = (by(FIRST_ROWS).await?, by(usize::MAX).await?);
+    // Among many numbers or times a text is a mistake: reading it is an error that tells the row.
+    let typed = |(first, all): (&FieldRef, &FieldRef)| match (first.data_type(), all.data_type()) {
+        (DataType::Null, _) => Arc::clone(all),
+        (_, DataType::Utf8) => Arc::clone(first),
+        _ => Arc::clone(all),
+    };
+    let fields: Vec<FieldRef> = first.fields().iter().zip(all.fields()).map(typed).collect();
+    Ok(Arc::new(Schema::new(fields)))
 }
 
 /// Columns of CSV files are read by their position.

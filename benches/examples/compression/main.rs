@@ -22,6 +22,9 @@ const QUANTILES: [f64; 6] = [0.05, 0.25, 0.5, 0.75, 0.95, 0.99];
 /// The most rows of an arm that are all drawn in every experiment.
 const MAX_WHOLE: u64 = 1_000_000;
 
+/// The most rows of an arm of which every value is kept to take the time.
+const MAX_TIMED: u64 = 50_000_000;
+
 /// How values are kept.
 #[derive(Debug, Clone, Copy)]
 enum Way {
@@ -32,6 +35,15 @@ enum Way {
 }
 
 impl Way {
+    /// Rows that the widest bin or bucket has, twice.
+    fn widest(self, n: u64) -> u64 {
+        match self {
+            // The density of a standard normal is at most 0.4.
+            Self::Edges(error) => (2.0 * 0.4 * 2.0 * error * n as f64).ceil() as u64,
+            Self::Step(rows) => 2 * rows,
+        }
+    }
+
     fn of(self, sample: &Sample) -> Histogram {
         match self {
             Self::Edges(error) => histogram(sample, error),
@@ -122,7 +134,9 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|a| a.parse::<u64>().ok());
     let experiments = arguments.next().unwrap_or(200);
     let n = arguments.next().unwrap_or(100_000);
-    let ways = if n > MAX_WHOLE {
+    let ways = if n > MAX_TIMED {
+        vec![Way::Edges(0.0001), Way::Step(1000), Way::Step(10_000)]
+    } else if n > MAX_WHOLE {
         vec![
             Way::Edges(0.0001),
             Way::Edges(0.00025),
@@ -145,14 +159,14 @@ fn main() {
             Way::Step(1000),
         ]
     };
+    let margin = ways.iter().map(|way| way.widest(n)).max().unwrap_or_default();
     let mut all = vec![Agreement::default(); ways.len()];
     for experiment in 0..experiments {
         // Lifts from none to one that every test sees.
         let lift = 0.012 * (experiment % 5) as f64 / 4.0 * (200_000.0 / n as f64).sqrt();
         let arm = |seed: u64, lift: f64| {
             if n > MAX_WHOLE {
-                // As many rows on either side as the widest bin has, or two of the widest buckets.
-                Sample::around(&QUANTILES, (n / 1000).max(20_000), seed, n, lift)
+                Sample::around(&QUANTILES, margin, seed, n, lift)
             } else {
                 Sample::whole(seed, n, lift)
             }
@@ -164,10 +178,14 @@ fn main() {
         }
     }
     let (t, c) = (Sample::whole(1, n, 0.0), Sample::whole(2, n, 0.0));
-    let every_value = timed(&histogram(&t, 0.0), &histogram(&c, 0.0));
+    let every_value = if n > MAX_TIMED {
+        "is not held".to_owned()
+    } else {
+        let time = timed(&histogram(&t, 0.0), &histogram(&c, 0.0));
+        format!("takes {:.1} ms", time.as_secs_f64() * 1e3)
+    };
     println!(
-        "{experiments} experiments of {n} rows an arm, quantiles {QUANTILES:?}, 1000 replicates; every value takes {:.1} ms.\n",
-        every_value.as_secs_f64() * 1e3
+        "{experiments} experiments of {n} rows an arm, quantiles {QUANTILES:?}, 1000 replicates; every value {every_value}.\n"
     );
     println!(
         "| bins | relative error | rows kept | agreement of significance | mean \\|Δp\\| | mean \\|Δestimate\\|/SE | SE, of every value's | ms |"

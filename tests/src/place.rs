@@ -150,6 +150,16 @@ impl Place {
         self.program(arguments).output().expect("it starts").into()
     }
 
+    /// What a query gives as CSV, with more arguments of `gosset sql`.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn asked(&self, query: &str, more: &[&str]) -> String {
+        let run = self.gosset(&[&["sql", "--format", "csv", "-c", query], more].concat());
+        assert_eq!(run.status, 0, "{query}: {}", run.stderr);
+        run.stdout
+    }
+
     /// Writes `job.toml` and runs it.
     pub fn run(&self, job: &str) -> Run {
         self.write("job.toml", job);

@@ -2,11 +2,8 @@
 //! of buckets, and the variables of their servers (`AWS_ENDPOINT_URL`, `GOOGLE_BASE_URL`, ...): `.ci/run` starts some.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use gosset_tests::cluster::Processes;
-use gosset_tests::gosset_binary;
+use gosset_tests::place::{Place, Run};
 
 const ROWS: &str = "(VALUES (1,'a',1.0),(2,'a',2.0),(3,'b',2.5),(4,'b',4.5),(5,'b',3.0),(6,'a',1.5)) t(id, arm, y)";
 
@@ -22,19 +19,8 @@ fn roots() -> Vec<String> {
     roots.split_whitespace().map(|root| format!("{root}/gosset-tests-{process}")).collect()
 }
 
-fn gosset(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(gosset_binary()).args(arguments).current_dir(folder).output().unwrap()
-}
-
-/// What a query gives as CSV, with more arguments.
-fn asked(folder: &Path, query: &str, more: &[&str]) -> String {
-    let output = gosset(folder, &[&["sql", "--format", "csv", "-c", query], more].concat());
-    assert!(output.status.success(), "{query}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// A job over `units` whose results go to `results`.
-fn job(folder: &Path, units: &str, results: &str) {
+fn job(place: &Place, units: &str, results: &str) {
     let job = format!(
         "[job]\nname = \"stores\"\nstore = \"{results}\"\n\
          [sources.units]\nurl = \"{units}\"\ngrain = \"unit\"\nunit = \"id\"\n\
@@ -42,30 +28,26 @@ fn job(folder: &Path, units: &str, results: &str) {
          [metrics.y]\nsource = \"units\"\nvalue = \"y\"\n\
          [experiments.e]\ncontrol = \"a\"\nmetrics = [\"y\"]\n"
     );
-    std::fs::write(folder.join("job.toml"), job).unwrap();
+    place.write("job.toml", &job);
 }
 
 #[test]
 fn queries_and_jobs_read_and_write_object_stores() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let place = Place::new();
     for root in roots() {
         let units = format!("{root}/units/day 2.csv");
         let wrote = format!("COPY (SELECT * FROM {ROWS}) TO '{units}'");
-        assert_eq!(asked(folder, &wrote, &[]), "count\n6\n");
-        assert_eq!(asked(folder, &format!("SELECT count(*) AS n FROM '{units}'"), &[]), "n\n6\n");
+        assert_eq!(place.asked(&wrote, &[]), "count\n6\n");
+        assert_eq!(place.asked(&format!("SELECT count(*) AS n FROM '{units}'"), &[]), "n\n6\n");
         let nothing = format!("SELECT 1 FROM '{root}/no.csv'");
-        let missing = gosset(folder, &["sql", "-c", &nothing]);
-        assert_eq!(missing.status.code(), Some(66), "{missing:?}");
+        place.gosset(&["sql", "-c", &nothing]).ended(66);
 
-        job(folder, &units, &format!("{root}/results"));
+        job(&place, &units, &format!("{root}/results"));
         for told in ["published 1 effects", "nothing to do"] {
-            let run = gosset(folder, &["run", "job.toml"]);
-            let text = String::from_utf8_lossy(&run.stderr);
-            assert!(run.status.success() && text.contains(told), "{root}: {text}");
+            place.gosset(&["run", "job.toml"]).ended(0).told(told);
         }
         let effects = format!("SELECT estimate FROM '{root}/results/effects'");
-        assert_eq!(asked(folder, &effects, &[]), EFFECT);
+        assert_eq!(place.asked(&effects, &[]), EFFECT);
     }
 }
 
@@ -75,8 +57,7 @@ fn executors_read_and_write_object_stores() {
     if roots.is_empty() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let place = Place::new();
     let cluster = Processes::start(2, 1);
     let there = ["--cluster", &cluster.url()];
     for root in roots {
@@ -85,23 +66,22 @@ fn executors_read_and_write_object_stores() {
             for format in ["csv", "parquet"] {
                 let file = format!("{root}/units/{format}/{part}.{format}");
                 let wrote = format!("COPY (SELECT * FROM {ROWS}) TO '{file}'");
-                assert_eq!(asked(folder, &wrote, &there), "count\n6\n");
+                assert_eq!(place.asked(&wrote, &there), "count\n6\n");
             }
         }
         for format in ["csv", "parquet"] {
             let files = format!("'{root}/units/{format}/*.{format}'");
             let query = format!("SELECT count(*) AS n, avg(y) AS mean FROM {files}");
             let expected = "n,mean\n18,2.4166666666666665\n";
-            assert_eq!(asked(folder, &query, &there), expected);
-            assert_eq!(asked(folder, &query, &[]), expected);
+            assert_eq!(place.asked(&query, &there), expected);
+            assert_eq!(place.asked(&query, &[]), expected);
         }
-        job(folder, &format!("{root}/units/parquet/1.parquet"), &format!("{root}/of-cluster"));
-        let run = gosset(folder, &["run", "job.toml", "--cluster", &cluster.url()]);
-        assert!(run.status.success(), "{root}: {run:?}");
+        job(&place, &format!("{root}/units/parquet/1.parquet"), &format!("{root}/of-cluster"));
+        place.gosset(&["run", "job.toml", "--cluster", &cluster.url()]).ended(0);
         // The results are a Delta table, which the executors read too.
         let effects = format!("SELECT estimate FROM '{root}/of-cluster/effects'");
-        assert_eq!(asked(folder, &effects, &there), EFFECT);
-        assert_eq!(asked(folder, &effects, &[]), EFFECT);
+        assert_eq!(place.asked(&effects, &there), EFFECT);
+        assert_eq!(place.asked(&effects, &[]), EFFECT);
     }
 }
 
@@ -111,8 +91,7 @@ fn credentials_are_those_of_each_process() {
     if roots.is_empty() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let place = Place::new();
     let mut cluster = Processes::start(0, 1);
     // A key that is none of the account's, and a metadata server that is not there: those of the client do not help.
     let others = [
@@ -124,18 +103,19 @@ fn credentials_are_those_of_each_process() {
     cluster.wait_for(1);
     for root in roots.iter().filter(|root| !root.starts_with("s3")) {
         let file = format!("{root}/others/1.parquet");
-        asked(folder, &format!("COPY (SELECT * FROM {ROWS}) TO '{file}'"), &[]);
+        place.asked(&format!("COPY (SELECT * FROM {ROWS}) TO '{file}'"), &[]);
         let query = format!("SELECT count(*) AS n, avg(y) AS mean FROM '{file}'");
-        assert_eq!(asked(folder, &query, &[]), "n,mean\n6,2.4166666666666665\n");
-        let refused = gosset(folder, &["sql", "-c", &query, "--cluster", &cluster.url()]);
-        let told = String::from_utf8_lossy(&refused.stderr);
-        assert!(!refused.status.success(), "{root}: {refused:?}");
+        assert_eq!(place.asked(&query, &[]), "n,mean\n6,2.4166666666666665\n");
+        let refused = place.gosset(&["sql", "-c", &query, "--cluster", &cluster.url()]);
+        let told = &refused.stderr;
+        assert_ne!(refused.status, 0, "{root}: {refused:?}");
         assert!(told.contains("401") || told.contains("403"), "{root}: {told}");
     }
 }
 
 #[test]
 fn a_store_that_is_not_set_up_says_what_it_takes() {
+    let place = Place::new();
     for (url, set, variable) in [
         (
             "az://container/1.csv",
@@ -148,14 +128,9 @@ fn a_store_that_is_not_set_up_says_what_it_takes() {
             "GOOGLE_APPLICATION_CREDENTIALS",
         ),
     ] {
-        let told = Command::new(gosset_binary())
-            .args(["sql", "-c", &format!("SELECT 1 FROM '{url}'")])
-            .env_clear()
-            .env(set.0, set.1)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&told.stderr);
-        assert_eq!(told.status.code(), Some(78), "{told:?}");
+        let mut program = place.program(&["sql", "-c", &format!("SELECT 1 FROM '{url}'")]);
+        let told = program.env_clear().env(set.0, set.1).output().unwrap();
+        let text = Run::from(told).ended(78).stderr;
         assert!(text.contains(variable) && !text.contains("a key"), "{text}");
     }
 }

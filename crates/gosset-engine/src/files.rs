@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::{DataType, FieldRef, Schema};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory, UrlTableFactory};
 use datafusion::datasource::listing::{
@@ -309,9 +308,8 @@ async fn files_table(
     }
     // A type is that of all rows. The reader of JSON would cut what does not fit one of the first; that of CSV fails then,
     // so that of many bytes of it the first rows are enough.
-    let is_csv = format.name == "csv";
     let bytes: u64 = files.iter().map(|file| file.size).sum();
-    let all_rows = format.name == "json" || is_csv && bytes <= SMALL;
+    let all_rows = format.name == "json" || format.name == "csv" && bytes <= SMALL;
     if all_rows {
         options.insert("format.schema_infer_max_rec".into(), usize::MAX.to_string());
     }
@@ -322,10 +320,7 @@ async fn files_table(
         EngineError::Internal(format!("no reader is registered for {}", format.name))
     })?;
     let format = factory.create(state, &options)?;
-    let mut schema = schemas::of_files(state, &store, &format, files, all_rows).await?;
-    if is_csv && !all_rows {
-        schema = Arc::new(text_for_nothing(&schema));
-    }
+    let schema = schemas::of_files(state, &store, &format, files, all_rows).await?;
     let listing = ListingOptions::new(format).with_file_extension(extension);
     let config = ListingTableConfig::new_with_multi_paths(urls)
         .with_listing_options(listing)
@@ -338,15 +333,6 @@ async fn files_table(
 
 /// Bytes of CSV files whose rows are all looked at for their types.
 const SMALL: u64 = 16 << 20;
-
-/// A column without a value among the first rows is text: as one of NULLs it would lose the values that come later.
-fn text_for_nothing(schema: &Schema) -> Schema {
-    let typed = |field: &FieldRef| match field.data_type() {
-        DataType::Null => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
-        _ => Arc::clone(field),
-    };
-    Schema::new(schema.fields().iter().map(typed).collect::<Vec<_>>())
-}
 
 /// The last bytes of a Parquet file: the length of its metadata and a mark.
 const FOOTER: u64 = 8;

@@ -56,14 +56,25 @@ pub(crate) async fn of_files(
         });
     }
     let asked = futures::stream::iter(asked).buffered(AT_ONCE);
-    let mut found: Vec<(String, SchemaRef)> = asked.try_collect().await?;
-    if found.len() < 2 {
-        return Ok(found.pop().map_or_else(|| Arc::new(Schema::empty()), |(_, schema)| schema));
-    }
+    let found: Vec<(String, SchemaRef)> = asked.try_collect().await?;
     if csv.is_some() {
         same_columns(&found)?;
     }
-    merged(&found, csv.is_some())
+    let schema = match &*found {
+        [] => Arc::new(Schema::empty()),
+        [(_, schema)] => Arc::clone(schema),
+        _ => merged(&found, csv.is_some())?,
+    };
+    Ok(if csv.is_some() && !all_rows { text_for_nothing(&schema) } else { schema })
+}
+
+/// A column without a value among the first rows is text: as one of NULLs it would lose the values that come later.
+fn text_for_nothing(schema: &Schema) -> SchemaRef {
+    let typed = |field: &FieldRef| match field.data_type() {
+        DataType::Null => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(typed).collect::<Vec<_>>()))
 }
 
 /// The schema of a CSV file in one piece: where DataFusion cuts it may be within a quoted value with line breaks.
@@ -97,7 +108,8 @@ fn same_columns(found: &[(String, SchemaRef)]) -> Result<()> {
     let names = |schema: &Schema| {
         schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>()
     };
-    let (first, expected) = (&found[0].0, names(&found[0].1));
+    let Some((first, schema)) = found.first() else { return Ok(()) };
+    let expected = names(schema);
     match found.iter().find(|(_, schema)| names(schema) != expected) {
         None => Ok(()),
         Some((other, schema)) => Err(EngineError::BadData(format!(

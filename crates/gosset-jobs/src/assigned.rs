@@ -1,9 +1,9 @@
 //! Who was assigned on which day, as hashes: rows that are added to the assignments on a later day leave the results of
 //! earlier ones as they are, however the files are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast as cast_array;
 use arrow::datatypes::{DataType, Date32Type, Int64Type};
 use datafusion::common::ScalarValue;
@@ -36,8 +36,8 @@ const ROWS: &str = "rows";
 /// The sums of the hashes of rows: without attributes, and with one of them.
 const PLAIN: &str = "plain";
 
-fn with_attribute(i: usize) -> String {
-    format!("attribute {i}")
+fn with_attribute(name: &str) -> String {
+    format!("with {name}")
 }
 
 impl Assigned {
@@ -77,18 +77,14 @@ impl Assigned {
         let plain = [unit_column(&schema, unit)?, text(&assignments.section.arm)?, time];
 
         // An attribute that several experiments take is hashed once.
-        let mut attributes: Vec<String> = Vec::new();
-        for name in experiments.iter().flat_map(|experiment| attributes_of(experiment)) {
-            if !attributes.contains(&name) {
-                attributes.push(name);
-            }
-        }
+        let attributes: BTreeSet<String> =
+            experiments.iter().flat_map(|experiment| attributes_of(experiment)).collect();
         let hash = engine.context().udf("row_hash")?;
         let mut columns = vec![experiment.alias(EXPERIMENT), day.alias(DAY)];
         columns.push(hash.call(plain.to_vec()).alias(PLAIN));
-        for (i, name) in attributes.iter().enumerate() {
+        for name in &attributes {
             let with = [&plain[..], &[text(name)?]].concat();
-            columns.push(hash.call(with).alias(with_attribute(i)));
+            columns.push(hash.call(with).alias(with_attribute(name)));
         }
         let mut frame = frame.select(columns)?;
         if named.is_some() {
@@ -97,45 +93,45 @@ impl Assigned {
         }
         // Sums of integers wrap around, and so do not depend on the order either.
         let mut sums = vec![count(lit(1)).alias(ROWS), sum(ident(PLAIN)).alias(PLAIN)];
-        let with = (0..attributes.len()).map(with_attribute);
+        let with = attributes.iter().map(|name| with_attribute(name));
         sums.extend(with.map(|name| sum(ident(name.as_str())).alias(name)));
         let days = frame.aggregate(vec![ident(EXPERIMENT), ident(DAY)], sums)?;
 
         let mut found = Self::default();
         for batch in days.collect().await? {
-            let column = |name: &str, as_type: &DataType| {
-                let found = batch.column_by_name(name);
-                let found = found.ok_or_else(|| internal(format!("no column {name}")))?;
-                Ok::<_, crate::JobError>(cast_array(found, as_type)?)
-            };
-            let integers = |name: &str| -> Result<Vec<u64>> {
-                let values = column(name, &DataType::Int64)?;
-                Ok(values
-                    .as_primitive::<Int64Type>()
-                    .iter()
-                    .flatten()
-                    .map(i64::cast_unsigned)
-                    .collect())
-            };
-            let (of, days) =
-                (column(EXPERIMENT, &DataType::Utf8)?, column(DAY, &DataType::Date32)?);
-            let (of, days) = (of.as_string::<i32>(), days.as_primitive::<Date32Type>());
-            let (rows, plain) = (integers(ROWS)?, integers(PLAIN)?);
-            let with = (0..attributes.len()).map(|i| integers(&with_attribute(i)));
-            let with = with.collect::<Result<Vec<_>>>()?;
-            for row in 0..batch.num_rows() {
-                let day = if days.is_valid(row) { Some(date(days.value(row))?) } else { None };
-                let its = |e: &&&Experiment| named.is_none() || of.value(row) == e.name;
-                for experiment in experiments.iter().filter(its) {
-                    let own = attributes_of(experiment);
-                    let own = own.iter().filter_map(|a| attributes.iter().position(|b| a == b));
-                    let hash = own.fold(plain[row], |hash, i| mix(hash, with[i][row]));
-                    *found.rows.entry(experiment.name.clone()).or_default() += rows[row];
-                    found.hashes.entry(experiment.name.clone()).or_default().insert(day, hash);
-                }
-            }
+            found.add(&batch, experiments, named.is_some())?;
         }
         Ok(found)
+    }
+
+    /// Adds the hashes of days; `named` says whether each is of one experiment, or of all of them.
+    fn add(&mut self, batch: &RecordBatch, experiments: &[&Experiment], named: bool) -> Result<()> {
+        let column = |name: &str, as_type: &DataType| {
+            let found = batch.column_by_name(name);
+            let found = found.ok_or_else(|| internal(format!("no column {name}")))?;
+            Ok::<_, crate::JobError>(cast_array(found, as_type)?)
+        };
+        let integers = |name: &str| -> Result<Vec<u64>> {
+            let values = column(name, &DataType::Int64)?;
+            let values = values.as_primitive::<Int64Type>().iter().flatten();
+            Ok(values.map(i64::cast_unsigned).collect())
+        };
+        let (of, days) = (column(EXPERIMENT, &DataType::Utf8)?, column(DAY, &DataType::Date32)?);
+        let (of, days) = (of.as_string::<i32>(), days.as_primitive::<Date32Type>());
+        let (rows, plain) = (integers(ROWS)?, integers(PLAIN)?);
+        for experiment in experiments {
+            let own = attributes_of(experiment).into_iter();
+            let own = own.map(|name| integers(&with_attribute(&name)));
+            let own = own.collect::<Result<Vec<_>>>()?;
+            let counted = self.rows.entry(experiment.name.clone()).or_default();
+            let hashes = self.hashes.entry(experiment.name.clone()).or_default();
+            for row in (0..rows.len()).filter(|&row| !named || of.value(row) == experiment.name) {
+                let day = if days.is_valid(row) { Some(date(days.value(row))?) } else { None };
+                *counted += rows[row];
+                hashes.insert(day, own.iter().fold(plain[row], |hash, with| mix(hash, with[row])));
+            }
+        }
+        Ok(())
     }
 
     /// How many rows they are, of one experiment.

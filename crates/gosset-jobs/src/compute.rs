@@ -135,9 +135,7 @@ impl Runner {
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<Option<Analysed>> {
         let stored = of.stored.clone().unwrap_or_default().of_metrics(&kept.metrics());
-        let mut experiment = of.experiment.with(|metric| !kept.has(&metric.name));
-        experiment.failed.retain(|(metric, _)| !kept.has(&metric.name));
-        let experiment = &experiment;
+        let experiment = &of.experiment.with(|metric| !kept.has(&metric.name));
         let mut made = Analysed::default();
         if !experiment.metrics.is_empty() || !experiment.failed.is_empty() {
             let waves = &self.divided(experiment, of.date, of.assignments).await?;

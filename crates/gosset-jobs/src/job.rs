@@ -306,7 +306,8 @@ impl Experiment {
     /// The experiment with some of its metrics.
     pub(crate) fn with(&self, wanted: impl Fn(&Metric) -> bool) -> Self {
         let mut some = self.clone();
-        some.metrics.retain(wanted);
+        some.metrics.retain(&wanted);
+        some.failed.retain(|(metric, _)| wanted(metric));
         some
     }
 

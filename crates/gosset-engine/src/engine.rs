@@ -19,6 +19,7 @@ use url::Url;
 use crate::cluster::OnCluster;
 use crate::files::{self, DeltaTables, FileTables, Listing};
 use crate::options::default_memory_limit;
+use crate::radix::RadixAggregation;
 use crate::{EngineError, EngineOptions, Result, Stores, stores};
 
 /// How many of the largest holders a memory error names.
@@ -73,9 +74,12 @@ impl Engine {
             .with_table_factory("DELTA".into(), Arc::new(DeltaTables { stores: stores.clone() }));
         #[cfg(feature = "cluster")]
         let state = match &cluster {
+            // The scheduler plans.
             Some(cluster) => cluster.session(state),
-            None => state,
+            None => state.with_physical_optimizer_rule(Arc::new(RadixAggregation)),
         };
+        #[cfg(not(feature = "cluster"))]
+        let state = state.with_physical_optimizer_rule(Arc::new(RadixAggregation));
         let state = state.build();
         let catalogs = Arc::new(DynamicFileCatalog::new(
             Arc::clone(state.catalog_list()),

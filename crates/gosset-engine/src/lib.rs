@@ -20,6 +20,7 @@ mod error;
 mod files;
 mod kept;
 mod options;
+mod radix;
 mod schemas;
 mod stores;
 

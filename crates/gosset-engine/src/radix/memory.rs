@@ -1,0 +1,107 @@
+//! The memory of all parts, as that of one consumer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{
+    MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
+};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+
+/// A pool that takes all it gives from one reservation of another.
+///
+/// A pool with fair shares gives each consumer one: a hundred parts would leave a sort beside them a hundredth.
+#[derive(Debug)]
+pub(super) struct Joint {
+    whole: MemoryReservation,
+    limit: Option<usize>,
+}
+
+impl Joint {
+    pub(super) fn new(name: &str, context: &TaskContext) -> Self {
+        let pool = context.memory_pool();
+        let limit = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => Some(bytes),
+            MemoryLimit::Infinite | MemoryLimit::Unknown => None,
+        };
+        Self { whole: MemoryConsumer::new(name).with_can_spill(true).register(pool), limit }
+    }
+
+    /// A context with this pool.
+    pub(super) fn context(self: &Arc<Self>, context: &TaskContext) -> Result<Arc<TaskContext>> {
+        let runtime = RuntimeEnvBuilder::from_runtime_env(&context.runtime_env())
+            .with_memory_pool(Arc::clone(self) as _)
+            .build_arc()?;
+        Ok(Arc::new(
+            TaskContext::default()
+                .with_session_config(context.session_config().clone())
+                .with_runtime(runtime),
+        ))
+    }
+
+    /// A fraction of the whole pool, or so many bytes if that is less.
+    pub(super) fn fraction(&self, denominator: usize, at_most: usize) -> usize {
+        self.limit.map_or(at_most, |limit| (limit / denominator).min(at_most))
+    }
+
+    /// Takes memory for rows; none if the pool refuses.
+    pub(super) fn try_hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+        self.whole.try_grow(bytes).ok()?;
+        Some(Held { from: Arc::clone(self), bytes })
+    }
+
+    /// Takes memory for rows beyond what the pool would give: the least without which nothing goes on.
+    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        self.whole.grow(bytes);
+        Held { from: Arc::clone(self), bytes }
+    }
+}
+
+impl MemoryPool for Joint {
+    fn name(&self) -> &str {
+        "joint"
+    }
+
+    fn grow(&self, _: &MemoryReservation, additional: usize) {
+        self.whole.grow(additional);
+    }
+
+    fn shrink(&self, _: &MemoryReservation, shrink: usize) {
+        self.whole.shrink(shrink);
+    }
+
+    fn try_grow(&self, _: &MemoryReservation, additional: usize) -> Result<()> {
+        self.whole.try_grow(additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.whole.size()
+    }
+}
+
+impl fmt::Display for Joint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(used: {})", MemoryPool::name(self), self.whole.size())
+    }
+}
+
+/// Memory that is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    from: Arc<Joint>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.from.whole.shrink(self.bytes);
+    }
+}

@@ -1,0 +1,169 @@
+//! Aggregation by parts of the groups: the results of a plain DataFusion session, which knows nothing of parts.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::error::Result;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
+use gosset_engine::{Engine, EngineOptions};
+
+/// More rows than it takes to see how many groups there are; every second and a few hundred are of a group of their own.
+const ROWS: &str = "
+    SELECT value AS i, value * 7919 % 200003 AS unit, value % 100 AS few,
+           CASE WHEN value % 11 = 0 THEN NULL ELSE concat('u', value * 7919 % 200003) END AS name,
+           CASE WHEN value % 13 = 0 THEN NULL ELSE CAST(value % 1009 AS DOUBLE) / 8 END AS y,
+           concat('arm ', value * 7919 % 200003 % 3) AS arm
+    FROM generate_series(1, 400000)";
+
+fn engine(partitions: usize) -> Engine {
+    Engine::new(EngineOptions::new().with_target_partitions(partitions)).unwrap()
+}
+
+async fn lines(rows: Result<Vec<RecordBatch>>) -> Vec<String> {
+    let table = pretty_format_batches(&rows.unwrap()).unwrap().to_string();
+    let mut lines: Vec<String> = table.lines().map(String::from).collect();
+    lines.sort();
+    lines
+}
+
+async fn expected(query: &str) -> Vec<String> {
+    let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+    lines(session.sql(query).await.unwrap().collect().await).await
+}
+
+async fn found(engine: &Engine, query: &str) -> Vec<String> {
+    let rows = tokio::time::timeout(Duration::from_secs(60), async {
+        engine.sql(query).await.unwrap().collect().await
+    });
+    lines(rows.await.unwrap()).await
+}
+
+/// The line of the operator after the query ran, with its metrics.
+async fn analysed(engine: &Engine, query: &str) -> String {
+    let plan = found(engine, &format!("EXPLAIN ANALYZE {query}")).await.join("\n");
+    let line = plan.lines().find(|line| line.contains("RadixAggregateExec"));
+    line.unwrap_or_else(|| panic!("{plan}")).to_owned()
+}
+
+/// The number of a metric.
+fn metric(line: &str, name: &str) -> usize {
+    let (_, after) = line.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("{line}"));
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_groups_are_those_of_one_table() {
+    let queries = [
+        "SELECT unit, sum(y), count(*), count(y), min(y), max(i), min(arm), bool_or(few = 7) FROM rows GROUP BY unit",
+        "SELECT name, avg(y), max(arm) FROM rows GROUP BY name",
+        "SELECT unit, name, count(DISTINCT few), sum(i) FILTER (WHERE y > 60) FROM rows GROUP BY unit, name",
+        "SELECT unit % 150001 AS half, arm, median(y) FROM rows GROUP BY unit % 150001, arm",
+        "SELECT DISTINCT unit, arm FROM rows",
+        "SELECT unit, sum(y) AS s FROM rows GROUP BY unit HAVING sum(y) > 200",
+        "SELECT count(*), sum(n), sum(s) FROM (SELECT unit, count(*) AS n, sum(i) AS s FROM rows GROUP BY unit)",
+    ];
+    for query in queries {
+        let query = query.replace("rows", &format!("({ROWS})"));
+        let expected = expected(&query).await;
+        for partitions in [1, 2, 7] {
+            assert_eq!(found(&engine(partitions), &query).await, expected, "{partitions}: {query}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_groups_are_aggregated_as_planned() {
+    let query = format!("SELECT few, sum(i), count(name) FROM ({ROWS}) GROUP BY few");
+    let engine = engine(3);
+    assert_eq!(found(&engine, &query).await, expected(&query).await);
+    let line = analysed(&engine, &query).await;
+    assert_eq!((metric(&line, "rounds"), metric(&line, "output_rows")), (0, 100), "{line}");
+
+    let query = format!("SELECT unit, sum(i) FROM ({ROWS}) GROUP BY unit");
+    let line = analysed(&engine, &query).await;
+    assert_eq!((metric(&line, "rounds"), metric(&line, "output_rows")), (1, 200), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_meet_those_of_the_same_partition() {
+    let query = format!(
+        "WITH r AS ({ROWS}),
+              a AS (SELECT unit, count(*) AS n FROM r GROUP BY unit),
+              b AS (SELECT unit, max(y) AS m FROM r WHERE few < 90 GROUP BY unit)
+         SELECT a.unit, n, m FROM a JOIN b ON a.unit = b.unit"
+    );
+    let expected = expected(&query).await;
+    for partitions in [2, 5] {
+        assert_eq!(found(&engine(partitions), &query).await, expected, "{partitions}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn little_memory_takes_rounds_and_files() {
+    let query =
+        "SELECT value * 7919 % 1000003 AS unit, sum(value), count(*), min(concat('a', value % 17))
+                 FROM generate_series(1, 1500000) GROUP BY 1";
+    let whole = format!(
+        "SELECT count(*), sum(unit), sum(s), sum(n), min(t) FROM ({query}) AS g (unit, s, n, t)"
+    );
+    let options = EngineOptions::new().with_target_partitions(2).with_memory_limit(24 << 20);
+    let engine = Engine::new(options).unwrap();
+    assert_eq!(found(&engine, &whole).await, expected(&whole).await);
+    let line = analysed(&engine, query).await;
+    assert!(metric(&line, "rounds") > 1 && metric(&line, "spill_count") > 0, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_rows_reach_the_reader() {
+    // In the first rows, and long after it is known that there are many groups; and where there are few.
+    for (at, unit) in [(100, "value"), (390_000, "value"), (390_000, "value % 10")] {
+        let query = format!(
+            "SELECT {unit} AS unit, sum(1000 / (value - {at})) FROM generate_series(1, 400000) GROUP BY 1"
+        );
+        for partitions in [1, 4] {
+            let engine = engine(partitions);
+            let rows = engine.sql(&query).await.unwrap().collect();
+            let error =
+                tokio::time::timeout(Duration::from_secs(60), rows).await.unwrap().unwrap_err();
+            assert!(error.to_string().contains("Divide by zero"), "{error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_may_end_early() {
+    let engine = engine(4);
+    let query = format!("SELECT unit, sum(i) AS s FROM ({ROWS}) GROUP BY unit");
+    assert_eq!(found(&engine, &format!("SELECT count(*) FROM ({query} LIMIT 5)")).await.len(), 5);
+    let mut rows = engine.sql(&query).await.unwrap().execute_stream().await.unwrap();
+    assert!(rows.next().await.unwrap().unwrap().num_rows() > 0);
+    drop(rows);
+    // One partition after the other, each to its end.
+    let streams = engine.sql(&query).await.unwrap().execute_stream_partitioned().await.unwrap();
+    let mut groups = 0;
+    for mut stream in streams {
+        while let Some(rows) = stream.next().await {
+            groups += rows.unwrap().num_rows();
+        }
+    }
+    assert_eq!(groups, 200_003);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_an_order_or_few_rows_is_left_alone() {
+    let engine = engine(2);
+    for query in [
+        format!("SELECT unit, first_value(y ORDER BY i) FROM ({ROWS}) GROUP BY unit"),
+        format!("SELECT unit, few, sum(y) FROM ({ROWS}) GROUP BY ROLLUP (unit, few)"),
+        format!("SELECT i, count(*) FROM ({ROWS} ORDER BY i) GROUP BY i"),
+        format!("SELECT count(*) FROM ({ROWS})"),
+        "SELECT x, count(*) FROM (VALUES (1), (2)) AS t (x) GROUP BY x".to_owned(),
+    ] {
+        let plan = found(&engine, &format!("EXPLAIN {query}")).await.join("\n");
+        assert!(plan.contains("AggregateExec") && !plan.contains("RadixAggregateExec"), "{plan}");
+    }
+}

@@ -45,11 +45,9 @@ QUERIES = {
                                                       {{treatment: 'arm', segment: 'segment', vcov: 'classical'}})) AS e FROM '{path}') WHERE e['segment'] = '7'""",
     "T7": f"""SELECT c['estimate'] AS estimate, c['std_error'] AS std_error
               FROM (SELECT unnest(ols(y, {{arm: arm, country: country, x: x}}, {{max_rows: 131072}})['coefficients']) AS c FROM '{groups}') WHERE c['term'] = 'arm[treatment]'""",
-    "T4": f"""WITH h AS (SELECT arm, histogram(play_delay_ms, unit_id) AS s FROM '{path}' GROUP BY arm)
-              SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
-              FROM (SELECT quantile_effect(t.s, c.s, 0.9) AS e, quantile_effect(t.s, c.s, 0.5) AS f, quantile_effect(t.s, c.s, 0.99) AS g
-                    FROM h t CROSS JOIN h c WHERE t.arm = 'treatment' AND c.arm = 'control')
-              WHERE f['estimate'] IS NOT NULL AND g['estimate'] IS NOT NULL""",
+    "T4": f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
+              FROM (SELECT unnest(quantile_effects(play_delay_ms, arm, unit_id, {{treatment: 'treatment', control: 'control', grid: [0.5, 0.9, 0.99]}})) AS e FROM '{path}')
+              WHERE e['q'] = 0.9""",
     "T2": f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
               FROM (SELECT country, cuped(y, x, arm, {NAMED}) AS e FROM {UNITS} GROUP BY country) WHERE country = 'C00'""",
 }

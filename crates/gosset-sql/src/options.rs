@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, plan_err};
@@ -55,6 +55,8 @@ pub enum OptionValues {
     Labels,
     /// A struct of numbers, `{a: 1, b: -1}`.
     Coefficients,
+    /// So many evenly spaced quantiles, or a list of them.
+    Grid(u16),
 }
 
 impl OptionValues {
@@ -79,6 +81,9 @@ impl OptionValues {
             Self::Names => "a list of strings".into(),
             Self::Labels => "a struct of strings".into(),
             Self::Coefficients => "a struct of finite numbers".into(),
+            Self::Grid(most) => format!(
+                "an integer from 1 to {most}, or a list of as many different numbers between 0 and 1, exclusive"
+            ),
         }
     }
 }
@@ -158,6 +163,7 @@ enum Value {
     Flag(bool),
     Names(Vec<String>),
     Labels(BTreeMap<String, String>),
+    Numbers(Vec<f64>),
 }
 
 /// The parsed options of one call.
@@ -279,6 +285,13 @@ impl Options {
         match self.0.get(name) {
             Some(Value::Names(names)) => names,
             _ => &[],
+        }
+    }
+
+    pub(crate) fn numbers(&self, name: &str) -> Option<&[f64]> {
+        match self.0.get(name) {
+            Some(Value::Numbers(numbers)) => Some(numbers),
+            _ => None,
         }
     }
 
@@ -409,7 +422,31 @@ fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
             let weights = fields.into_iter().map(|(name, value)| Some((name, weight(&value)?)));
             Some(Value::Weights(weights.collect::<Option<_>>()?))
         }
+        OptionValues::Grid(most) => {
+            let mut quantiles = match scalar {
+                ScalarValue::List(_) => list_of_numbers(scalar)?,
+                _ => evenly_spaced(u16::try_from(integer(scalar)?).ok()?),
+            };
+            quantiles.sort_by(f64::total_cmp);
+            let are_different = quantiles.windows(2).all(|pair| pair[0] < pair[1]);
+            let are_quantiles = quantiles.iter().all(|&q| 0.0 < q && q < 1.0);
+            let fits = (1..=usize::from(*most)).contains(&quantiles.len());
+            (fits && are_different && are_quantiles).then_some(Value::Numbers(quantiles))
+        }
     }
+}
+
+/// The quantiles that divide a distribution into equal shares.
+pub(crate) fn evenly_spaced(quantiles: u16) -> Vec<f64> {
+    (1..=quantiles).map(|k| f64::from(k) / (f64::from(quantiles) + 1.0)).collect()
+}
+
+fn list_of_numbers(scalar: &ScalarValue) -> Option<Vec<f64>> {
+    let ScalarValue::List(lists) = scalar else { return None };
+    let items = lists.is_valid(0).then(|| lists.value(0))?;
+    let items = items.data_type().is_numeric().then(|| cast(&items, &DataType::Float64).ok())??;
+    let items: &Float64Array = items.as_primitive();
+    (items.null_count() == 0).then(|| items.values().to_vec())
 }
 
 fn number(scalar: &ScalarValue) -> Option<f64> {

@@ -15,22 +15,22 @@ use super::histogram::{LAW, RELATIVE_ERROR};
 use super::quantile::{INTERVAL, REFERENCES, quantile_options};
 use crate::effect::{banded_lists, banded_type};
 use crate::function::{AggregateParts, Example, Function, Implementation, Section};
-use crate::options::{ARMS, INFERENCE, OptionSpec, OptionValues, Options};
+use crate::options::{ARMS, INFERENCE, OptionSpec, OptionValues, Options, evenly_spaced};
 use crate::two_arm::{Arms, Results, results_of_summaries, states};
 
 const GRID: &[OptionSpec] = &[OptionSpec {
     name: "grid",
-    values: OptionValues::Integer(1, 999),
+    values: OptionValues::Grid(999),
     default: "9",
-    doc: "number of evenly spaced quantiles: 9 are the deciles, 99 the percentiles",
+    doc: "number of evenly spaced quantiles: 9 are the deciles, 99 the percentiles; or a list of quantiles, such as `[0.5, 0.9, 0.99]`",
 }];
 
 pub(super) static QUANTILE_EFFECTS: Function = Function {
     name: "quantile_effects",
     section: Section::TwoArms,
-    summary: "Differences of all quantiles of a grid, with pointwise intervals and a simultaneous band.",
+    summary: "Differences of several quantiles, with pointwise intervals and a simultaneous band.",
     description: "\
-Estimates `Q_t(q) − Q_c(q)` for the quantiles `q = k/(grid + 1)`, with the replicates of `bootstrap_quantile`, joint over the grid. `ci_*` and `p_value` are those of a single quantile. The band holds for all of them at once:
+Estimates `Q_t(q) − Q_c(q)` for the quantiles `q` of the grid, `k/(grid + 1)` or those of the list, with the replicates of `bootstrap_quantile`, joint over the grid. `ci_*` and `p_value` are those of a single quantile. The band holds for all of them at once:
 
 ```text
 m          = the (1 − α)-quantile of max_q |Δ_b(q) − Δ(q)| / se(q) over the replicates b
@@ -114,8 +114,7 @@ impl Results for Quantiles {
     type Summary = Histogram;
 
     fn new(options: &Options) -> Self {
-        let points = options.integer("grid").unwrap_or(9);
-        let grid = (1..=points).map(|k| k as f64 / (points + 1) as f64).collect();
+        let grid = options.numbers("grid").map_or_else(|| evenly_spaced(9), <[f64]>::to_vec);
         Self { inference: options.inference(), grid, options: quantile_options(options) }
     }
 

@@ -50,17 +50,24 @@ fn scatter(tile: &Tile, places: &[u32], sums: &mut [u16]) {
     let Some(&first) = places.first() else { return };
     let mut current = first;
     let mut held = load_words(&sums[current as usize]);
-    for (row, pair) in tile.0.iter().zip(places.chunks(2)) {
-        let [left, right] = row.as_chunks::<32>().0 else { unreachable!("a row has 64 bytes") };
+    let (pairs, odd) = places.as_chunks::<2>();
+    // By index: iterators that are not inlined here, for its features, take as long as all the rest.
+    for p in 0..pairs.len() + odd.len() {
+        let [left, right] = tile.0[p].as_chunks::<32>().0 else {
+            unreachable!("a row has 64 bytes")
+        };
         let (left, right) = (load(left), load(right));
-        if pair[0] != current {
+        let [first, second] = pairs.get(p).copied().unwrap_or([places[2 * p]; 2]);
+        if first != current {
             store_words(&mut sums[current as usize], held);
-            current = pair[0];
+            current = first;
             held = load_words(&sums[current as usize]);
         }
         held[0] = _mm256_add_epi16(held[0], _mm256_and_si256(left, low));
         held[1] = _mm256_add_epi16(held[1], _mm256_and_si256(right, low));
-        let Some(&second) = pair.get(1) else { break };
+        if p == pairs.len() {
+            break;
+        }
         if second != current {
             store_words(&mut sums[current as usize], held);
             current = second;

@@ -8,6 +8,8 @@ pub(crate) enum Scatter {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2(super::avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(super::avx512::Avx512),
 }
 
 impl Scatter {
@@ -17,6 +19,8 @@ impl Scatter {
             Some(Self::Portable),
             #[cfg(target_arch = "x86_64")]
             super::avx2::Avx2::detect().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            super::avx512::Avx512::detect().map(Self::Avx512),
         ]
         .into_iter()
         .flatten()
@@ -32,6 +36,8 @@ impl Scatter {
             Self::Portable => add(tile, places, sums),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(avx2) => avx2.scatter(tile, places, sums),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => avx512.scatter(tile, places, sums),
         }
     }
 }

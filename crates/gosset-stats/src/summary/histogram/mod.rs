@@ -2,6 +2,7 @@
 //! are given.
 
 pub(super) mod grid;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -20,7 +21,7 @@ use weighted::Weighted;
 const MAX_PAIRS: usize = 64;
 
 /// Rows that are collected before they are weighted.
-const MAX_WAITING: usize = 1 << 16;
+const MAX_WAITING: usize = 1 << 17;
 
 /// The most rows of one bin whose weights are counted.
 const MAX_BIN_ROWS: u64 = 1 << 31;

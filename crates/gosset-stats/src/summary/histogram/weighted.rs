@@ -1,82 +1,43 @@
 //! Bins whose rows are weighted for every replicate, unit by unit.
 
 use super::grid::Grid;
-use crate::resample::Scatter;
+use super::sums::Sums;
 use crate::summary::replicates::Resampling;
 use crate::summary::{Reader, Writer};
-use crate::weights::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Weights, key_of};
+use crate::weights::{Weights, key_of};
 use crate::{Error, Result};
 
-/// Rows that are weighted together.
-const BLOCK: usize = 1 << 15;
+/// Rows that are weighted together: many of a bin.
+const BLOCK: usize = 1 << 17;
 
 /// The weights of the bins of a grid.
 #[derive(Debug, Clone)]
 pub(super) struct Weighted {
     pub(super) grid: Grid,
-    /// By 32 replicates: by bin, the sums of weights that were taken from `narrow`.
-    sums: Vec<Vec<u32>>,
-    /// As `sums`, in the order of a tile, where new weights are added.
-    narrow: Vec<Vec<u16>>,
-    /// By bin, rows in `narrow`.
-    waiting: Vec<u32>,
+    sums: Sums,
 }
 
 impl Weighted {
     pub(super) fn new(precision: u32, resampling: &Resampling) -> Self {
-        let tiles = (resampling.replicates as usize).div_ceil(TILE_REPLICATES);
-        Self {
-            grid: Grid::new(precision),
-            sums: vec![Vec::new(); tiles],
-            narrow: vec![Vec::new(); tiles],
-            waiting: Vec::new(),
-        }
+        Self { grid: Grid::new(precision), sums: Sums::new(resampling) }
     }
 
     pub(super) fn heap_size(&self) -> usize {
-        let sums: usize = self.sums.iter().map(|s| s.capacity() * size_of::<u32>()).sum();
-        let narrow: usize = self.narrow.iter().map(|s| s.capacity() * size_of::<u16>()).sum();
-        size_of::<Self>()
-            + self.grid.heap_size()
-            + sums
-            + narrow
-            + self.waiting.capacity() * size_of::<u32>()
+        size_of::<Self>() + self.grid.heap_size() + self.sums.heap_size()
     }
 
     /// Gives new bins a place.
     fn make_room(&mut self) {
         let bins = self.grid.bins().len();
-        if self.waiting.len() < bins {
-            self.waiting.resize(bins, 0);
-            self.sums.iter_mut().for_each(|s| s.resize(bins * TILE_REPLICATES, 0));
-            self.narrow.iter_mut().for_each(|s| s.resize(bins * TILE_REPLICATES, 0));
-        }
-    }
-
-    /// Takes the narrow sums of a bin.
-    fn flush(&mut self, bin: usize) {
-        let range = bin * TILE_REPLICATES..(bin + 1) * TILE_REPLICATES;
-        for (sums, narrow) in self.sums.iter_mut().zip(&mut self.narrow) {
-            let (sums, narrow) = (&mut sums[range.clone()], &mut narrow[range.clone()]);
-            for (narrow, &replicate) in narrow.iter_mut().zip(&TILE_ORDER) {
-                sums[usize::from(replicate)] += u32::from(std::mem::take(narrow));
-            }
-        }
-        self.waiting[bin] = 0;
-    }
-
-    fn flush_all(&mut self) {
-        for bin in 0..self.waiting.len() {
-            if self.waiting[bin] > 0 {
-                self.flush(bin);
-            }
+        if self.sums.bins() < bins {
+            self.sums.resize(bins);
         }
     }
 
     /// Adds finite values of units.
     pub(super) fn add(&mut self, rows: &[(u128, f64)], resampling: &Resampling) {
         let weights = Weights::new(resampling.law, resampling.seed);
-        let most = u32::from(u16::MAX) / u32::from(resampling.law.largest());
+        let most = self.sums.most();
         for rows in rows.chunks(BLOCK) {
             let mut places = Vec::with_capacity(rows.len());
             for &(_, x) in rows {
@@ -84,37 +45,29 @@ impl Weighted {
                 places.push(place);
             }
             self.make_room();
-            let mut counts = vec![0; self.waiting.len()];
+            let mut counts = vec![0; self.sums.bins()];
             places.iter().for_each(|&place| counts[place as usize] += 1);
             if counts.iter().all(|&count| count <= most) {
-                self.add_placed(rows, &places, &counts, most, &weights);
+                self.add_placed(rows, &places, &counts, &weights);
                 continue;
             }
             // More rows of one value than its narrow sums hold.
             for (rows, places) in rows.chunks(most as usize).zip(places.chunks(most as usize)) {
                 counts.fill(0);
                 places.iter().for_each(|&place| counts[place as usize] += 1);
-                self.add_placed(rows, places, &counts, most, &weights);
+                self.add_placed(rows, places, &counts, &weights);
             }
         }
     }
 
-    /// Adds rows whose bins are known, at most `most` of each.
+    /// Adds rows whose bins are known, of each at most as many as may be added at once.
     fn add_placed(
         &mut self,
         rows: &[(u128, f64)],
         places: &[u32],
         counts: &[u32],
-        most: u32,
         weights: &Weights,
     ) {
-        for (bin, &count) in counts.iter().enumerate() {
-            if self.waiting[bin] + count > most {
-                self.flush(bin);
-            }
-            self.waiting[bin] += count;
-        }
-        // In the order of bins, so that those of one bin are added in registers.
         let mut next = 0;
         let mut starts: Vec<u32> = counts
             .iter()
@@ -131,14 +84,7 @@ impl Weighted {
             sorted[*at as usize] = place;
             *at += 1;
         }
-        let scatter = Scatter::detect();
-        let mut tile = Box::new(Tile::new());
-        for (t, narrow) in self.narrow.iter_mut().enumerate() {
-            for (keys, places) in keys.chunks(TILE_UNITS).zip(sorted.chunks(TILE_UNITS)) {
-                weights.tile(keys, t as u64, &mut tile);
-                scatter.add(&tile, places, narrow);
-            }
-        }
+        self.sums.add_rows(&keys, &sorted, counts, weights);
     }
 
     /// The bin of a value. Where all bins move, so do the places of the rows before.
@@ -154,13 +100,10 @@ impl Weighted {
 
     /// Adds up the bins that have become one.
     fn move_bins(&mut self, to: &[u32], bins: usize) {
-        self.flush_all();
-        for sums in &mut self.sums {
-            let old = std::mem::replace(sums, vec![0; bins * TILE_REPLICATES]);
-            add_rows(sums, &old, to);
-        }
-        self.narrow.iter_mut().for_each(|n| *n = vec![0; bins * TILE_REPLICATES]);
-        self.waiting = vec![0; bins];
+        let mut moved = self.sums.empty();
+        moved.resize(bins);
+        moved.add(&self.sums, to);
+        self.sums = moved;
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -168,30 +111,18 @@ impl Weighted {
         let places = self.grid.merge(&other.grid, |to, bins| moves.push((to.to_vec(), bins)));
         for (to, bins) in moves {
             // The last bin may be new: it has no weights yet.
-            let known = to.len().min(self.waiting.len());
+            let known = to.len().min(self.sums.bins());
             self.move_bins(&to[..known], bins);
         }
         self.make_room();
-        let mut theirs = other.clone();
-        theirs.flush_all();
-        for (sums, theirs) in self.sums.iter_mut().zip(&theirs.sums) {
-            add_rows(sums, theirs, &places);
-        }
+        self.sums.add(&other.sums, &places);
     }
 
     /// Calls `f` with the place of every bin in ascending order and the weights of the replicates.
     pub(super) fn for_each(&self, replicates: usize, mut f: impl FnMut(u32, &[u32])) {
-        let mut weights = vec![0; self.sums.len() * TILE_REPLICATES];
+        let mut weights = Vec::new();
         for place in self.grid.sorted() {
-            let start = place as usize * TILE_REPLICATES;
-            let range = start..start + TILE_REPLICATES;
-            let tiles = weights.chunks_exact_mut(TILE_REPLICATES);
-            for ((out, sums), narrow) in tiles.zip(&self.sums).zip(&self.narrow) {
-                out.copy_from_slice(&sums[range.clone()]);
-                for (&narrow, &replicate) in narrow[range.clone()].iter().zip(&TILE_ORDER) {
-                    out[usize::from(replicate)] += u32::from(narrow);
-                }
-            }
+            self.sums.get(place as usize, &mut weights);
             f(place, &weights[..replicates]);
         }
     }
@@ -244,11 +175,7 @@ impl Weighted {
                 _ => widen::<4>(row, &mut weights_of),
             }
             let largest = weights_of.iter().fold(0, |largest, &weight| weight.max(largest));
-            let start = bin * TILE_REPLICATES;
-            for (sums, weights) in weighted.sums.iter_mut().zip(weights_of.chunks(TILE_REPLICATES))
-            {
-                sums[start..start + weights.len()].copy_from_slice(weights);
-            }
+            weighted.sums.set(bin, &weights_of);
             if (32 - largest.leading_zeros()).div_ceil(8) as usize != width {
                 return Err(damaged());
             }
@@ -272,14 +199,5 @@ fn widen<const WIDTH: usize>(bytes: &[u8], out: &mut [u32]) {
         let mut word = [0; 4];
         word[..WIDTH].copy_from_slice(bytes);
         *weight = u32::from_le_bytes(word);
-    }
-}
-
-/// Adds the sums of bins to those at their places.
-fn add_rows(sums: &mut [u32], rows: &[u32], places: &[u32]) {
-    for (row, &to) in rows.chunks_exact(TILE_REPLICATES).zip(places) {
-        let start = to as usize * TILE_REPLICATES;
-        let target = &mut sums[start..start + TILE_REPLICATES];
-        target.iter_mut().zip(row).for_each(|(a, b)| *a += b);
     }
 }

@@ -113,12 +113,17 @@ impl Pending {
         self.index[at] = entry as u32;
         self.units.push(unit);
         self.slots.push(slot);
-        self.rows.push(0);
-        self.sums.iter_mut().for_each(|(_, sums)| sums.push(0));
         let last = std::mem::replace(&mut self.last[slot as usize], entry as u32);
         self.before.push(last);
-        self.last_misfit.push(NONE);
         entry
+    }
+
+    /// Gives new entries their sums.
+    fn make_room(&mut self) {
+        let entries = self.units.len();
+        self.rows.resize(entries, 0);
+        self.last_misfit.resize(entries, NONE);
+        self.sums.iter_mut().for_each(|(_, sums)| sums.resize(entries, 0));
     }
 
     /// Where the search for a unit starts: its hash is one already.
@@ -143,6 +148,7 @@ impl Pending {
     fn add(&mut self, slots: &[u32], units: &[u128], columns: &[&[f64]]) {
         let entries: Vec<u32> =
             slots.iter().zip(units).map(|(&slot, &unit)| self.entry(slot, unit) as u32).collect();
+        self.make_room();
         for &entry in &entries {
             self.rows[entry as usize] += 1;
         }
@@ -187,6 +193,7 @@ impl Pending {
             values.push(value << (exponent - grid));
         }
         let entry = self.entry(slot, unit);
+        self.make_room();
         self.rows[entry] += sums.n;
         self.waiting_rows += 1;
         for ((_, sums), value) in self.sums.iter_mut().zip(values) {
@@ -219,26 +226,29 @@ impl Pending {
         let mut accumulator = resampling.accumulator();
         let mut terms = Terms::default();
         // A thousand values add up within the bits of an integer, and more than that are weighted in several blocks.
+        let mut block: Vec<usize> = Vec::new();
         let mut units = Vec::new();
         let mut values: Vec<Vec<i128>> = vec![Vec::new(); columns + 1];
         while entries.peek().is_some() {
+            block.clear();
+            block.extend(entries.by_ref().take(1024));
             units.clear();
-            values.iter_mut().for_each(Vec::clear);
-            for entry in entries.by_ref().take(1024) {
-                let unit = self.units[entry];
-                units.push(unit);
-                for (c, (_, sums)) in self.sums.iter().enumerate() {
-                    values[c].push(sums[entry]);
-                }
-                values[columns].push(self.rows[entry].into());
-                dense.totals.n += self.rows[entry];
+            units.extend(block.iter().map(|&entry| self.units[entry]));
+            for (values, (_, sums)) in values.iter_mut().zip(&self.sums) {
+                values.clear();
+                values.extend(block.iter().map(|&entry| sums[entry]));
+            }
+            values[columns].clear();
+            values[columns].extend(block.iter().map(|&entry| i128::from(self.rows[entry])));
+            dense.totals.n += block.iter().map(|&entry| self.rows[entry]).sum::<u64>();
+            for &entry in &block {
                 for at in self.misfits_of(entry) {
                     let (column, x, _) = self.misfits[at];
                     dense.totals.sums[column as usize].add(x);
                     if x.is_finite() {
                         let mut one = ExactSum::new();
                         one.add(x);
-                        terms.push_sum(unit, column as usize, &one);
+                        terms.push_sum(self.units[entry], column as usize, &one);
                     }
                 }
             }

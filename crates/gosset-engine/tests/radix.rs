@@ -161,6 +161,7 @@ async fn what_has_an_order_or_few_rows_is_left_alone() {
         format!("SELECT unit, few, sum(y) FROM ({ROWS}) GROUP BY ROLLUP (unit, few)"),
         format!("SELECT i, count(*) FROM ({ROWS} ORDER BY i) GROUP BY i"),
         format!("SELECT count(*) FROM ({ROWS})"),
+        format!("SELECT floor(100000 * random()), count(*) FROM ({ROWS}) GROUP BY 1"),
         "SELECT x, count(*) FROM (VALUES (1), (2)) AS t (x) GROUP BY x".to_owned(),
     ] {
         let plan = found(&engine, &format!("EXPLAIN {query}")).await.join("\n");

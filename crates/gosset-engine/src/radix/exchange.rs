@@ -4,25 +4,21 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::internal_datafusion_err;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::utils::evaluate_expressions_to_arrays;
 use datafusion::physical_plan::metrics::{Count, MetricBuilder, Time};
-use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
-use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::dealt::{Dealt, Gathered};
 use super::exec::RadixAggregateExec;
 use super::leaf::{Feed, Leaf};
 use super::memory::{Held, Joint};
@@ -58,7 +54,7 @@ pub(super) struct Shared {
     way: watch::Sender<Option<Way>>,
     undecided: AtomicUsize,
     reading: AtomicUsize,
-    dealt: Mutex<Vec<Dealt>>,
+    dealt: Mutex<Vec<(Dealt, Held)>>,
     turns: Arc<Semaphore>,
     context: Arc<TaskContext>,
     memory: OnceLock<Arc<Joint>>,
@@ -66,24 +62,9 @@ pub(super) struct Shared {
     rounds: Count,
 }
 
-/// Rows in the order of the parts.
-struct Dealt {
-    rows: RecordBatch,
-    /// Where each part starts, and the end of the last.
-    starts: Vec<usize>,
-    held: Held,
-}
-
-impl Dealt {
-    fn part(&self, part: usize) -> Option<RecordBatch> {
-        let (start, end) = (*self.starts.get(part)?, *self.starts.get(part + 1)?);
-        (start < end).then(|| self.rows.slice(start, end - start))
-    }
-}
-
 /// Rows that are aggregated before others are.
 pub(super) struct Round {
-    dealt: Vec<Dealt>,
+    dealt: Vec<(Dealt, Held)>,
     pub(super) is_last: bool,
     /// The next round waits until this one is dropped.
     _turn: Option<tokio::sync::OwnedSemaphorePermit>,
@@ -91,7 +72,7 @@ pub(super) struct Round {
 
 impl Round {
     pub(super) fn part(&self, part: usize) -> impl Iterator<Item = RecordBatch> + '_ {
-        self.dealt.iter().filter_map(move |dealt| dealt.part(part))
+        self.dealt.iter().filter_map(move |(dealt, _)| dealt.part(part))
     }
 }
 
@@ -209,8 +190,9 @@ async fn read(
 ) {
     let mut gathered = Gathered::default();
     let vote = loop {
-        if gathered.hashes.len() >= SAMPLE {
-            break Some(gathered.way());
+        if gathered.len() >= SAMPLE {
+            let are_many = gathered.groups() > gathered.len() / 2;
+            break Some(if are_many { Way::Many } else { Way::Few });
         }
         match input.next().await.map(|rows| rows.and_then(|rows| gathered.add(rows, &shared.keys)))
         {
@@ -276,7 +258,7 @@ impl Shared {
     ) -> Result<()> {
         let most = self.memory().fraction(64, BYTES_DEALT);
         loop {
-            if gathered.hashes.len() >= ROWS_DEALT || gathered.bytes >= most {
+            if gathered.len() >= ROWS_DEALT || gathered.bytes >= most {
                 self.deal(std::mem::take(&mut gathered)).await?;
             }
             match input.try_next().await? {
@@ -293,14 +275,13 @@ impl Shared {
 
     /// Brings rows into the order of the parts and holds them for the next round.
     async fn deal(&self, gathered: Gathered) -> Result<()> {
-        let timer = self.dealing.timer();
-        let Some((rows, starts)) =
-            gathered.dealt(&self.schema, self.outputs.len(), self.parts_of_each)?
-        else {
+        if gathered.len() == 0 {
             return Ok(());
-        };
+        }
+        let timer = self.dealing.timer();
+        let dealt = gathered.dealt(&self.schema, self.outputs.len(), self.parts_of_each)?;
         timer.done();
-        let bytes = get_record_batch_memory_size(&rows);
+        let bytes = dealt.bytes();
         let held = match self.memory().try_hold(bytes) {
             Some(held) => held,
             None => {
@@ -309,9 +290,9 @@ impl Shared {
             }
         };
         let waiting: usize = {
-            let mut dealt = self.dealt.lock().unwrap_or_else(PoisonError::into_inner);
-            dealt.push(Dealt { rows, starts, held });
-            dealt.iter().map(|dealt| dealt.held.bytes()).sum()
+            let mut waiting = self.dealt.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push((dealt, held));
+            waiting.iter().map(|(_, held)| held.bytes()).sum()
         };
         let memory = self.memory();
         let round = memory.fraction(16, BYTES_OF_A_ROUND);
@@ -344,71 +325,5 @@ impl Shared {
         for output in &self.outputs {
             let _ = output.send(Err(DataFusionError::Shared(Arc::clone(&error))));
         }
-    }
-}
-
-/// Rows with the hashes of their keys.
-#[derive(Default)]
-struct Gathered {
-    rows: Vec<RecordBatch>,
-    hashes: Vec<u64>,
-    bytes: usize,
-}
-
-impl Gathered {
-    fn add(&mut self, rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
-        let keys = evaluate_expressions_to_arrays(keys, &rows)?;
-        let start = self.hashes.len();
-        self.hashes.resize(start + rows.num_rows(), 0);
-        if let Some(hashes) = self.hashes.get_mut(start..) {
-            // The hash of the exchange that was planned: other operators may rely on its partitions.
-            create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), hashes)?;
-        }
-        self.bytes += get_record_batch_memory_size(&rows);
-        self.rows.push(rows);
-        Ok(())
-    }
-
-    /// How to aggregate, by these rows: by parts if more than half of them are of different groups.
-    fn way(&self) -> Way {
-        let mut groups = self.hashes.clone();
-        groups.sort_unstable();
-        groups.dedup();
-        if groups.len() > self.hashes.len() / 2 { Way::Many } else { Way::Few }
-    }
-
-    /// The rows in the order of the parts, and where each part starts.
-    fn dealt(
-        self,
-        schema: &SchemaRef,
-        partitions: usize,
-        parts_of_each: usize,
-    ) -> Result<Option<(RecordBatch, Vec<usize>)>> {
-        if self.hashes.is_empty() {
-            return Ok(None);
-        }
-        let part = |hash: u64| {
-            let partition = (hash % partitions as u64) as usize;
-            // Bits that say little about the partition.
-            partition * parts_of_each + ((hash >> 40) % parts_of_each as u64) as usize
-        };
-        let parts: Vec<u32> = self.hashes.iter().map(|hash| part(*hash) as u32).collect();
-        let mut starts = vec![0; partitions * parts_of_each + 1];
-        for part in &parts {
-            starts[*part as usize + 1] += 1;
-        }
-        for part in 1..starts.len() {
-            starts[part] += starts[part - 1];
-        }
-        let mut next = starts.clone();
-        let mut order = vec![0_u32; parts.len()];
-        for (row, part) in parts.iter().enumerate() {
-            let at = &mut next[*part as usize];
-            order[*at] = row as u32;
-            *at += 1;
-        }
-        let rows = concat_batches(schema, &self.rows)?;
-        let rows = take_record_batch(&rows, &UInt32Array::from(order))?;
-        Ok(Some((rows, starts)))
     }
 }

@@ -9,6 +9,7 @@ use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, replace_children_if_necessary,
@@ -70,6 +71,8 @@ impl RadixAggregateExec {
         let is_one_table = |of: &AggregateExec| {
             of.group_expr().is_single()
                 && !of.group_expr().is_true_no_grouping()
+                // A key is evaluated twice: for its part and in it.
+                && !of.group_expr().input_exprs().iter().any(is_volatile)
                 && of.limit_options().is_none()
                 && *of.input_order_mode() == InputOrderMode::Linear
                 && of.aggr_expr().iter().all(|aggregate| aggregate.order_bys().is_empty())
@@ -79,6 +82,7 @@ impl RadixAggregateExec {
         if are_few
             || !is_one_table(together)
             || !is_one_table(first)
+            || rows.schema().fields().is_empty()
             || rows.boundedness() != Boundedness::Bounded
         {
             return Ok(None);

@@ -13,6 +13,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, RecordBatchStream,
 };
@@ -120,7 +121,8 @@ impl Feed {
     }
 
     pub(super) fn stream(self: &Arc<Self>) -> SendableRecordBatchStream {
-        Box::pin(Fed(Arc::clone(self)))
+        // Lets others in now and then: it is never at its end for long.
+        Box::pin(cooperative(Fed(Arc::clone(self))))
     }
 }
 

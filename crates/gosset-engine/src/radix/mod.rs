@@ -11,6 +11,7 @@
 //! The method is the radix partitioning of Manegold, Boncz and Kersten, "Optimizing main-memory join on modern hardware"
 //! (IEEE TKDE 14, 2002), for aggregation.
 
+mod dealt;
 mod exchange;
 mod exec;
 mod leaf;

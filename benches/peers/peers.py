@@ -1,11 +1,12 @@
 """DuckDB, Polars and numpy on the tasks of benches/peers, on the file that Gosset gets.
 
-usage: peers.py {duckdb|polars|numpy|pyfixest|statsmodels|duckreg} {T1|T2|T3|T3b|T4|T5|T6|T7} FILE      prints one JSON line: peer, task, wall, cpu, rss_mib, result
+usage: peers.py {duckdb|polars|numpy|numpy-poisson|chdb|pyfixest|statsmodels|duckreg} {T1|T2|T3|T3b|T4|T5|T6|T7} FILE      prints one JSON line: peer, task, wall, cpu, rss_mib, result
 
 T1  Welch's t-test of watch_min per unit, treatment against control, from rows of units.
 T2  CUPED of watch_min per unit on pre_watch_min, by country, from rows of units.
 T3  Poisson bootstrap of units, 1000 replicates: mean of watch_min per row, ratio of revenue and plays; what is shown is the ratio.
-    numpy: 8-bit draws through a table and a product of matrices. DuckDB: T3 draws weights by a hash and is not here, see below.
+    numpy: 8-bit draws through a table and a product of matrices; numpy-poisson: its Poisson draws. DuckDB and chdb: weights by
+    a hash of unit and replicate, all replicates of a unit as rows or as an array.
 T3b The same from 4096 buckets of hashed units.
 T4  Poisson bootstrap of units: p50, p90 and p99 of play_delay_ms; 1000 replicates, of which peers do 20 and are scaled by 50.
     What is shown is the p90.
@@ -96,11 +97,15 @@ def run_numpy():
         x, arm, names = unit_sums()
         random, table = np.random.Generator(np.random.SFC64(1)), np.repeat(np.arange(6), [94, 95, 46, 16, 4, 1]).astype(np.float32)
         sums, estimate = np.zeros((2, REPLICATES, 4)), []
+        if peer == "numpy-poisson":
+            draw = lambda n: random.poisson(1.0, (REPLICATES, n)).astype(np.float32)
+        else:
+            draw = lambda n: table[np.frombuffer(random.bytes(REPLICATES * n), np.uint8)].reshape(REPLICATES, -1)
         for a in (0, 1):
             y = x[arm == a].astype(np.float32)
             for i in range(0, len(y), 4096):
                 block = y[i:i + 4096]
-                sums[a] += table[np.frombuffer(random.bytes(REPLICATES * len(block)), np.uint8)].reshape(REPLICATES, -1) @ block
+                sums[a] += draw(len(block)) @ block
             total = x[arm == a].sum(0)
             estimate.append(total[2] / total[3])
         return ratios(sums, names, estimate)
@@ -130,12 +135,52 @@ def run_numpy():
     return {"estimate": drawn[0, 1], "std_error": float(drawn[1:, 1].std(ddof=1))}
 
 
+# Of a Poisson variable of mean 1: the probabilities of at most 0, 1, 2, ...
+CUMULATIVE = [0.367879441, 0.735758882, 0.919698603, 0.981011843, 0.996340153, 0.999405815, 0.999916759]
+
+
+def of_replicates(rows):
+    """rows: (arm, sums of watch, n, revenue and plays in every replicate), the first of which is of the data."""
+    import numpy as np
+    names, sums = [row[0] for row in rows], np.array([np.array(row[1:], float).T for row in rows])
+    return ratios(sums[:, 1:], names, (sums[:, 0, 2] / sums[:, 0, 3]).tolist())
+
+
+def duckdb_replicates():
+    import duckdb
+    c = duckdb.connect()
+    c.execute("set threads=2")
+    cases = " ".join(f"when u < {t} then {w}" for w, t in enumerate(CUMULATIVE))
+    c.execute(f"""create temp table units as select unit_id, any_value(arm)::varchar arm, sum(watch_min) watch, count(*) n, sum(revenue) revenue, sum(plays) plays
+                  from '{path}' group by unit_id""")
+    sums = ", ".join(f"sum(w * {x})" for x in ("watch", "n", "revenue", "plays"))
+    rows = c.execute(f"""
+        select arm, b, {sums}
+        from (select *, case when b = 0 then 1 {cases} else 7 end w
+              from (select *, hash(hash(unit_id), b)::double / 18446744073709551616.0 u from units, range({REPLICATES + 1}) r (b)))
+        group by arm, b order by arm, b""").fetchall()
+    arms = sorted({row[0] for row in rows})
+    return of_replicates([(arm, *zip(*(row[2:] for row in rows if row[0] == arm))) for arm in arms])
+
+
+def run_chdb():
+    import chdb
+    thresholds = [round(65536 * c) for c in CUMULATIVE]
+    arrays = ", ".join(f"sumForEach(arrayMap(z -> z * {x}, w))" for x in ("watch", "n", "revenue", "plays"))
+    sql = f"""
+        with arrayMap(b -> if(b = 0, 1, arraySum(t -> toUInt16(cityHash64(assumeNotNull(unit_id), b) % 65536) >= t, {thresholds})), range({REPLICATES + 1})) as w
+        select toString(arm), {arrays}
+        from (select unit_id, any(arm) arm, sum(watch_min) watch, count() n, sum(revenue) revenue, sum(plays) plays from file('{path}', Parquet) group by unit_id)
+        group by arm order by arm settings max_threads = 2, max_block_size = 2048"""
+    return of_replicates(json.loads(str(chdb.query(sql, "JSONCompact")))["data"])
+
+
 def duckdb_quantiles():
     import duckdb
     c = duckdb.connect()
     c.execute("set threads=2")
     # A hash of (unit, replicate) gives dependent replicates; of a hash of the unit and the replicate it does not.
-    cases = " ".join(f"when u < {t} then {w}" for w, t in enumerate([0.367879441, 0.735758882, 0.919698603, 0.981011843, 0.996340153, 0.999405815, 0.999916759]))
+    cases = " ".join(f"when u < {t} then {w}" for w, t in enumerate(CUMULATIVE))
     rows = c.execute(f"""
         with weighted as (
           select arm, b, play_delay_ms v, sum(case {cases} else 7 end) w
@@ -255,8 +300,8 @@ def duckdb_regression():
 
 
 start = time.perf_counter()
-of_duckdb = {"T4": duckdb_quantiles, "T5": duckdb_regression, "T6": duckdb_segments, "T7": duckdb_groups}.get(task, run_duckdb)
-result = {"duckdb": of_duckdb, "polars": run_polars, "numpy": run_numpy, "pyfixest": run_pyfixest, "statsmodels": run_statsmodels, "duckreg": run_duckreg}[peer]()
+of_duckdb = {"T3": duckdb_replicates, "T4": duckdb_quantiles, "T5": duckdb_regression, "T6": duckdb_segments, "T7": duckdb_groups}.get(task, run_duckdb)
+result = {"duckdb": of_duckdb, "polars": run_polars, "numpy": run_numpy, "numpy-poisson": run_numpy, "chdb": run_chdb, "pyfixest": run_pyfixest, "statsmodels": run_statsmodels, "duckreg": run_duckreg}[peer]()
 wall = time.perf_counter() - start
 usage = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"peer": peer, "task": task, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime,

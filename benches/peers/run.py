@@ -22,7 +22,7 @@ SCALE = {("duckdb", "T4"): 50, ("numpy", "T4"): 50}
 PYTHONS = {"duckreg": os.environ.get("DUCKREG_PYTHON")}
 # With a dense design of 201 columns it is not run beyond two million rows, where it takes tens of gigabytes.
 DENSE = [("pyfixest", "T6")]
-PEERS = {"T1": ["duckdb", "polars"], "T2": ["duckdb", "polars"], "T3": ["numpy"], "T3b": ["numpy"], "T4": ["numpy", "duckdb"], "T5": ["duckdb", "pyfixest", "statsmodels", "duckreg"], "T6": ["duckdb", "pyfixest"], "T7": ["duckdb"]}
+PEERS = {"T1": ["duckdb", "polars"], "T2": ["duckdb", "polars"], "T3": ["numpy", "numpy-poisson", "duckdb", "chdb"], "T3b": ["numpy"], "T4": ["numpy", "duckdb"], "T5": ["duckdb", "pyfixest", "statsmodels", "duckreg"], "T6": ["duckdb", "pyfixest"], "T7": ["duckdb"]}
 # The table of T7, made of nothing: ten times as many rows as FILE has, 70,000 of them distinct but for the outcome.
 groups = path.removesuffix(".parquet") + "-groups.parquet"
 GROUPS = f"""COPY (SELECT CASE i % 2 WHEN 0 THEN 'control' ELSE 'treatment' END AS arm, concat('C', (i / 2) % 20) AS country, (i / 40) % 1750 AS x,

@@ -121,10 +121,18 @@ fn literal(expr: &Expr) -> Option<ScalarValue> {
         Expr::Negative(inner) => literal(inner)?.arithmetic_negate().ok(),
         Expr::Alias(alias) => literal(&alias.expr),
         Expr::ScalarFunction(call) if call.name() == "make_array" => {
-            let items = call.args.iter().map(literal).collect::<Option<Vec<_>>>()?;
-            let item = items.first().map_or(DataType::Null, ScalarValue::data_type);
-            let same = items.iter().all(|other| other.data_type() == item);
-            same.then(|| ScalarValue::List(ScalarValue::new_list_nullable(&items, &item)))
+            let mut items = call.args.iter().map(literal).collect::<Option<Vec<_>>>()?;
+            let mut item = items.first().map_or(DataType::Null, ScalarValue::data_type);
+            if items.iter().any(|other| other.data_type() != item) {
+                // Whole numbers among others are numbers.
+                if !items.iter().all(|item| item.data_type().is_numeric()) {
+                    return None;
+                }
+                item = DataType::Float64;
+                let numbers = items.iter().map(|number| number.cast_to(&item).ok());
+                items = numbers.collect::<Option<_>>()?;
+            }
+            Some(ScalarValue::List(ScalarValue::new_list_nullable(&items, &item)))
         }
         _ => {
             let fields = struct_literal(expr)?;

@@ -518,11 +518,17 @@ impl HistogramTable {
     }
 
     fn flush(&mut self) {
+        // Of a few slots the room for waiting rows is used again.
+        let are_few = self.slots.len() <= 16;
         for slot in self.slots.iter_mut().filter(|slot| !slot.waiting.is_empty()) {
             let before = slot.content.heap_size();
             slot.content.add(&slot.waiting, self.precision, self.resampling.as_ref());
             self.held = self.held + slot.content.heap_size() - before;
-            slot.waiting = Vec::new();
+            if are_few {
+                slot.waiting.clear();
+            } else {
+                slot.waiting = Vec::new();
+            }
         }
         self.waiting = 0;
     }

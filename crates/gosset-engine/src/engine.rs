@@ -74,7 +74,7 @@ impl Engine {
             .with_table_factory("DELTA".into(), Arc::new(DeltaTables { stores: stores.clone() }));
         #[cfg(feature = "cluster")]
         let state = match &cluster {
-            // The scheduler plans.
+            // Its stages are cut where DataFusion exchanges rows, and a task has one partition.
             Some(cluster) => cluster.session(state),
             None => state.with_physical_optimizer_rule(Arc::new(RadixAggregation)),
         };

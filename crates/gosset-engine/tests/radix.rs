@@ -104,17 +104,22 @@ async fn groups_meet_those_of_the_same_partition() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn little_memory_takes_rounds_and_files() {
-    let query =
-        "SELECT value * 7919 % 1000003 AS unit, sum(value), count(*), min(concat('a', value % 17))
-                 FROM generate_series(1, 1500000) GROUP BY 1";
-    let whole = format!(
-        "SELECT count(*), sum(unit), sum(s), sum(n), min(t) FROM ({query}) AS g (unit, s, n, t)"
-    );
-    let options = EngineOptions::new().with_target_partitions(2).with_memory_limit(24 << 20);
-    let engine = Engine::new(options).unwrap();
-    assert_eq!(found(&engine, &whole).await, expected(&whole).await);
+    let query = "
+        SELECT unit, sum(i) AS s, count(*) AS n, min(t) AS t
+        FROM (SELECT value * 7919 % 5000011 AS unit, value AS i, concat('a', value % 17) AS t FROM generate_series(1, 6000000))
+        GROUP BY unit";
+    let whole = format!("SELECT count(*), sum(unit), sum(s), sum(n), min(t) FROM ({query})");
+    let expected = expected(&whole).await;
+    let limited = |bytes| EngineOptions::new().with_target_partitions(2).with_memory_limit(bytes);
+    let engine = Engine::new(limited(256 << 20)).unwrap();
+    assert_eq!(found(&engine, &whole).await, expected);
     let line = analysed(&engine, query).await;
     assert!(metric(&line, "rounds") > 1 && metric(&line, "spill_count") > 0, "{line}");
+
+    // With less it goes as planned.
+    let engine = Engine::new(limited(128 << 20)).unwrap();
+    let line = analysed(&engine, query).await;
+    assert!(metric(&line, "rounds") == 0 && metric(&line, "spill_count") > 0, "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::dealt::{Dealt, Gathered};
 use super::exec::RadixAggregateExec;
 use super::leaf::{Feed, Leaf};
-use super::memory::{Held, Joint};
+use super::memory::{self, Held, Joint};
 use super::parts;
 
 /// Rows of a partition in which it is seen whether there are many groups.
@@ -191,7 +191,8 @@ async fn read(
     let mut gathered = Gathered::default();
     let vote = loop {
         if gathered.len() >= SAMPLE {
-            let are_many = gathered.groups() > gathered.len() / 2;
+            let are_many =
+                gathered.groups() > gathered.len() / 2 && memory::is_enough(&shared.context);
             break Some(if are_many { Way::Many } else { Way::Few });
         }
         match input.next().await.map(|rows| rows.and_then(|rows| gathered.add(rows, &shared.keys)))
@@ -248,7 +249,8 @@ impl Shared {
     }
 
     pub(super) fn memory(&self) -> &Arc<Joint> {
-        self.memory.get_or_init(|| Arc::new(Joint::new("RadixAggregate", &self.context)))
+        let parts = self.outputs.len() * self.parts_of_each;
+        self.memory.get_or_init(|| Arc::new(Joint::new("RadixAggregate", parts, &self.context)))
     }
 
     async fn deal_all(

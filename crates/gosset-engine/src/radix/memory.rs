@@ -1,7 +1,8 @@
 //! The memory of all parts, as that of one consumer.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
@@ -10,6 +11,17 @@ use datafusion::execution::memory_pool::{
 };
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
+/// Two megabytes for each of 128 parts.
+const LEAST_LIMIT: usize = 256 << 20;
+
+/// Whether a pool has enough for parts: with less, a table of all groups is spilled in larger pieces.
+pub(super) fn is_enough(context: &TaskContext) -> bool {
+    match context.memory_pool().memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes >= LEAST_LIMIT,
+        MemoryLimit::Infinite | MemoryLimit::Unknown => true,
+    }
+}
+
 /// A pool that takes all it gives from one reservation of another.
 ///
 /// A pool with fair shares gives each consumer one: a hundred parts would leave a sort beside them a hundredth.
@@ -17,16 +29,23 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 pub(super) struct Joint {
     whole: MemoryReservation,
     limit: Option<usize>,
+    /// What each holder may have though the pool refuses: a part can spill its own table and no other, and must be able to
+    /// do that and to read it again while others have all the memory.
+    least: usize,
+    /// Holders that were refused more: what is left of a table that was spilled for it is granted.
+    refused: Mutex<HashSet<usize>>,
 }
 
 impl Joint {
-    pub(super) fn new(name: &str, context: &TaskContext) -> Self {
+    pub(super) fn new(name: &str, parts: usize, context: &TaskContext) -> Self {
         let pool = context.memory_pool();
         let limit = match pool.memory_limit() {
             MemoryLimit::Finite(bytes) => Some(bytes),
             MemoryLimit::Infinite | MemoryLimit::Unknown => None,
         };
-        Self { whole: MemoryConsumer::new(name).with_can_spill(true).register(pool), limit }
+        let whole = MemoryConsumer::new(name).with_can_spill(true).register(pool);
+        let least = limit.map_or(0, |limit| limit / 4 / parts);
+        Self { whole, limit, least, refused: Mutex::default() }
     }
 
     /// A context with this pool.
@@ -72,8 +91,20 @@ impl MemoryPool for Joint {
         self.whole.shrink(shrink);
     }
 
-    fn try_grow(&self, _: &MemoryReservation, additional: usize) -> Result<()> {
-        self.whole.try_grow(additional)
+    fn try_grow(&self, holder: &MemoryReservation, additional: usize) -> Result<()> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_refused = refused.remove(&holder.consumer().id());
+        match self.whole.try_grow(additional) {
+            Err(_) if was_refused || holder.size() + additional <= self.least => {
+                self.whole.grow(additional);
+                Ok(())
+            }
+            Err(error) => {
+                refused.insert(holder.consumer().id());
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     fn reserved(&self) -> usize {

@@ -72,14 +72,17 @@ impl Engine {
             .with_runtime_env(runtime(options)?)
             .with_default_features()
             .with_table_factory("DELTA".into(), Arc::new(DeltaTables { stores: stores.clone() }));
+        let local = |state: SessionStateBuilder| {
+            state.with_physical_optimizer_rule(Arc::new(RadixAggregation))
+        };
         #[cfg(feature = "cluster")]
         let state = match &cluster {
             // Its stages are cut where DataFusion exchanges rows, and a task has one partition.
             Some(cluster) => cluster.session(state),
-            None => state.with_physical_optimizer_rule(Arc::new(RadixAggregation)),
+            None => local(state),
         };
         #[cfg(not(feature = "cluster"))]
-        let state = state.with_physical_optimizer_rule(Arc::new(RadixAggregation));
+        let state = local(state);
         let state = state.build();
         let catalogs = Arc::new(DynamicFileCatalog::new(
             Arc::clone(state.catalog_list()),

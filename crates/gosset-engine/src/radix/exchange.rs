@@ -192,7 +192,7 @@ async fn read(
     let vote = loop {
         if gathered.len() >= SAMPLE {
             let are_many =
-                gathered.groups() > gathered.len() / 2 && memory::is_enough(&shared.context);
+                memory::is_enough(&shared.context) && gathered.groups() > gathered.len() / 2;
             break Some(if are_many { Way::Many } else { Way::Few });
         }
         match input.next().await.map(|rows| rows.and_then(|rows| gathered.add(rows, &shared.keys)))

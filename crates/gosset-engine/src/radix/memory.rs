@@ -16,9 +16,13 @@ const LEAST_LIMIT: usize = 256 << 20;
 
 /// Whether a pool has enough for parts: with less, a table of all groups is spilled in larger pieces.
 pub(super) fn is_enough(context: &TaskContext) -> bool {
+    limit(context).is_none_or(|bytes| bytes >= LEAST_LIMIT)
+}
+
+fn limit(context: &TaskContext) -> Option<usize> {
     match context.memory_pool().memory_limit() {
-        MemoryLimit::Finite(bytes) => bytes >= LEAST_LIMIT,
-        MemoryLimit::Infinite | MemoryLimit::Unknown => true,
+        MemoryLimit::Finite(bytes) => Some(bytes),
+        MemoryLimit::Infinite | MemoryLimit::Unknown => None,
     }
 }
 
@@ -38,12 +42,8 @@ pub(super) struct Joint {
 
 impl Joint {
     pub(super) fn new(name: &str, parts: usize, context: &TaskContext) -> Self {
-        let pool = context.memory_pool();
-        let limit = match pool.memory_limit() {
-            MemoryLimit::Finite(bytes) => Some(bytes),
-            MemoryLimit::Infinite | MemoryLimit::Unknown => None,
-        };
-        let whole = MemoryConsumer::new(name).with_can_spill(true).register(pool);
+        let limit = limit(context);
+        let whole = MemoryConsumer::new(name).with_can_spill(true).register(context.memory_pool());
         let least = limit.map_or(0, |limit| limit / 4 / parts);
         Self { whole, limit, least, refused: Mutex::default() }
     }

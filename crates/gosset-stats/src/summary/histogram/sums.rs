@@ -19,22 +19,17 @@ pub(super) struct Sums {
 impl Sums {
     pub(super) fn new(resampling: &Resampling) -> Self {
         let tiles = (resampling.replicates as usize).div_ceil(TILE_REPLICATES);
-        Self {
-            narrow: vec![Vec::new(); tiles],
-            waiting: Vec::new(),
-            wide: Vec::new(),
-            largest_weight: resampling.law.largest().into(),
-        }
+        Self::of_no_bins(tiles, resampling.law.largest().into())
     }
 
-    /// None of no bins, for as many replicates.
+    /// None, for as many replicates.
     pub(super) fn empty(&self) -> Self {
-        Self {
-            narrow: vec![Vec::new(); self.narrow.len()],
-            waiting: Vec::new(),
-            wide: Vec::new(),
-            largest_weight: self.largest_weight,
-        }
+        Self::of_no_bins(self.narrow.len(), self.largest_weight)
+    }
+
+    fn of_no_bins(tiles: usize, largest_weight: u32) -> Self {
+        let narrow = vec![Vec::new(); tiles];
+        Self { narrow, waiting: Vec::new(), wide: Vec::new(), largest_weight }
     }
 
     pub(super) fn heap_size(&self) -> usize {

@@ -5,14 +5,13 @@
 )]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128,
-    _mm256_cvtepi16_epi32, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_maddubs_epi16,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srli_epi16,
-    _mm256_storeu_si256,
+    __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi16_epi32,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_maddubs_epi16, _mm256_set1_epi32,
+    _mm256_setzero_si256, _mm256_storeu_si256,
 };
 
 use super::planes::Row;
-use crate::weights::{TILE_REPLICATES, Tile};
+use crate::weights::TILE_REPLICATES;
 
 /// The proof that this processor has AVX2.
 #[derive(Debug, Clone, Copy)]
@@ -33,68 +32,6 @@ impl Avx2 {
     ) {
         // SAFETY: `self` proves that the feature is there.
         unsafe { add(rows, pairs, stride, sums) }
-    }
-
-    /// See [`Scatter::add`](super::scatter::Scatter::add).
-    pub(super) fn scatter(self, tile: &Tile, places: &[u32], sums: &mut [u16]) {
-        // SAFETY: `self` proves that the feature is there.
-        unsafe { scatter(tile, places, sums) }
-    }
-}
-
-/// The sums of one place stay in registers as long as its units follow each other.
-#[target_feature(enable = "avx2")]
-fn scatter(tile: &Tile, places: &[u32], sums: &mut [u16]) {
-    let sums = sums.as_chunks_mut::<TILE_REPLICATES>().0;
-    let low = _mm256_set1_epi16(255);
-    let Some(&first) = places.first() else { return };
-    let mut current = first;
-    let mut held = load_words(&sums[current as usize]);
-    let (pairs, odd) = places.as_chunks::<2>();
-    // By index: iterators that are not inlined here, for its features, take as long as all the rest.
-    for p in 0..pairs.len() + odd.len() {
-        let [left, right] = tile.0[p].as_chunks::<32>().0 else {
-            unreachable!("a row has 64 bytes")
-        };
-        let (left, right) = (load(left), load(right));
-        let [first, second] = pairs.get(p).copied().unwrap_or([places[2 * p]; 2]);
-        if first != current {
-            store_words(&mut sums[current as usize], held);
-            current = first;
-            held = load_words(&sums[current as usize]);
-        }
-        held[0] = _mm256_add_epi16(held[0], _mm256_and_si256(left, low));
-        held[1] = _mm256_add_epi16(held[1], _mm256_and_si256(right, low));
-        if p == pairs.len() {
-            break;
-        }
-        if second != current {
-            store_words(&mut sums[current as usize], held);
-            current = second;
-            held = load_words(&sums[current as usize]);
-        }
-        held[0] = _mm256_add_epi16(held[0], _mm256_srli_epi16::<8>(left));
-        held[1] = _mm256_add_epi16(held[1], _mm256_srli_epi16::<8>(right));
-    }
-    store_words(&mut sums[current as usize], held);
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_words(sums: &[u16; TILE_REPLICATES]) -> [__m256i; 2] {
-    let place = sums.as_ptr().cast::<__m256i>();
-    // SAFETY: 32 sums of two bytes are the 64 bytes that are read.
-    unsafe { [_mm256_loadu_si256(place), _mm256_loadu_si256(place.add(1))] }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store_words(sums: &mut [u16; TILE_REPLICATES], [left, right]: [__m256i; 2]) {
-    let place = sums.as_mut_ptr().cast::<__m256i>();
-    // SAFETY: 32 sums of two bytes are the 64 bytes that are written.
-    unsafe {
-        _mm256_storeu_si256(place, left);
-        _mm256_storeu_si256(place.add(1), right);
     }
 }
 

@@ -5,14 +5,13 @@
 )]
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
-    _mm512_loadu_si512, _mm512_permutex2var_epi32, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_setr_epi32, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_storeu_si512,
+    __m512i, _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_permutex2var_epi32,
+    _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
     _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 
 use super::planes::Row;
-use crate::weights::{TILE_REPLICATES, Tile};
+use crate::weights::TILE_REPLICATES;
 
 /// The proof that this processor has AVX-512 with dot products of bytes.
 #[derive(Debug, Clone, Copy)]
@@ -37,57 +36,6 @@ impl Avx512 {
         // SAFETY: `self` proves that the features are there.
         unsafe { add(rows, words, stride, sums) }
     }
-
-    /// See [`Scatter::add`](super::scatter::Scatter::add).
-    pub(super) fn scatter(self, tile: &Tile, places: &[u32], sums: &mut [u16]) {
-        // SAFETY: `self` proves that the features are there.
-        unsafe { scatter(tile, places, sums) }
-    }
-}
-
-/// The sums of a bin stay in a register while its rows follow each other.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn scatter(tile: &Tile, places: &[u32], sums: &mut [u16]) {
-    let sums = sums.as_chunks_mut::<TILE_REPLICATES>().0;
-    let Some(&(mut current)) = places.first() else { return };
-    let mut held = load_words(&sums[current as usize]);
-    let low = _mm512_set1_epi16(255);
-    let (pairs, odd) = places.as_chunks::<2>();
-    // By index: iterators that are not inlined here, for its features, take as long as all the rest.
-    for p in 0..pairs.len() + odd.len() {
-        let row = load(&tile.0[p]);
-        let [first, second] = pairs.get(p).copied().unwrap_or([places[2 * p]; 2]);
-        if first != current {
-            store_words(&mut sums[current as usize], held);
-            current = first;
-            held = load_words(&sums[current as usize]);
-        }
-        held = _mm512_add_epi16(held, _mm512_and_si512(row, low));
-        if p == pairs.len() {
-            break;
-        }
-        if second != current {
-            store_words(&mut sums[current as usize], held);
-            current = second;
-            held = load_words(&sums[current as usize]);
-        }
-        held = _mm512_add_epi16(held, _mm512_srli_epi16::<8>(row));
-    }
-    store_words(&mut sums[current as usize], held);
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load_words(sums: &[u16; TILE_REPLICATES]) -> __m512i {
-    // SAFETY: 32 sums of two bytes are the 64 bytes that are read.
-    unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store_words(sums: &mut [u16; TILE_REPLICATES], held: __m512i) {
-    // SAFETY: 32 sums of two bytes are the 64 bytes that are written.
-    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), held) }
 }
 
 /// Planes share the loads of weights, as many as the registers hold sums of.

@@ -12,7 +12,6 @@ mod avx2;
 mod avx512;
 mod draw;
 mod planes;
-mod scatter;
 
 use crate::exact::ExactSum;
 use crate::summary::{Reader, Writer};
@@ -20,7 +19,6 @@ use crate::weights::{TILE_REPLICATES, TILE_UNITS};
 use crate::{Error, Result};
 pub(crate) use draw::Draw;
 use planes::Multiply;
-pub(crate) use scatter::Scatter;
 
 /// Bits of a digit.
 const DIGIT_BITS: i32 = 7;

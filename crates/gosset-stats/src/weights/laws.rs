@@ -111,10 +111,10 @@ static SIXTEENTHS: LazyLock<Box<[u8; 1 << 16]>> = LazyLock::new(|| {
 
 /// The weights of one law and seed, for one of the factors that units are made of.
 #[derive(Debug, Clone, Copy)]
-pub struct Weights(Inner);
+pub struct Weights(pub(super) Inner);
 
 #[derive(Debug, Clone, Copy)]
-enum Inner {
+pub(super) enum Inner {
     Poisson(PoissonWeights),
     /// Draws of 16 bits and what they weigh.
     Draws(Draws, Weigh),
@@ -122,7 +122,7 @@ enum Inner {
 
 /// What a draw weighs.
 #[derive(Debug, Clone, Copy)]
-enum Weigh {
+pub(super) enum Weigh {
     /// Twice a bit.
     Coin,
     /// By a table.
@@ -181,7 +181,7 @@ impl Weights {
 
 /// Random draws of units.
 #[derive(Debug, Clone, Copy)]
-struct Draws {
+pub(super) struct Draws {
     whitening: [u8; 16],
     engine: Engine,
 }

@@ -15,12 +15,15 @@
 mod arm;
 mod laws;
 mod portable;
+mod sums;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_512;
 
+use laws::Inner;
 pub use laws::{Law, Weights};
+pub(crate) use sums::SUMMED_REPLICATES;
 
 /// Counts out of 65536 of the weights 0 to 8.
 const LAW: [u32; 9] = [24109, 24110, 12055, 4017, 1005, 201, 34, 4, 1];

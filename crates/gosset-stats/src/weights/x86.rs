@@ -9,13 +9,15 @@ use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi8, _mm_aesenc_si128, _mm_and_si128, _mm_cmpeq_epi8,
     _mm_cmpgt_epi8, _mm_cvtsi64_si128, _mm_loadu_si128, _mm_max_epu8, _mm_set_epi64x,
     _mm_set1_epi8, _mm_shuffle_epi8, _mm_srli_epi16, _mm_storeu_si128, _mm_sub_epi8,
-    _mm_unpackhi_epi8, _mm_unpacklo_epi8, _mm_xor_si128, _mm256_add_epi8, _mm256_aesenc_epi128,
-    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8,
-    _mm256_max_epu8, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi64x, _mm256_shuffle_epi8,
-    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_sub_epi8, _mm256_unpackhi_epi8,
-    _mm256_unpacklo_epi8, _mm256_xor_si256,
+    _mm_unpackhi_epi8, _mm_unpacklo_epi8, _mm_xor_si128, _mm256_add_epi8, _mm256_add_epi16,
+    _mm256_aesenc_epi128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
+    _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_cvtepu8_epi16, _mm256_extracti128_si256,
+    _mm256_loadu_si256, _mm256_max_epu8, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi64x,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256,
+    _mm256_sub_epi8, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8, _mm256_xor_si256,
 };
 
+use super::sums::{Binned, SUMMED_REPLICATES, UNITS_OF_A_BYTE};
 use super::{BYTES, HIGH, LOW, ROUND_KEYS, TILE_REPLICATES, WEIGHTS};
 
 /// The proof that this processor has AES instructions (and AVX, for their form with three operands).
@@ -72,6 +74,12 @@ impl Vaes {
     ) {
         // SAFETY: `self` proves that the features are there.
         unsafe { vaes_tile::<OF>(whitening, quads, t, rows) }
+    }
+
+    /// Adds the weights of units to the sums of their bins.
+    pub(super) fn add(self, whitening: [u8; 16], binned: Binned<'_>) {
+        // SAFETY: `self` proves that the features are there.
+        unsafe { vaes_add(whitening, binned) }
     }
 }
 
@@ -274,4 +282,60 @@ fn vaes_tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows
             store_both(_mm256_unpackhi_epi8(first, second), right);
         }
     }
+}
+
+/// The weights of units are added in bytes, and these to the sums.
+#[target_feature(enable = "avx2,vaes")]
+fn vaes_add(whitening: [u8; 16], mut binned: Binned<'_>) {
+    for (keys, sums) in binned.bins() {
+        for keys in keys.chunks(UNITS_OF_A_BYTE) {
+            for (block, sums) in (0..).zip(&mut *sums) {
+                let first = 8 * block;
+                let starts = [
+                    counters(whitening, first),
+                    counters(whitening, first + 4),
+                    counters(whitening, first + 1),
+                    counters(whitening, first + 5),
+                ];
+                vaes_add_block(starts, keys, sums);
+            }
+        }
+    }
+}
+
+/// Adds the weights of units to the sums of 64 replicates, whose high and low bytes start so.
+#[inline]
+#[target_feature(enable = "avx2,vaes")]
+fn vaes_add_block(starts: [__m256i; 4], keys: &[u64], sums: &mut [u16; SUMMED_REPLICATES]) {
+    let low_halves = _mm256_set_epi64x(0, -1, 0, -1);
+    let mut bytes = [_mm256_setzero_si256(); 2];
+    for &key in keys {
+        let unit = _mm256_and_si256(_mm256_set1_epi64x(key as i64), low_halves);
+        let mut blocks = starts;
+        for block in &mut blocks {
+            *block = _mm256_xor_si256(*block, unit);
+        }
+        for key in &ROUND_KEYS[1..] {
+            let key = both(key);
+            for block in &mut blocks {
+                *block = _mm256_aesenc_epi128(*block, key);
+            }
+        }
+        for i in 0..2 {
+            bytes[i] = _mm256_add_epi8(bytes[i], vaes_alias(blocks[i], blocks[2 + i]));
+        }
+    }
+    for (i, sums) in sums.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let [left, right] = sums.as_chunks_mut::<16>().0 else { unreachable!("two halves") };
+        add_words(_mm256_cvtepu8_epi16(_mm256_castsi256_si128(bytes[i])), left);
+        add_words(_mm256_cvtepu8_epi16(_mm256_extracti128_si256::<1>(bytes[i])), right);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_words(words: __m256i, sums: &mut [u16; 16]) {
+    let place = sums.as_mut_ptr().cast::<__m256i>();
+    // SAFETY: sixteen sums of two bytes are the 32 bytes that are read and written.
+    unsafe { _mm256_storeu_si256(place, _mm256_add_epi16(_mm256_loadu_si256(place), words)) }
 }

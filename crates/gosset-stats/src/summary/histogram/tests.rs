@@ -72,27 +72,6 @@ fn weights_of_bins_are_those_of_their_rows() {
     }
 }
 
-#[test]
-fn every_scatter_adds_the_same() {
-    use crate::resample::Scatter;
-    use crate::weights::{Tile, key_of};
-    let keys: Vec<u64> = (0..64).map(|i| key_of(units::integer(i))).collect();
-    let mut tile = Tile::new();
-    Weights::new(Law::Bayesian, 1).tile(&keys, 3, &mut tile);
-    for count in [0, 1, 2, 7, 63, 64] {
-        let places: Vec<u32> = (0..count).map(|i| i * i % 5).collect();
-        let mut all: Vec<Vec<u16>> = Scatter::available()
-            .map(|scatter| {
-                let mut sums = vec![3; 5 * 32];
-                scatter.add(&tile, &places, &mut sums);
-                sums
-            })
-            .collect();
-        all.dedup();
-        assert_eq!(all.len(), 1);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 

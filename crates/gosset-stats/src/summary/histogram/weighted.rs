@@ -76,15 +76,13 @@ impl Weighted {
                 next - count
             })
             .collect();
-        let mut keys = vec![0; rows.len().next_multiple_of(4)];
-        let mut sorted = vec![0; rows.len()];
+        let mut keys = vec![0; rows.len()];
         for (&(unit, _), &place) in rows.iter().zip(places) {
             let at = &mut starts[place as usize];
             keys[*at as usize] = key_of(unit);
-            sorted[*at as usize] = place;
             *at += 1;
         }
-        self.sums.add_rows(&keys, &sorted, counts, weights);
+        self.sums.add_rows(&keys, counts, weights);
     }
 
     /// The bin of a value. Where all bins move, so do the places of the rows before.

@@ -46,19 +46,23 @@ impl Gathered {
         groups.len()
     }
 
-    /// The rows in the order of the parts, of which each partition of the output has as many.
+    /// The rows in the order of the parts, of which each partition of the output has as many: a power of two.
     pub(super) fn dealt(
         self,
         schema: &SchemaRef,
         partitions: usize,
         parts_of_each: usize,
     ) -> Result<Dealt> {
-        let part = |hash: u64| {
-            let partition = (hash % partitions as u64) as usize;
-            // Bits that say little about the partition.
-            partition * parts_of_each + ((hash >> 40) % parts_of_each as u64) as usize
+        // Divisions would take as long as all the rest.
+        let mask = (partitions as u64).wrapping_sub(1);
+        let partition = |hash: u64| match partitions.is_power_of_two() {
+            true => hash & mask,
+            false => hash % partitions as u64,
         };
-        let parts: Vec<u32> = self.hashes.iter().map(|hash| part(*hash) as u32).collect();
+        // Bits that say little about the partition.
+        let part = |hash: u64| (hash >> 40) & (parts_of_each as u64 - 1);
+        let number = |hash: &u64| partition(*hash) * parts_of_each as u64 + part(*hash);
+        let parts: Vec<u32> = self.hashes.iter().map(|hash| number(hash) as u32).collect();
         let mut starts = vec![0; partitions * parts_of_each + 1];
         for part in &parts {
             starts[*part as usize + 1] += 1;

@@ -104,7 +104,7 @@ pub(super) fn start(
     let rows = of.rows();
     let (schema, inputs) = (rows.schema(), rows.output_partitioning().partition_count());
     let partitions = of.properties().partitioning.partition_count();
-    let parts_of_each = PARTS.div_ceil(partitions);
+    let parts_of_each = PARTS.div_ceil(partitions).next_power_of_two();
     let (outputs, rounds): (Vec<_>, Vec<_>) =
         (0..partitions).map(|_| mpsc::unbounded_channel()).unzip();
     let shared = Arc::new(Shared {

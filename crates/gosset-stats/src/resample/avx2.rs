@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_storeu_si256,
 };
 
-use super::planes::Row;
+use super::planes::{Row, Word};
 use crate::weights::TILE_REPLICATES;
 
 /// The proof that this processor has AVX2.
@@ -26,7 +26,7 @@ impl Avx2 {
     pub(super) fn add(
         self,
         rows: &[Row],
-        pairs: &[u32],
+        pairs: &[Word],
         stride: usize,
         sums: &mut [[i32; TILE_REPLICATES]],
     ) {
@@ -37,7 +37,7 @@ impl Avx2 {
 
 /// Planes share the loads of weights, as many as the registers hold sums of.
 #[target_feature(enable = "avx2")]
-fn add(rows: &[Row], pairs: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLICATES]]) {
+fn add(rows: &[Row], pairs: &[Word], stride: usize, sums: &mut [[i32; TILE_REPLICATES]]) {
     for (i, sums) in sums.chunks_mut(5).enumerate() {
         let pairs = &pairs[5 * i * stride..];
         match sums.len() {
@@ -54,7 +54,7 @@ fn add(rows: &[Row], pairs: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLIC
 #[target_feature(enable = "avx2")]
 fn planes<const N: usize>(
     rows: &[Row],
-    pairs: &[u32],
+    pairs: &[Word],
     stride: usize,
     sums: &mut [[i32; TILE_REPLICATES]],
 ) {
@@ -67,7 +67,7 @@ fn planes<const N: usize>(
         let [left, right] = row.as_chunks::<32>().0 else { unreachable!("a row has 64 bytes") };
         let (left, right) = (load(left), load(right));
         for k in 0..N {
-            let digits = _mm256_set1_epi32(planes[k][p] as i32);
+            let digits = _mm256_set1_epi32(i32::from_le_bytes(planes[k][p]));
             let [a, b] = &mut narrow[k];
             *a = _mm256_add_epi16(*a, _mm256_maddubs_epi16(left, digits));
             *b = _mm256_add_epi16(*b, _mm256_maddubs_epi16(right, digits));

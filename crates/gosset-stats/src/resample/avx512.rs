@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 
-use super::planes::Row;
+use super::planes::{Row, Word, write_bytes};
 use crate::weights::TILE_REPLICATES;
 
 /// The proof that this processor has AVX-512 with dot products of bytes.
@@ -25,11 +25,24 @@ impl Avx512 {
         found.then_some(Self(()))
     }
 
+    /// See [`write_bytes`].
+    pub(super) fn write(
+        self,
+        values: &[i128],
+        shift: i32,
+        out: &mut [u8],
+        stride: usize,
+        digits: usize,
+    ) {
+        // SAFETY: `self` proves that the features are there.
+        unsafe { write(values, shift, out, stride, digits) }
+    }
+
     /// See [`Multiply::add`](super::planes::Multiply::add); words have the digits of four units.
     pub(super) fn add(
         self,
         rows: &[Row],
-        words: &[u32],
+        words: &[Word],
         stride: usize,
         sums: &mut [[i32; TILE_REPLICATES]],
     ) {
@@ -38,9 +51,15 @@ impl Avx512 {
     }
 }
 
+/// The plain code, in vectors.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn write(values: &[i128], shift: i32, out: &mut [u8], stride: usize, digits: usize) {
+    write_bytes(values, shift, out, stride, digits);
+}
+
 /// Planes share the loads of weights, as many as the registers hold sums of.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add(rows: &[Row], words: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLICATES]]) {
+fn add(rows: &[Row], words: &[Word], stride: usize, sums: &mut [[i32; TILE_REPLICATES]]) {
     for (i, sums) in sums.chunks_mut(10).enumerate() {
         let words = &words[10 * i * stride..];
         match sums.len() {
@@ -62,7 +81,7 @@ fn add(rows: &[Row], words: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLIC
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn planes<const N: usize>(
     rows: &[Row],
-    words: &[u32],
+    words: &[Word],
     stride: usize,
     sums: &mut [[i32; TILE_REPLICATES]],
 ) {
@@ -78,7 +97,7 @@ fn planes<const N: usize>(
         let low = _mm512_unpacklo_epi16(first, second);
         let high = _mm512_unpackhi_epi16(first, second);
         for k in 0..N {
-            let digits = _mm512_set1_epi32(planes[k][q] as i32);
+            let digits = _mm512_set1_epi32(i32::from_le_bytes(planes[k][q]));
             let [a, b] = &mut wide[k];
             *a = _mm512_dpbusd_epi32(*a, low, digits);
             *b = _mm512_dpbusd_epi32(*b, high, digits);

@@ -18,7 +18,7 @@ use crate::summary::{Reader, Writer};
 use crate::weights::{TILE_REPLICATES, TILE_UNITS};
 use crate::{Error, Result};
 pub(crate) use draw::Draw;
-use planes::Multiply;
+use planes::{Multiply, Word};
 
 /// Bits of a digit.
 const DIGIT_BITS: i32 = 7;
@@ -32,8 +32,8 @@ const LANE_BITS: i32 = DIGITS_PER_LANE * DIGIT_BITS;
 /// Bits that a value may have: with less than 7 more to come to its grid it has 18 digits at the most, 126 bits.
 pub(crate) const VALUE_BITS: u32 = 117;
 
-/// Units of a block. Its digits stay in the nearest cache, and the lanes are gone through once for all of its units.
-const BLOCK: usize = 1024;
+/// Units of a block, at most. Its digits stay in a near cache, and the lanes are gone through once for all of its units.
+pub(crate) const BLOCK: usize = 4096;
 
 /// Values that may be added to a lane before carries are taken: each adds less than `2^30.1` to it.
 const MAX_TERMS: u64 = 1 << 32;
@@ -245,7 +245,7 @@ pub(crate) struct Accumulator {
     draw: Draw,
     multiply: Multiply,
     /// By plane (a digit of a column) and word of units, see [`Multiply::write`].
-    words: Vec<u32>,
+    words: Vec<Word>,
     /// By part of the weights and plane, the sums of 32 replicates.
     sums: Vec<[i32; TILE_REPLICATES]>,
 }
@@ -291,7 +291,7 @@ impl Accumulator {
         for column in columns {
             let Some(range) = range_of(&column) else { continue };
             let start = self.words.len();
-            self.words.resize(start + range.digits * stride, 0);
+            self.words.resize(start + range.digits * stride, [0; 4]);
             let shift = column.exponent - DIGIT_BITS * range.first;
             let words = &mut self.words[start..];
             self.multiply.write(column.values, shift, words, stride, range.digits);
@@ -348,9 +348,14 @@ impl Accumulator {
 
 /// The digits of a column's values; `None` where all are zero.
 fn range_of(column: &BlockColumn<'_>) -> Option<Range> {
-    let low = column.values.iter().fold(0, |all, value| all | value).trailing_zeros();
-    let bits = column.values.iter().fold(0, |all, value| all | value.unsigned_abs());
-    if bits == 0 {
+    let (mut all, mut bits) = (0, 0);
+    for &value in column.values {
+        all |= value;
+        // A negative power of two has one bit less so: digits reach as far below as that.
+        bits |= (value ^ (value >> 127)) as u128;
+    }
+    let low = all.trailing_zeros();
+    if all == 0 {
         return None;
     }
     let high = 128 - bits.leading_zeros();
@@ -447,7 +452,7 @@ mod tests {
         let rows = [[8; 2 * TILE_REPLICATES]; TILE_UNITS / 2];
         for digit in [-64i32, 63] {
             let byte = digit as u8;
-            let pairs = [u32::from_le_bytes([byte; 4]); 7 * TILE_UNITS / 2];
+            let pairs = [[byte; 4]; 7 * TILE_UNITS / 2];
             for multiply in Multiply::available() {
                 let mut sums = [[1; TILE_REPLICATES]; 7];
                 multiply.add(&rows, &pairs, TILE_UNITS / 2, &mut sums);
@@ -461,7 +466,7 @@ mod tests {
     fn the_largest_parts_fit() {
         let rows = [[15; 2 * TILE_REPLICATES]; TILE_UNITS / 4];
         for digit in [-64i32, 63] {
-            let pairs = [u32::from_le_bytes([digit as u8; 4]); TILE_UNITS / 4];
+            let pairs = [[digit as u8; 4]; TILE_UNITS / 4];
             for multiply in Multiply::available() {
                 let mut sums = [[0; TILE_REPLICATES]];
                 multiply.add(&rows, &pairs, TILE_UNITS / 4, &mut sums);

@@ -6,6 +6,12 @@ use crate::weights::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS};
 /// A row of a tile: the weights of two units.
 pub(super) type Row = [u8; 2 * TILE_REPLICATES];
 
+/// The digits of units in one plane, as bytes.
+pub(super) type Word = [u8; 4];
+
+/// Digits whose bits are taken from one half of a value.
+const DIGITS_OF_A_HALF: usize = 9;
+
 /// What multiplies and adds. All of it gives the same sums.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Multiply {
@@ -51,13 +57,16 @@ impl Multiply {
         self,
         values: &[i128],
         shift: i32,
-        out: &mut [u32],
+        out: &mut [Word],
         stride: usize,
         digits: usize,
     ) {
-        match self.units_per_word() {
-            2 => write::<2>(values, shift, out, stride, digits),
-            _ => write::<4>(values, shift, out, stride, digits),
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => {
+                avx512.write(values, shift, out.as_flattened_mut(), 4 * stride, digits);
+            }
+            _ => write(values, shift, out, stride, digits),
         }
     }
 
@@ -66,7 +75,7 @@ impl Multiply {
     pub(super) fn add(
         self,
         rows: &[Row],
-        words: &[u32],
+        words: &[Word],
         stride: usize,
         sums: &mut [[i32; TILE_REPLICATES]],
     ) {
@@ -81,14 +90,14 @@ impl Multiply {
     }
 }
 
-fn add(rows: &[Row], pairs: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLICATES]]) {
+fn add(rows: &[Row], pairs: &[Word], stride: usize, sums: &mut [[i32; TILE_REPLICATES]]) {
     for (k, sums) in sums.iter_mut().enumerate() {
         let pairs = &pairs[k * stride..][..rows.len()];
         // 32 pairs times 2 · 8 · 64 are just as many as 16 bits hold with a sign, as digits are never above 63; sums modulo
         // 2^16 are what vectors of any processor have.
         let mut narrow = [0u16; TILE_REPLICATES];
         for (row, pair) in rows.iter().zip(pairs) {
-            let [first, second, ..] = pair.to_le_bytes().map(|digit| digit as i8 as u16);
+            let [first, second, ..] = pair.map(|digit| digit as i8 as u16);
             for (sum, weights) in narrow.iter_mut().zip(row.as_chunks::<2>().0) {
                 let weights = u16::from_le_bytes(*weights);
                 let (a, b) = (weights & 255, weights >> 8);
@@ -101,41 +110,53 @@ fn add(rows: &[Row], pairs: &[u32], stride: usize, sums: &mut [[i32; TILE_REPLIC
     }
 }
 
-/// See [`Multiply::write`].
-fn write<const UNITS: usize>(
+/// Digits from −64 to 63 are those from 0 to 127 of a value with 64 added at every place.
+fn bias(digits: usize) -> u128 {
+    (0..digits).fold(0, |bias, _| bias << DIGIT_BITS | 64)
+}
+
+/// See [`Multiply::write`]: the digits of two units, twice.
+fn write(values: &[i128], shift: i32, out: &mut [Word], stride: usize, digits: usize) {
+    let mut bytes = vec![0; digits * 2 * stride];
+    write_bytes(values, shift, &mut bytes, 2 * stride, digits);
+    let pairs = bytes.as_chunks::<2>().0;
+    for (plane, pairs) in out.chunks_mut(stride).zip(pairs.chunks(stride)) {
+        plane.iter_mut().zip(pairs).for_each(|(word, &[a, b])| *word = [a, b, a, b]);
+    }
+}
+
+/// Writes the digits of `value · 2^shift`, those of plane `k` from `k · stride` on.
+#[inline]
+pub(super) fn write_bytes(
     values: &[i128],
     shift: i32,
-    out: &mut [u32],
+    out: &mut [u8],
     stride: usize,
     digits: usize,
 ) {
-    // Digits from −64 to 63 are those from 0 to 127 of a value with 64 added at every place.
-    let bias = (0..digits).fold(0u128, |bias, _| bias << DIGIT_BITS | 64);
-    let biased = |value: i128| {
-        let value = if shift >= 0 { value << shift } else { value >> -shift };
-        bias.wrapping_add(value as u128)
-    };
-    /// Digits whose bits are taken from one word.
-    const WORD: usize = 9;
-    for (p, values) in values.chunks(UNITS).enumerate() {
-        let mut left = [bias; UNITS];
-        left.iter_mut().zip(values).for_each(|(left, &value)| *left = biased(value));
-        for start in (0..digits).step_by(WORD) {
-            let mut low = left.map(|left| left as u64);
-            for k in start..digits.min(start + WORD) {
-                let mut bytes = 0;
-                for (i, low) in low.iter_mut().enumerate() {
-                    bytes |= (*low as u32 & 127) << (8 * i);
-                    *low >>= DIGIT_BITS;
-                }
-                if UNITS == 2 {
-                    bytes |= bytes << 16;
-                }
-                // 64 below as a byte: the bit is turned, and copied to the one above it.
-                let bytes = bytes ^ 0x4040_4040;
-                out[k * stride + p] = bytes | (bytes & 0x4040_4040) << 1;
+    /// Units whose digits vectors take at once.
+    const UNITS: usize = 16;
+    let bias = bias(digits);
+    for (block, values) in values.chunks(UNITS).enumerate() {
+        let (mut low, mut high) = ([0u64; UNITS], [0u64; UNITS]);
+        for (i, &value) in values.iter().enumerate() {
+            let value = if shift >= 0 { value << shift } else { value >> -shift };
+            let biased = bias.wrapping_add(value as u128);
+            low[i] = biased as u64;
+            high[i] = (biased >> (DIGITS_OF_A_HALF as i32 * DIGIT_BITS)) as u64;
+        }
+        let (units, start) = (values.len(), block * UNITS);
+        for k in 0..digits {
+            let half = if k < DIGITS_OF_A_HALF { &mut low } else { &mut high };
+            let mut bytes = [0u8; UNITS];
+            for (byte, half) in bytes.iter_mut().zip(half) {
+                *byte = (*half as u8 & 127).wrapping_sub(64);
+                *half >>= DIGIT_BITS;
             }
-            left.iter_mut().for_each(|left| *left >>= WORD as i32 * DIGIT_BITS);
+            match out[k * stride + start..].first_chunk_mut::<UNITS>() {
+                Some(place) if units == UNITS => *place = bytes,
+                _ => out[k * stride + start..][..units].copy_from_slice(&bytes[..units]),
+            }
         }
     }
 }

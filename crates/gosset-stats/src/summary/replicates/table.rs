@@ -3,7 +3,7 @@
 use super::{Content, Replicates, Resampling, Terms, check_same};
 use crate::Result;
 use crate::exact::{ExactSum, Sums};
-use crate::resample::BlockColumn;
+use crate::resample::{BLOCK, BlockColumn};
 use crate::summary::{BucketTable, Columns, Rows, Table};
 
 /// The most units of slots whose rows wait for the others.
@@ -21,11 +21,17 @@ const MAX_MERGED_ROWS: u64 = 1 << 40;
 
 const NONE: u32 = u32::MAX;
 
+/// How many times in a row rows are not added up, after a time when hardly any were of one unit.
+const TIMES_APART: u32 = 15;
+
 /// Rows added up by slot and unit, before they are weighted.
 #[derive(Debug)]
 struct Pending {
     /// A hash table of entries, open and linear.
     index: Vec<u32>,
+    /// For how many times yet every row has an entry of its own, which the index does not know: where units come once,
+    /// looking them up is in vain.
+    times_apart: u32,
     slots: Vec<u32>,
     units: Vec<u128>,
     rows: Vec<u64>,
@@ -44,6 +50,7 @@ impl Pending {
     fn new(columns: usize) -> Self {
         Self {
             index: Vec::new(),
+            times_apart: 0,
             slots: Vec::new(),
             units: Vec::new(),
             rows: Vec::new(),
@@ -63,6 +70,12 @@ impl Pending {
     }
 
     fn clear(&mut self) {
+        let hardly_any = 10 * self.units.len() as u64 > 9 * self.waiting_rows;
+        self.times_apart = match self.times_apart {
+            0 if hardly_any && self.is_full() => TIMES_APART,
+            0 => 0,
+            times => times - 1,
+        };
         self.index.fill(NONE);
         self.slots.clear();
         self.units.clear();
@@ -93,6 +106,9 @@ impl Pending {
 
     /// The entry of a unit in a slot, which may be new.
     fn entry(&mut self, slot: u32, unit: u128) -> usize {
+        if self.times_apart > 0 {
+            return self.new_entry(slot, unit);
+        }
         if 2 * self.units.len() >= self.index.len() {
             self.grow();
         }
@@ -109,8 +125,13 @@ impl Pending {
             }
             at = (at + 1) & (self.index.len() - 1);
         }
-        let entry = self.units.len();
+        let entry = self.new_entry(slot, unit);
         self.index[at] = entry as u32;
+        entry
+    }
+
+    fn new_entry(&mut self, slot: u32, unit: u128) -> usize {
+        let entry = self.units.len();
         self.units.push(unit);
         self.slots.push(slot);
         let last = std::mem::replace(&mut self.last[slot as usize], entry as u32);
@@ -225,13 +246,13 @@ impl Pending {
         let dense = content.make_dense(columns, resampling);
         let mut accumulator = resampling.accumulator();
         let mut terms = Terms::default();
-        // A thousand values add up within the bits of an integer, and more than that are weighted in several blocks.
+        // All that wait add up within the bits of an integer.
         let mut block: Vec<usize> = Vec::new();
         let mut units = Vec::new();
         let mut values: Vec<Vec<i128>> = vec![Vec::new(); columns + 1];
         while entries.peek().is_some() {
             block.clear();
-            block.extend(entries.by_ref().take(1024));
+            block.extend(entries.by_ref().take(BLOCK));
             units.clear();
             units.extend(block.iter().map(|&entry| self.units[entry]));
             for (values, (_, sums)) in values.iter_mut().zip(&self.sums) {

@@ -126,7 +126,7 @@ fn write(values: &[i128], shift: i32, out: &mut [Word], stride: usize, digits: u
 }
 
 /// Writes the digits of `value · 2^shift`, those of plane `k` from `k · stride` on.
-#[inline]
+#[inline(always)]
 pub(super) fn write_bytes(
     values: &[i128],
     shift: i32,

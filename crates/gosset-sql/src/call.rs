@@ -9,7 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
-use gosset_stats::summary::{HistogramOptions, Resampling};
+use gosset_stats::summary::{HistogramOptions, Law, Resampling};
 
 use crate::function::{Argument, ArgumentKind, Function};
 use crate::input;
@@ -102,6 +102,24 @@ impl Call {
             relative_error: self.options.number("relative_error").unwrap_or(default.relative_error),
             resampling: has_unit.then(|| self.resampling(false)),
         }
+    }
+
+    /// Whether each unit gets a weight in every replicate, by which all of its rows are multiplied.
+    pub(crate) fn weights_units(&self) -> bool {
+        let option = |name: &str| self.function.options().find(|option| option.name == name);
+        // A histogram weights the rows of a bin, whichever units they are of.
+        let adds_rows = option("replicates").is_some() && option("relative_error").is_none();
+        let method = option("method").map(|option| option.default.trim_matches('\''));
+        let law = method.map(|default| self.options.word("method").unwrap_or(default));
+        adds_rows && law.is_none_or(|law| Law::ALL.iter().any(|known| known.name() == law))
+    }
+
+    /// The place of the unit, if there is one.
+    pub(crate) fn unit(&self) -> Option<usize> {
+        use ArgumentKind::{CrossedUnit, OptionalUnit, Unit};
+        let is_unit =
+            |bound: &Bound| matches!(bound.argument.kind, Unit | CrossedUnit | OptionalUnit);
+        self.arguments.iter().position(is_unit)
     }
 
     /// How the options and the unit ask for units to be resampled.

@@ -27,9 +27,11 @@ mod two_arm;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::physical_expr::PhysicalExpr;
 
 pub use docs::{function_help, functions_json, functions_markdown};
 pub use effect::{effect_fields, effects_to_struct};
@@ -53,6 +55,19 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         }
     }
     registry.register_expr_planner(Arc::new(planner::OptionsPlanner))
+}
+
+/// The unit of an aggregate that gives each unit a weight in every replicate: where the rows of a unit follow each other,
+/// it has fewer weights to draw. None of other functions, and of wrong arguments.
+pub fn weighted_unit(
+    name: &str,
+    args: &[Arc<dyn PhysicalExpr>],
+    schema: &Schema,
+) -> Option<Arc<dyn PhysicalExpr>> {
+    let function = function(name)?;
+    let fields = args.iter().map(|arg| arg.return_field(schema)).collect::<Result<Vec<_>>>();
+    let call = call::Call::from_exprs(function, args, &fields.ok()?).ok()?;
+    args.get(call.unit().filter(|_| call.weights_units())?).cloned()
 }
 
 /// The entry of a function by its name, in any case.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, UInt32Array,
+    downcast_primitive, make_array,
+};
+use arrow::compute::{concat, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::hash_utils::create_hashes;
 use datafusion::error::Result;
@@ -62,25 +65,79 @@ impl Gathered {
         // Bits that say little about the partition.
         let part = |hash: u64| (hash >> 40) & (parts_of_each as u64 - 1);
         let number = |hash: &u64| partition(*hash) * parts_of_each as u64 + part(*hash);
-        let parts: Vec<u32> = self.hashes.iter().map(|hash| number(hash) as u32).collect();
+        let mut places: Vec<u32> = self.hashes.iter().map(|hash| number(hash) as u32).collect();
         let mut starts = vec![0; partitions * parts_of_each + 1];
-        for part in &parts {
+        for part in &places {
             starts[*part as usize + 1] += 1;
         }
         for part in 1..starts.len() {
             starts[part] += starts[part - 1];
         }
-        let mut next = starts.clone();
-        let mut order = vec![0_u32; parts.len()];
-        for (row, part) in parts.iter().enumerate() {
-            let at = &mut next[*part as usize];
-            order[*at] = row as u32;
+        let mut next: Vec<u32> = starts.iter().map(|start| *start as u32).collect();
+        for place in &mut places {
+            let at = &mut next[*place as usize];
+            *place = *at;
             *at += 1;
         }
-        let rows = concat_batches(schema, &self.rows)?;
-        let rows = take_record_batch(&rows, &UInt32Array::from(order))?;
-        Ok(Dealt { rows, starts })
+        let column = |c: usize| {
+            let arrays: Vec<&dyn Array> =
+                self.rows.iter().map(|rows| rows.column(c).as_ref()).collect();
+            match scattered(&arrays, &places)? {
+                Some(dealt) => Ok(dealt),
+                None => taken(&arrays, &places),
+            }
+        };
+        let columns = (0..schema.fields().len()).map(column).collect::<Result<_>>()?;
+        Ok(Dealt { rows: RecordBatch::try_new(Arc::clone(schema), columns)?, starts })
     }
+}
+
+/// Values at their places: they are read in order, and written in order within each part. None for arrays of other forms
+/// than of a fixed width and without NULL, or dictionaries of the same values with such keys.
+fn scattered(arrays: &[&dyn Array], places: &[u32]) -> Result<Option<ArrayRef>> {
+    let Some(first) = arrays.first() else { return Ok(None) };
+    if arrays.iter().any(|array| array.null_count() > 0) {
+        return Ok(None);
+    }
+    if let Some(of_first) = first.as_any_dictionary_opt() {
+        let values = of_first.values();
+        let dictionaries: Vec<_> = arrays.iter().map(|array| array.as_any_dictionary()).collect();
+        if !dictionaries.iter().all(|of| of.values().to_data().ptr_eq(&values.to_data())) {
+            return Ok(None);
+        }
+        let keys: Vec<&dyn Array> = dictionaries.iter().map(|of| of.keys()).collect();
+        let Some(keys) = scattered(&keys, places)? else { return Ok(None) };
+        let dealt = keys.to_data().into_builder().data_type(first.data_type().clone());
+        return Ok(Some(make_array(dealt.child_data(vec![values.to_data()]).build()?)));
+    }
+    fn scatter<T: ArrowPrimitiveType>(arrays: &[&dyn Array], places: &[u32]) -> Vec<T::Native> {
+        let mut dealt = vec![T::Native::default(); places.len()];
+        let mut left = places;
+        for array in arrays {
+            let (places, rest) = left.split_at(array.len());
+            for (value, place) in array.as_primitive::<T>().values().iter().zip(places) {
+                dealt[*place as usize] = *value;
+            }
+            left = rest;
+        }
+        dealt
+    }
+    macro_rules! of_width {
+        ($t:ty) => {{
+            let dealt = PrimitiveArray::<$t>::new(scatter::<$t>(arrays, places).into(), None);
+            Some(Arc::new(dealt.with_data_type(first.data_type().clone())))
+        }};
+    }
+    Ok(downcast_primitive! { first.data_type() => (of_width), _ => None })
+}
+
+/// As [`scattered`], of any arrays.
+fn taken(arrays: &[&dyn Array], places: &[u32]) -> Result<ArrayRef> {
+    let mut order = vec![0; places.len()];
+    for (row, place) in (0..).zip(places) {
+        order[*place as usize] = row;
+    }
+    Ok(take(&concat(arrays)?, &UInt32Array::from(order), None)?)
 }
 
 /// Rows in the order of the parts.

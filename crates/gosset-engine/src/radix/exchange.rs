@@ -12,65 +12,97 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{Count, MetricBuilder, Time};
-use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::dealt::{Dealt, Gathered};
-use super::exec::RadixAggregateExec;
-use super::leaf::{Feed, Leaf};
 use super::memory::{self, Held, Joint};
-use super::parts;
 
 /// Rows of a partition in which it is seen whether there are many groups.
 pub(super) const SAMPLE: usize = 1 << 16;
-/// Parts of all groups, at least: of ten million groups of a hundred bytes, one has a few megabytes.
-const PARTS: usize = 128;
-/// Rows that are dealt out at once: a column of them fits into the cache as well.
-const ROWS_DEALT: usize = 1 << 17;
-const BYTES_DEALT: usize = 16 << 20;
+/// Bytes of rows that are dealt out at once, at most.
+const BYTES_DEALT: usize = 32 << 20;
 /// Rows of a round, at least: the more, the fewer times the table of a part is fetched into the cache.
 const BYTES_OF_A_ROUND: usize = 96 << 20;
-/// What rows and tables may have before rows are aggregated: all of them in one round, if they have less.
+/// What rows and tables may have before rows are handed out: all of them in one round, if they have less.
 const BYTES_AT_FIRST: usize = 512 << 20;
 
-/// How groups are aggregated.
+/// How rows go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// As planned.
+    /// As they are: there are few groups.
     Few,
-    /// By parts.
+    /// By parts: there are many.
     Many,
 }
+
+/// What is dealt out, and how.
+pub(super) struct Order<'a> {
+    /// What takes the memory.
+    pub(super) name: &'static str,
+    pub(super) rows: &'a Arc<dyn ExecutionPlan>,
+    pub(super) keys: &'a [Arc<dyn PhysicalExpr>],
+    /// How many partitions there are afterwards.
+    pub(super) partitions: usize,
+    /// How many parts all of them have, at least.
+    pub(super) parts: usize,
+    /// Rows that are dealt out at once, at most.
+    pub(super) rows_at_once: usize,
+    /// Whether there are many groups, of so many in so many rows.
+    pub(super) are_many: fn(usize, usize) -> bool,
+    pub(super) metrics: &'a ExecutionPlanMetricsSet,
+}
+
+/// Rows that are being dealt out.
+pub(super) struct Dealing {
+    pub(super) shared: Arc<Shared>,
+    /// By partition of the output.
+    pub(super) rounds: Vec<mpsc::UnboundedReceiver<Result<Arc<Round>>>>,
+    /// By partition of the input, its rows where they go on as they are.
+    pub(super) replayed: Vec<SendableRecordBatchStream>,
+    pub(super) reading: Arc<Reading>,
+}
+
+/// The tasks that read the input: they end when this is dropped.
+pub(super) struct Reading(#[expect(dead_code, reason = "held")] Vec<SpawnedTask<()>>);
 
 /// What all partitions share.
 pub(super) struct Shared {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
+    are_many: fn(usize, usize) -> bool,
     outputs: Vec<mpsc::UnboundedSender<Result<Arc<Round>>>>,
-    parts_of_each: usize,
+    pub(super) parts_of_each: usize,
+    rows_at_once: usize,
     way: watch::Sender<Option<Way>>,
     undecided: AtomicUsize,
     reading: AtomicUsize,
     dealt: Mutex<Vec<(Dealt, Held)>>,
     turns: Arc<Semaphore>,
     context: Arc<TaskContext>,
+    name: &'static str,
     memory: OnceLock<Arc<Joint>>,
     dealing: Time,
     rounds: Count,
 }
 
-/// Rows that are aggregated before others are.
+/// Rows that are handed out before others are.
 pub(super) struct Round {
     dealt: Vec<(Dealt, Held)>,
     pub(super) is_last: bool,
-    /// The next round waits until this one is dropped.
-    _turn: Option<tokio::sync::OwnedSemaphorePermit>,
+    /// The next round waits until this one is passed or dropped.
+    turn: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Round {
+    /// Lets the next round come before this one is dropped.
+    pub(super) fn pass(&self) {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     pub(super) fn part(&self, part: usize) -> impl Iterator<Item = RecordBatch> + '_ {
         self.dealt.iter().filter_map(move |(dealt, _)| dealt.part(part))
     }
@@ -82,47 +114,31 @@ struct Replayed {
     rest: SendableRecordBatchStream,
 }
 
-/// One partition of the output.
-pub(super) struct Output {
-    pub(super) partition: usize,
-    pub(super) shared: Arc<Shared>,
-    pub(super) rounds: mpsc::UnboundedReceiver<Result<Arc<Round>>>,
-    pub(super) as_planned: Arc<dyn ExecutionPlan>,
-    pub(super) by_parts: Arc<dyn ExecutionPlan>,
-    pub(super) feeds: Vec<Arc<Feed>>,
-    pub(super) used: Arc<OnceLock<Arc<dyn ExecutionPlan>>>,
-    /// They end when nobody reads an output any more.
-    _reading: Arc<Vec<SpawnedTask<()>>>,
-}
-
-/// Starts to aggregate. All partitions of the output are worked on from now on, whoever reads them and when: rows of the
-/// next round wait for the last one of this.
-pub(super) fn start(
-    of: &RadixAggregateExec,
-    context: &Arc<TaskContext>,
-) -> Result<Vec<SendableRecordBatchStream>> {
-    let rows = of.rows();
+/// Starts to read. All partitions are read from now on, whoever reads those of the output and when: rows of the next round
+/// wait for the last one of this.
+pub(super) fn start(order: &Order<'_>, context: &Arc<TaskContext>) -> Result<Dealing> {
+    let Order { rows, partitions, metrics, .. } = *order;
     let (schema, inputs) = (rows.schema(), rows.output_partitioning().partition_count());
-    let partitions = of.properties().partitioning.partition_count();
-    let parts_of_each = PARTS.div_ceil(partitions).next_power_of_two();
     let (outputs, rounds): (Vec<_>, Vec<_>) =
         (0..partitions).map(|_| mpsc::unbounded_channel()).unzip();
     let shared = Arc::new(Shared {
-        keys: of.keys().to_vec(),
+        keys: order.keys.to_vec(),
         schema: Arc::clone(&schema),
+        are_many: order.are_many,
         outputs,
-        parts_of_each,
+        parts_of_each: order.parts.div_ceil(partitions).next_power_of_two(),
+        rows_at_once: order.rows_at_once,
         way: watch::Sender::new(None),
         undecided: AtomicUsize::new(inputs),
         reading: AtomicUsize::new(inputs),
         dealt: Mutex::default(),
         turns: Arc::new(Semaphore::new(1)),
         context: Arc::clone(context),
+        name: order.name,
         memory: OnceLock::new(),
-        dealing: MetricBuilder::new(of.metrics_set()).subset_time("dealing_time", 0),
-        rounds: MetricBuilder::new(of.metrics_set()).counter("rounds", 0),
+        dealing: MetricBuilder::new(metrics).subset_time("dealing_time", 0),
+        rounds: MetricBuilder::new(metrics).counter("rounds", 0),
     });
-
     let (mut reading, mut replayed) = (Vec::new(), Vec::new());
     for partition in 0..inputs {
         let (replay, replays) = oneshot::channel();
@@ -130,29 +146,7 @@ pub(super) fn start(
         reading.push(SpawnedTask::spawn(read_safely(input, Arc::clone(&shared), replay)));
         replayed.push(replay_stream(Arc::clone(&schema), replays));
     }
-    let as_planned = of.as_planned(Arc::new(Leaf::new(replayed, Arc::clone(rows.properties()))))?;
-    let feeds: Vec<_> =
-        (0..partitions * parts_of_each).map(|_| Feed::new(Arc::clone(&schema))).collect();
-    let by_parts = of.by_parts(&feeds)?;
-    let reading = Arc::new(reading);
-    let outputs = rounds.into_iter().zip(feeds.chunks(parts_of_each)).enumerate();
-    Ok(outputs
-        .map(|(partition, (rounds, feeds))| {
-            let output = Output {
-                partition,
-                shared: Arc::clone(&shared),
-                rounds,
-                as_planned: Arc::clone(&as_planned),
-                by_parts: Arc::clone(&by_parts),
-                feeds: feeds.to_vec(),
-                used: of.used(),
-                _reading: Arc::clone(&reading),
-            };
-            let mut groups = RecordBatchReceiverStream::builder(of.schema(), 2);
-            groups.spawn(parts::aggregate(output, groups.tx(), Arc::clone(context)));
-            groups.build()
-        })
-        .collect())
+    Ok(Dealing { shared, rounds, replayed, reading: Arc::new(Reading(reading)) })
 }
 
 /// The rows of a partition from the first.
@@ -178,7 +172,7 @@ async fn read_safely(
     let reading = AssertUnwindSafe(read(input, Arc::clone(&shared), replay));
     if reading.catch_unwind().await.is_err() {
         shared.decide(Way::Many);
-        shared.fail(internal_datafusion_err!("a panic while rows were read to be aggregated"));
+        shared.fail(internal_datafusion_err!("a panic while rows were read to be dealt out"));
     }
 }
 
@@ -191,8 +185,8 @@ async fn read(
     let mut gathered = Gathered::default();
     let vote = loop {
         if gathered.len() >= SAMPLE {
-            let are_many =
-                memory::is_enough(&shared.context) && gathered.groups() > gathered.len() / 2;
+            let are_many = memory::is_enough(&shared.context)
+                && (shared.are_many)(gathered.groups(), gathered.len());
             break Some(if are_many { Way::Many } else { Way::Few });
         }
         match input.next().await.map(|rows| rows.and_then(|rows| gathered.add(rows, &shared.keys)))
@@ -221,8 +215,8 @@ async fn read(
 }
 
 impl Shared {
-    /// Waits until it is known how groups are aggregated: the first partition that has a sample decides; there are few
-    /// if none has.
+    /// Waits until it is known how rows go on: the first partition that has a sample decides; there are few groups if
+    /// none has.
     async fn decided(&self, vote: Option<Way>) -> Way {
         let was_last = self.undecided.fetch_sub(1, Ordering::AcqRel) == 1;
         if let Some(way) = vote.or(was_last.then_some(Way::Few)) {
@@ -240,7 +234,7 @@ impl Shared {
         });
     }
 
-    /// How groups are aggregated, once that is known.
+    /// How rows go on, once that is known.
     pub(super) async fn way(&self) -> Way {
         let mut way = self.way.subscribe();
         let decided = way.wait_for(Option::is_some).await;
@@ -250,7 +244,7 @@ impl Shared {
 
     pub(super) fn memory(&self) -> &Arc<Joint> {
         let parts = self.outputs.len() * self.parts_of_each;
-        self.memory.get_or_init(|| Arc::new(Joint::new("RadixAggregate", parts, &self.context)))
+        self.memory.get_or_init(|| Arc::new(Joint::new(self.name, parts, &self.context)))
     }
 
     async fn deal_all(
@@ -260,7 +254,7 @@ impl Shared {
     ) -> Result<()> {
         let most = self.memory().fraction(64, BYTES_DEALT);
         loop {
-            if gathered.len() >= ROWS_DEALT || gathered.bytes >= most {
+            if gathered.len() >= self.rows_at_once || gathered.bytes >= most {
                 self.deal(std::mem::take(&mut gathered)).await?;
             }
             match input.try_next().await? {
@@ -315,7 +309,7 @@ impl Shared {
             return;
         }
         self.rounds.add(1);
-        let round = Arc::new(Round { dealt, is_last, _turn: turn });
+        let round = Arc::new(Round { dealt, is_last, turn: Mutex::new(turn) });
         for output in &self.outputs {
             // An output that is not read any more takes none.
             let _ = output.send(Ok(Arc::clone(&round)));

@@ -22,8 +22,9 @@ use datafusion::physical_plan::{
     Partitioning, PlanProperties,
 };
 
-use super::exchange::{self, SAMPLE};
+use super::exchange::SAMPLE;
 use super::leaf::{Feed, Leaf};
+use super::parts;
 
 /// A hash aggregation that is done by parts of the groups where there are many.
 #[derive(Debug)]
@@ -77,9 +78,7 @@ impl RadixAggregateExec {
                 && *of.input_order_mode() == InputOrderMode::Linear
                 && of.aggr_expr().iter().all(|aggregate| aggregate.order_bys().is_empty())
         };
-        let known = StatisticsContext::new().compute(rows.as_ref(), &StatisticsArgs::new())?;
-        let are_few = known.num_rows.get_value().is_some_and(|rows| *rows <= SAMPLE);
-        if are_few
+        if are_few(&rows)?
             || !is_one_table(together)
             || !is_one_table(first)
             || rows.schema().fields().is_empty()
@@ -148,6 +147,12 @@ impl RadixAggregateExec {
         )?;
         Ok(Arc::new(aggregate))
     }
+}
+
+/// Whether there are known to be no more rows than a sample has.
+pub(super) fn are_few(rows: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let known = StatisticsContext::new().compute(rows.as_ref(), &StatisticsArgs::new())?;
+    Ok(known.num_rows.get_value().is_some_and(|rows| *rows <= SAMPLE))
 }
 
 /// The keys by which states are exchanged, as expressions of rows.
@@ -226,7 +231,7 @@ impl ExecutionPlan for RadixAggregateExec {
         let outputs = match &mut *outputs {
             Some(outputs) => outputs,
             none => {
-                let groups = exchange::start(self, &context)?;
+                let groups = parts::start(self, &context)?;
                 none.insert(Leaf::new(groups, Arc::clone(self.properties())))
             }
         };

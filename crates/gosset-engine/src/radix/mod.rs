@@ -8,6 +8,9 @@
 //! Whether there are many groups is seen in the first rows. Where there are few, the aggregation goes as DataFusion
 //! planned it: each partition for itself, and then together.
 //!
+//! Functions that draw weights of units for replicates have their rows dealt out in the same way (`units`): the rows of a
+//! unit that follow each other are added up before they are weighted.
+//!
 //! The method is the radix partitioning of Manegold, Boncz and Kersten, "Optimizing main-memory join on modern hardware"
 //! (IEEE TKDE 14, 2002), for aggregation.
 
@@ -18,5 +21,6 @@ mod leaf;
 mod memory;
 mod parts;
 mod rule;
+mod units;
 
 pub(crate) use rule::RadixAggregation;

@@ -1,20 +1,81 @@
 //! The aggregation of a partition's parts, one after the other.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use futures::StreamExt;
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 
-use super::exchange::{Output, Way};
-use super::leaf::Feed;
+use super::exchange::{self, Dealing, Order, Reading, Round, Shared, Way};
+use super::exec::RadixAggregateExec;
+use super::leaf::{Feed, Leaf};
+
+/// Parts of all groups: of ten million groups of a hundred bytes, one has a few megabytes.
+const PARTS: usize = 128;
+/// Rows that are dealt out at once: a column of them fits into the cache as well.
+const ROWS_AT_ONCE: usize = 1 << 17;
+
+/// One partition of the output.
+struct Output {
+    partition: usize,
+    shared: Arc<Shared>,
+    rounds: UnboundedReceiver<Result<Arc<Round>>>,
+    as_planned: Arc<dyn ExecutionPlan>,
+    by_parts: Arc<dyn ExecutionPlan>,
+    feeds: Vec<Arc<Feed>>,
+    used: Arc<OnceLock<Arc<dyn ExecutionPlan>>>,
+    _reading: Arc<Reading>,
+}
+
+/// Starts to aggregate: by partition of the output, its groups.
+pub(super) fn start(
+    of: &RadixAggregateExec,
+    context: &Arc<TaskContext>,
+) -> Result<Vec<SendableRecordBatchStream>> {
+    let (rows, partitions) = (of.rows(), of.properties().partitioning.partition_count());
+    let order = Order {
+        name: "RadixAggregate",
+        rows,
+        keys: of.keys(),
+        partitions,
+        parts: PARTS,
+        rows_at_once: ROWS_AT_ONCE,
+        are_many: |groups, rows| groups > rows / 2,
+        metrics: of.metrics_set(),
+    };
+    let Dealing { shared, rounds, replayed, reading } = exchange::start(&order, context)?;
+    let as_planned = of.as_planned(Arc::new(Leaf::new(replayed, Arc::clone(rows.properties()))))?;
+    let parts = partitions * shared.parts_of_each;
+    let feeds: Vec<_> = (0..parts).map(|_| Feed::new(rows.schema())).collect();
+    let by_parts = of.by_parts(&feeds)?;
+    let outputs = rounds.into_iter().zip(feeds.chunks(shared.parts_of_each)).enumerate();
+    Ok(outputs
+        .map(|(partition, (rounds, feeds))| {
+            let output = Output {
+                partition,
+                shared: Arc::clone(&shared),
+                rounds,
+                as_planned: Arc::clone(&as_planned),
+                by_parts: Arc::clone(&by_parts),
+                feeds: feeds.to_vec(),
+                used: of.used(),
+                _reading: Arc::clone(&reading),
+            };
+            let mut groups = RecordBatchReceiverStream::builder(of.schema(), 2);
+            groups.spawn(aggregate(output, groups.tx(), Arc::clone(context)));
+            groups.build()
+        })
+        .collect())
+}
 
 /// Aggregates what comes of a partition and sends its groups.
-pub(super) async fn aggregate(
+async fn aggregate(
     mut output: Output,
     to: Sender<Result<RecordBatch>>,
     context: Arc<TaskContext>,

@@ -1,4 +1,4 @@
-//! Which aggregations of a plan are done by parts.
+//! Which aggregations of a plan are done by parts, or get their rows so.
 
 use std::sync::Arc;
 
@@ -9,8 +9,10 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::RadixAggregateExec;
+use super::units::UnitExchangeExec;
 
-/// Replaces hash aggregations by [`RadixAggregateExec`]; the last rule, as it goes by how partitions were planned.
+/// Puts a [`UnitExchangeExec`] below aggregations with replicates of units, and replaces hash aggregations by
+/// [`RadixAggregateExec`]; the last rule, as it goes by how partitions were planned.
 #[derive(Debug)]
 pub(crate) struct RadixAggregation;
 
@@ -21,8 +23,12 @@ impl PhysicalOptimizerRule for RadixAggregation {
         _: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
+            let dealt = UnitExchangeExec::below(&node)?;
+            let is_dealt = dealt.is_some();
+            let node = dealt.unwrap_or(node);
             Ok(match RadixAggregateExec::of(&node)? {
                 Some(by_parts) => Transformed::yes(Arc::new(by_parts) as _),
+                None if is_dealt => Transformed::yes(node),
                 None => Transformed::no(node),
             })
         })

@@ -24,6 +24,16 @@ const NONE: u32 = u32::MAX;
 /// How many times in a row rows are not added up, after a time when hardly any were of one unit.
 const TIMES_APART: u32 = 15;
 
+/// A unit of a slot.
+#[derive(Debug)]
+struct Entry {
+    unit: u128,
+    rows: u64,
+    slot: u32,
+    /// The last of its values that do not fit the grid.
+    misfit: u32,
+}
+
 /// Rows added up by slot and unit, before they are weighted.
 #[derive(Debug)]
 struct Pending {
@@ -32,17 +42,16 @@ struct Pending {
     /// For how many times yet every row has an entry of its own, which the index does not know: where units come once,
     /// looking them up is in vain.
     times_apart: u32,
-    slots: Vec<u32>,
-    units: Vec<u128>,
-    rows: Vec<u64>,
-    /// By column: its grid, once there is one, and the sum of each entry on it.
-    sums: Vec<(Option<i32>, Vec<i128>)>,
+    entries: Vec<Entry>,
+    /// By entry and column, the sum on the grid of the column.
+    sums: Vec<i128>,
+    /// By column, once there is one.
+    grids: Vec<Option<i32>>,
     /// By slot its last entry, by entry the one before it in its slot.
     last: Vec<u32>,
     before: Vec<u32>,
     /// Values that do not fit the grid, by entry a list of its own: column, value, the one before.
     misfits: Vec<(u32, f64, u32)>,
-    last_misfit: Vec<u32>,
     waiting_rows: u64,
 }
 
@@ -51,65 +60,54 @@ impl Pending {
         Self {
             index: Vec::new(),
             times_apart: 0,
-            slots: Vec::new(),
-            units: Vec::new(),
-            rows: Vec::new(),
-            sums: vec![(None, Vec::new()); columns],
+            entries: Vec::new(),
+            sums: Vec::new(),
+            grids: vec![None; columns],
             last: Vec::new(),
             before: Vec::new(),
             misfits: Vec::new(),
-            last_misfit: Vec::new(),
             waiting_rows: 0,
         }
     }
 
     fn is_full(&self) -> bool {
-        self.units.len() >= MAX_PENDING
+        self.entries.len() >= MAX_PENDING
             || self.misfits.len() >= MAX_PENDING
             || self.waiting_rows >= MAX_WAITING_ROWS
     }
 
     fn clear(&mut self) {
-        let hardly_any = 10 * self.units.len() as u64 > 9 * self.waiting_rows;
+        let hardly_any = 10 * self.entries.len() as u64 > 9 * self.waiting_rows;
         self.times_apart = match self.times_apart {
             0 if hardly_any && self.is_full() => TIMES_APART,
             0 => 0,
             times => times - 1,
         };
         self.index.fill(NONE);
-        self.slots.clear();
-        self.units.clear();
-        self.rows.clear();
-        for (grid, sums) in &mut self.sums {
-            *grid = None;
-            sums.clear();
-        }
+        self.entries.clear();
+        self.sums.clear();
+        self.grids.fill(None);
         self.last.fill(NONE);
         self.before.clear();
         self.misfits.clear();
-        self.last_misfit.clear();
         self.waiting_rows = 0;
     }
 
     fn size(&self) -> usize {
-        let words = self.index.capacity()
-            + self.slots.capacity()
-            + self.last.capacity()
-            + self.before.capacity()
-            + self.last_misfit.capacity();
+        let words = self.index.capacity() + self.last.capacity() + self.before.capacity();
         words * size_of::<u32>()
-            + self.units.capacity() * size_of::<u128>()
-            + self.rows.capacity() * size_of::<u64>()
-            + self.sums.iter().map(|(_, s)| s.capacity() * size_of::<i128>()).sum::<usize>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.sums.capacity() * size_of::<i128>()
             + self.misfits.capacity() * size_of::<(u32, f64, u32)>()
     }
 
     /// The entry of a unit in a slot, which may be new.
+    #[inline]
     fn entry(&mut self, slot: u32, unit: u128) -> usize {
         if self.times_apart > 0 {
             return self.new_entry(slot, unit);
         }
-        if 2 * self.units.len() >= self.index.len() {
+        if 2 * self.entries.len() >= self.index.len() {
             self.grow();
         }
         let mut at = self.start(slot, unit);
@@ -117,9 +115,9 @@ impl Pending {
             match self.index[at] {
                 NONE => break,
                 entry => {
-                    let entry = entry as usize;
-                    if self.units[entry] == unit && self.slots[entry] == slot {
-                        return entry;
+                    let known = &self.entries[entry as usize];
+                    if known.unit == unit && known.slot == slot {
+                        return entry as usize;
                     }
                 }
             }
@@ -131,20 +129,18 @@ impl Pending {
     }
 
     fn new_entry(&mut self, slot: u32, unit: u128) -> usize {
-        let entry = self.units.len();
-        self.units.push(unit);
-        self.slots.push(slot);
+        let entry = self.entries.len();
+        self.entries.push(Entry { unit, rows: 0, slot, misfit: NONE });
+        self.sums.resize(self.sums.len() + self.grids.len(), 0);
         let last = std::mem::replace(&mut self.last[slot as usize], entry as u32);
         self.before.push(last);
         entry
     }
 
-    /// Gives new entries their sums.
-    fn make_room(&mut self) {
-        let entries = self.units.len();
-        self.rows.resize(entries, 0);
-        self.last_misfit.resize(entries, NONE);
-        self.sums.iter_mut().for_each(|(_, sums)| sums.resize(entries, 0));
+    /// The sums of an entry.
+    fn sums(&mut self, entry: usize) -> &mut [i128] {
+        let columns = self.grids.len();
+        &mut self.sums[entry * columns..][..columns]
     }
 
     /// Where the search for a unit starts: its hash is one already.
@@ -157,8 +153,8 @@ impl Pending {
 
     fn grow(&mut self) {
         self.index = vec![NONE; (2 * self.index.len()).max(64)];
-        for entry in 0..self.units.len() {
-            let mut at = self.start(self.slots[entry], self.units[entry]);
+        for (entry, known) in self.entries.iter().enumerate() {
+            let mut at = self.start(known.slot, known.unit);
             while self.index[at] != NONE {
                 at = (at + 1) & (self.index.len() - 1);
             }
@@ -167,29 +163,28 @@ impl Pending {
     }
 
     fn add(&mut self, slots: &[u32], units: &[u128], columns: &[&[f64]]) {
-        let entries: Vec<u32> =
-            slots.iter().zip(units).map(|(&slot, &unit)| self.entry(slot, unit) as u32).collect();
-        self.make_room();
-        for &entry in &entries {
-            self.rows[entry as usize] += 1;
+        for (grid, values) in self.grids.iter_mut().zip(columns) {
+            *grid = grid.or_else(|| grid_of(values));
         }
         self.waiting_rows += slots.len() as u64;
-        for (c, values) in columns.iter().enumerate() {
-            let (grid, sums) = &mut self.sums[c];
-            *grid = grid.or_else(|| grid_of(values));
-            // Without a grid all are zero or not finite.
-            let grid = grid.unwrap_or(0);
-            for (&entry, &x) in entries.iter().zip(*values) {
-                match on_grid(x, grid) {
-                    Some(value) => sums[entry as usize] += value,
-                    None => {
-                        let last = self.misfits.len() as u32;
-                        let before = std::mem::replace(&mut self.last_misfit[entry as usize], last);
-                        self.misfits.push((c as u32, x, before));
-                    }
+        for (r, (&slot, &unit)) in slots.iter().zip(units).enumerate() {
+            let entry = self.entry(slot, unit);
+            self.entries[entry].rows += 1;
+            for (c, values) in columns.iter().enumerate() {
+                // Without a grid all are zero or not finite.
+                match on_grid(values[r], self.grids[c].unwrap_or(0)) {
+                    Some(value) => self.sums(entry)[c] += value,
+                    None => self.add_misfit(entry, c, values[r]),
                 }
             }
         }
+    }
+
+    #[cold]
+    fn add_misfit(&mut self, entry: usize, column: usize, x: f64) {
+        let last = self.misfits.len() as u32;
+        let before = std::mem::replace(&mut self.entries[entry].misfit, last);
+        self.misfits.push((column as u32, x, before));
     }
 
     /// Adds the totals of a unit as if they were one row, if they are like those of one; `false` if not, and nothing is
@@ -198,8 +193,8 @@ impl Pending {
         if sums.n > MAX_MERGED_ROWS {
             return false;
         }
-        let mut values = Vec::with_capacity(self.sums.len());
-        for ((grid, _), sum) in self.sums.iter_mut().zip(&sums.sums) {
+        let mut values = Vec::with_capacity(self.grids.len());
+        for (grid, sum) in self.grids.iter_mut().zip(&sums.sums) {
             let small = sum.to_small().filter(|_| sum.is_finite());
             let Some((value, exponent)) = small else { return false };
             if value == 0 {
@@ -214,25 +209,23 @@ impl Pending {
             values.push(value << (exponent - grid));
         }
         let entry = self.entry(slot, unit);
-        self.make_room();
-        self.rows[entry] += sums.n;
+        self.entries[entry].rows += sums.n;
         self.waiting_rows += 1;
-        for ((_, sums), value) in self.sums.iter_mut().zip(values) {
-            sums[entry] += value;
-        }
+        self.sums(entry).iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         true
     }
 
     /// Adds what waits for a slot to its content.
     fn add_to(&self, slot: usize, content: &mut Content, resampling: &Resampling) {
-        let columns = self.sums.len();
+        let columns = self.grids.len();
         let mut entries = self.list(self.last[slot], |entry| self.before[entry]).peekable();
-        let grid = |c: usize| self.sums[c].0.unwrap_or(0);
+        let grid = |c: usize| self.grids[c].unwrap_or(0);
         while let Some(&entry) = entries.peek() {
-            let Some(sums) = content.unit(self.units[entry], columns) else { break };
-            sums.n += self.rows[entry];
-            for (c, (_, values)) in self.sums.iter().enumerate() {
-                sums.sums[c].add_scaled(values[entry], grid(c));
+            let Some(sums) = content.unit(self.entries[entry].unit, columns) else { break };
+            sums.n += self.entries[entry].rows;
+            let values = &self.sums[entry * columns..][..columns];
+            for (c, (sum, &value)) in sums.sums.iter_mut().zip(values).enumerate() {
+                sum.add_scaled(value, grid(c));
             }
             for at in self.misfits_of(entry) {
                 let (column, x, _) = self.misfits[at];
@@ -254,14 +247,17 @@ impl Pending {
             block.clear();
             block.extend(entries.by_ref().take(BLOCK));
             units.clear();
-            units.extend(block.iter().map(|&entry| self.units[entry]));
-            for (values, (_, sums)) in values.iter_mut().zip(&self.sums) {
-                values.clear();
-                values.extend(block.iter().map(|&entry| sums[entry]));
+            values.iter_mut().for_each(Vec::clear);
+            for &entry in &block {
+                let known = &self.entries[entry];
+                units.push(known.unit);
+                let (of_columns, rows) = values.split_at_mut(columns);
+                for (values, &sum) in of_columns.iter_mut().zip(&self.sums[entry * columns..]) {
+                    values.push(sum);
+                }
+                rows[0].push(known.rows.into());
+                dense.totals.n += known.rows;
             }
-            values[columns].clear();
-            values[columns].extend(block.iter().map(|&entry| i128::from(self.rows[entry])));
-            dense.totals.n += block.iter().map(|&entry| self.rows[entry]).sum::<u64>();
             for &entry in &block {
                 for at in self.misfits_of(entry) {
                     let (column, x, _) = self.misfits[at];
@@ -269,7 +265,7 @@ impl Pending {
                     if x.is_finite() {
                         let mut one = ExactSum::new();
                         one.add(x);
-                        terms.push_sum(self.units[entry], column as usize, &one);
+                        terms.push_sum(self.entries[entry].unit, column as usize, &one);
                     }
                 }
             }
@@ -292,7 +288,7 @@ impl Pending {
     }
 
     fn misfits_of(&self, entry: usize) -> impl Iterator<Item = usize> + '_ {
-        self.list(self.last_misfit[entry], |at| self.misfits[at].2)
+        self.list(self.entries[entry].misfit, |at| self.misfits[at].2)
     }
 
     /// The places of a linked list.

@@ -117,15 +117,95 @@ impl Sums {
         sums.iter_mut().zip(&self.wide[bin]).for_each(|(sum, wide)| *sum += wide);
     }
 
-    /// Sets the sums of a bin that has none.
-    pub(super) fn set(&mut self, bin: usize, sums: &[u32]) {
-        let largest = sums.iter().fold(0, |largest, &sum| sum.max(largest));
-        let rows = largest.div_ceil(self.largest_weight);
-        if rows > self.most() {
-            self.wide(bin)[..sums.len()].copy_from_slice(sums);
-            return;
+    /// Appends the sums of a bin: in how many bytes, and these of each.
+    pub(super) fn write(&self, bin: usize, replicates: usize, out: &mut Vec<u8>) {
+        let narrow = &self.narrow(bin)[..replicates];
+        let mut sums = Vec::new();
+        let largest = if self.wide[bin].is_empty() {
+            narrow.iter().fold(0, |largest, &sum| sum.max(largest)).into()
+        } else {
+            self.get(bin, &mut sums);
+            sums.iter().fold(0, |largest, &sum| sum.max(largest))
+        };
+        let width = width_of(largest);
+        out.push(width as u8);
+        match (width, self.wide[bin].is_empty()) {
+            (0, _) => {}
+            (1, true) => write::<1, 2>(narrow.iter().map(|sum| sum.to_le_bytes()), out),
+            (2, true) => write::<2, 2>(narrow.iter().map(|sum| sum.to_le_bytes()), out),
+            _ => {
+                let sums = sums[..replicates].iter().map(|sum| sum.to_le_bytes());
+                match width {
+                    1 => write::<1, 4>(sums, out),
+                    2 => write::<2, 4>(sums, out),
+                    3 => write::<3, 4>(sums, out),
+                    _ => write::<4, 4>(sums, out),
+                }
+            }
         }
-        self.waiting[bin] = rows;
-        self.narrow_mut(bin).iter_mut().zip(sums).for_each(|(narrow, &sum)| *narrow = sum as u16);
+    }
+
+    /// Reads what [`write`](Self::write) wrote, to a bin that has none; what follows, or none if it is damaged.
+    pub(super) fn read<'a>(
+        &mut self,
+        bin: usize,
+        replicates: usize,
+        bytes: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        let (&width, bytes) = bytes.split_first()?;
+        let (bytes, rest) = bytes.split_at_checked(usize::from(width) * replicates)?;
+        let largest = match width {
+            0 => 0,
+            1 => self.read_narrow::<1>(bin, bytes),
+            2 => self.read_narrow::<2>(bin, bytes),
+            3 => self.read_wide::<3>(bin, bytes),
+            4 => self.read_wide::<4>(bin, bytes),
+            _ => return None,
+        };
+        (width_of(largest) == usize::from(width)).then_some(rest)
+    }
+
+    /// The largest of the sums that are read.
+    fn read_narrow<const WIDTH: usize>(&mut self, bin: usize, bytes: &[u8]) -> u32 {
+        let mut largest = 0;
+        for (sum, bytes) in self.narrow_mut(bin).iter_mut().zip(bytes.as_chunks::<WIDTH>().0) {
+            let mut word = [0; 2];
+            word[..WIDTH].copy_from_slice(bytes);
+            *sum = u16::from_le_bytes(word);
+            largest = largest.max(*sum);
+        }
+        // Where they are larger than those of as many rows, none fits beside them.
+        let rows = u32::from(largest).div_ceil(self.largest_weight);
+        self.waiting[bin] = rows.min(self.most());
+        largest.into()
+    }
+
+    /// The largest of the sums that are read.
+    fn read_wide<const WIDTH: usize>(&mut self, bin: usize, bytes: &[u8]) -> u32 {
+        let mut largest = 0;
+        for (sum, bytes) in self.wide(bin).iter_mut().zip(bytes.as_chunks::<WIDTH>().0) {
+            let mut word = [0; 4];
+            word[..WIDTH].copy_from_slice(bytes);
+            *sum = u32::from_le_bytes(word);
+            largest = largest.max(*sum);
+        }
+        largest
+    }
+}
+
+/// Bytes that a sum needs.
+fn width_of(sum: u32) -> usize {
+    (32 - sum.leading_zeros()).div_ceil(8) as usize
+}
+
+/// Appends the low bytes of sums.
+fn write<const WIDTH: usize, const OF: usize>(
+    sums: impl ExactSizeIterator<Item = [u8; OF]>,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    out.resize(start + WIDTH * sums.len(), 0);
+    for (bytes, sum) in out[start..].as_chunks_mut::<WIDTH>().0.iter_mut().zip(sums) {
+        bytes.copy_from_slice(&sum[..WIDTH]);
     }
 }

@@ -129,18 +129,9 @@ impl Weighted {
     pub(super) fn write(&self, replicates: usize, out: &mut Writer) {
         self.grid.write(out);
         let mut body = Vec::new();
-        self.for_each(replicates, |_, weights| {
-            let largest = weights.iter().copied().max().unwrap_or(0);
-            let width = (32 - largest.leading_zeros()).div_ceil(8) as usize;
-            body.push(width as u8);
-            match width {
-                0 => {}
-                1 => narrow::<1>(weights, &mut body),
-                2 => narrow::<2>(weights, &mut body),
-                3 => narrow::<3>(weights, &mut body),
-                _ => narrow::<4>(weights, &mut body),
-            }
-        });
+        for place in self.grid.sorted() {
+            self.sums.write(place as usize, replicates, &mut body);
+        }
         out.blob(&body);
     }
 
@@ -156,46 +147,9 @@ impl Weighted {
             Self { grid: Grid::read(bytes, precision)?, ..Self::new(precision, resampling) };
         weighted.make_room();
         let mut body = bytes.blob()?;
-        let mut weights_of = vec![0; replicates];
         for bin in 0..weighted.grid.bins().len() {
-            let (&width, rest) = body.split_first().ok_or_else(damaged)?;
-            let width = usize::from(width);
-            if width > 4 || rest.len() < width * replicates {
-                return Err(damaged());
-            }
-            let (row, rest) = rest.split_at(width * replicates);
-            body = rest;
-            match width {
-                0 => weights_of.fill(0),
-                1 => widen::<1>(row, &mut weights_of),
-                2 => widen::<2>(row, &mut weights_of),
-                3 => widen::<3>(row, &mut weights_of),
-                _ => widen::<4>(row, &mut weights_of),
-            }
-            let largest = weights_of.iter().fold(0, |largest, &weight| weight.max(largest));
-            weighted.sums.set(bin, &weights_of);
-            if (32 - largest.leading_zeros()).div_ceil(8) as usize != width {
-                return Err(damaged());
-            }
+            body = weighted.sums.read(bin, replicates, body).ok_or_else(damaged)?;
         }
         if body.is_empty() { Ok(weighted) } else { Err(damaged()) }
-    }
-}
-
-/// Appends the low bytes of weights.
-fn narrow<const WIDTH: usize>(weights: &[u32], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + WIDTH * weights.len(), 0);
-    for (bytes, weight) in out[start..].as_chunks_mut::<WIDTH>().0.iter_mut().zip(weights) {
-        bytes.copy_from_slice(&weight.to_le_bytes()[..WIDTH]);
-    }
-}
-
-/// Reads what [`narrow`] wrote.
-fn widen<const WIDTH: usize>(bytes: &[u8], out: &mut [u32]) {
-    for (bytes, weight) in bytes.as_chunks::<WIDTH>().0.iter().zip(out) {
-        let mut word = [0; 4];
-        word[..WIDTH].copy_from_slice(bytes);
-        *weight = u32::from_le_bytes(word);
     }
 }

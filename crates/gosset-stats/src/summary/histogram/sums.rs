@@ -121,13 +121,13 @@ impl Sums {
     pub(super) fn write(&self, bin: usize, replicates: usize, out: &mut Vec<u8>) {
         let narrow = &self.narrow(bin)[..replicates];
         let mut sums = Vec::new();
-        let largest = if self.wide[bin].is_empty() {
-            narrow.iter().fold(0, |largest, &sum| sum.max(largest)).into()
+        let bits = if self.wide[bin].is_empty() {
+            narrow.iter().fold(0, |bits, &sum| bits | sum).into()
         } else {
             self.get(bin, &mut sums);
-            sums.iter().fold(0, |largest, &sum| sum.max(largest))
+            sums[..replicates].iter().fold(0, |bits, &sum| bits | sum)
         };
-        let width = width_of(largest);
+        let width = width_of(bits);
         out.push(width as u8);
         match (width, self.wide[bin].is_empty()) {
             (0, _) => {}
@@ -154,7 +154,7 @@ impl Sums {
     ) -> Option<&'a [u8]> {
         let (&width, bytes) = bytes.split_first()?;
         let (bytes, rest) = bytes.split_at_checked(usize::from(width) * replicates)?;
-        let largest = match width {
+        let bits = match width {
             0 => 0,
             1 => self.read_narrow::<1>(bin, bytes),
             2 => self.read_narrow::<2>(bin, bytes),
@@ -162,40 +162,36 @@ impl Sums {
             4 => self.read_wide::<4>(bin, bytes),
             _ => return None,
         };
-        (width_of(largest) == usize::from(width)).then_some(rest)
+        (width_of(bits) == usize::from(width)).then_some(rest)
     }
 
-    /// The largest of the sums that are read.
+    /// The bits of all sums that are read.
     fn read_narrow<const WIDTH: usize>(&mut self, bin: usize, bytes: &[u8]) -> u32 {
-        let mut largest = 0;
+        let mut bits = 0;
         for (sum, bytes) in self.narrow_mut(bin).iter_mut().zip(bytes.as_chunks::<WIDTH>().0) {
-            let mut word = [0; 2];
-            word[..WIDTH].copy_from_slice(bytes);
-            *sum = u16::from_le_bytes(word);
-            largest = largest.max(*sum);
+            *sum = u16::from_le_bytes(std::array::from_fn(|i| bytes.get(i).copied().unwrap_or(0)));
+            bits |= *sum;
         }
         // Where they are larger than those of as many rows, none fits beside them.
-        let rows = u32::from(largest).div_ceil(self.largest_weight);
+        let rows = u32::from(bits).div_ceil(self.largest_weight);
         self.waiting[bin] = rows.min(self.most());
-        largest.into()
+        bits.into()
     }
 
-    /// The largest of the sums that are read.
+    /// The bits of all sums that are read.
     fn read_wide<const WIDTH: usize>(&mut self, bin: usize, bytes: &[u8]) -> u32 {
-        let mut largest = 0;
+        let mut bits = 0;
         for (sum, bytes) in self.wide(bin).iter_mut().zip(bytes.as_chunks::<WIDTH>().0) {
-            let mut word = [0; 4];
-            word[..WIDTH].copy_from_slice(bytes);
-            *sum = u32::from_le_bytes(word);
-            largest = largest.max(*sum);
+            *sum = u32::from_le_bytes(std::array::from_fn(|i| bytes.get(i).copied().unwrap_or(0)));
+            bits |= *sum;
         }
-        largest
+        bits
     }
 }
 
-/// Bytes that a sum needs.
-fn width_of(sum: u32) -> usize {
-    (32 - sum.leading_zeros()).div_ceil(8) as usize
+/// Bytes that so many bits need.
+fn width_of(bits: u32) -> usize {
+    (32 - bits.leading_zeros()).div_ceil(8) as usize
 }
 
 /// Appends the low bytes of sums.
@@ -206,6 +202,6 @@ fn write<const WIDTH: usize, const OF: usize>(
     let start = out.len();
     out.resize(start + WIDTH * sums.len(), 0);
     for (bytes, sum) in out[start..].as_chunks_mut::<WIDTH>().0.iter_mut().zip(sums) {
-        bytes.copy_from_slice(&sum[..WIDTH]);
+        *bytes = std::array::from_fn(|i| sum[i]);
     }
 }

@@ -128,7 +128,7 @@ impl Weighted {
     /// Appends the bins and, for each, the weights in as many bytes as the largest needs.
     pub(super) fn write(&self, replicates: usize, out: &mut Writer) {
         self.grid.write(out);
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(self.grid.bins().len() * (1 + 2 * replicates));
         for place in self.grid.sorted() {
             self.sums.write(place as usize, replicates, &mut body);
         }

@@ -1,14 +1,13 @@
 //! Aggregation by parts of the groups: the results of a plain DataFusion session, which knows nothing of parts.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod plans;
+
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::util::pretty::pretty_format_batches;
-use datafusion::error::Result;
-use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use gosset_engine::{Engine, EngineOptions};
+use plans::{engine, expected, found, metric};
 
 /// More rows than it takes to see how many groups there are; every second and a few hundred are of a group of their own.
 const ROWS: &str = "
@@ -18,41 +17,11 @@ const ROWS: &str = "
            concat('arm ', value * 7919 % 200003 % 3) AS arm
     FROM generate_series(1, 400000)";
 
-fn engine(partitions: usize) -> Engine {
-    Engine::new(EngineOptions::new().with_target_partitions(partitions)).unwrap()
-}
-
-async fn lines(rows: Result<Vec<RecordBatch>>) -> Vec<String> {
-    let table = pretty_format_batches(&rows.unwrap()).unwrap().to_string();
-    let mut lines: Vec<String> = table.lines().map(String::from).collect();
-    lines.sort();
-    lines
-}
-
-async fn expected(query: &str) -> Vec<String> {
-    let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
-    lines(session.sql(query).await.unwrap().collect().await).await
-}
-
-async fn found(engine: &Engine, query: &str) -> Vec<String> {
-    let rows = tokio::time::timeout(Duration::from_secs(60), async {
-        engine.sql(query).await.unwrap().collect().await
-    });
-    lines(rows.await.unwrap()).await
-}
-
 /// The line of the operator after the query ran, with its metrics.
 async fn analysed(engine: &Engine, query: &str) -> String {
     let plan = found(engine, &format!("EXPLAIN ANALYZE {query}")).await.join("\n");
     let line = plan.lines().find(|line| line.contains("RadixAggregateExec"));
     line.unwrap_or_else(|| panic!("{plan}")).to_owned()
-}
-
-/// The number of a metric.
-fn metric(line: &str, name: &str) -> usize {
-    let (_, after) = line.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("{line}"));
-    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,15 @@
 //! Rows of one unit brought together: the results, to the bit, of a session that knows nothing of it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod plans;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::util::pretty::pretty_format_batches;
-use datafusion::error::Result;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use gosset_engine::{Engine, EngineOptions};
+use plans::{engine, expected, found, metric};
 
 /// Every unit has some rows, far from each other.
 const ROWS: &str = "
@@ -20,37 +19,11 @@ const ROWS: &str = "
            value % 17 AS n, value % 3 AS few, (value * 7919 % 400009) % 120011 % 2 = 0 AS treated
     FROM generate_series(1, 400000)";
 
-fn engine(partitions: usize) -> Engine {
-    Engine::new(EngineOptions::new().with_target_partitions(partitions)).unwrap()
-}
-
-async fn lines(rows: Result<Vec<RecordBatch>>) -> Vec<String> {
-    let table = pretty_format_batches(&rows.unwrap()).unwrap().to_string();
-    let mut lines: Vec<String> = table.lines().map(String::from).collect();
-    lines.sort();
-    lines
-}
-
-async fn expected(query: &str) -> Vec<String> {
-    let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
-    gosset_sql::register(&mut session.clone()).unwrap();
-    lines(session.sql(query).await.unwrap().collect().await).await
-}
-
-async fn found(engine: &Engine, query: &str) -> Vec<String> {
-    let rows = tokio::time::timeout(Duration::from_secs(60), async {
-        engine.sql(query).await.unwrap().collect().await
-    });
-    lines(rows.await.unwrap()).await
-}
-
 /// The number of rounds in which rows were dealt out; none where that was not planned.
 async fn rounds(engine: &Engine, query: &str) -> Option<usize> {
     let plan = found(engine, &format!("EXPLAIN ANALYZE {query}")).await;
     let line = plan.into_iter().find(|line| line.contains("UnitExchangeExec"))?;
-    let (_, after) = line.split_once("rounds=").unwrap();
-    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-    Some(digits.parse().unwrap())
+    Some(metric(&line, "rounds"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,11 +9,11 @@ use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
-use gosset_stats::summary::{HistogramOptions, Law, Resampling};
+use gosset_stats::summary::{HistogramOptions, Resampling};
 
 use crate::function::{Argument, ArgumentKind, Function};
 use crate::input;
-use crate::options::Options;
+use crate::options::{Options, law_of};
 
 /// An argument of a call.
 #[derive(Debug, Clone)]
@@ -106,12 +106,11 @@ impl Call {
 
     /// Whether each unit gets a weight in every replicate, by which all of its rows are multiplied.
     pub(crate) fn weights_units(&self) -> bool {
-        let option = |name: &str| self.function.options().find(|option| option.name == name);
+        let has = |name: &str| self.function.options().any(|option| option.name == name);
         // A histogram weights the rows of a bin, whichever units they are of.
-        let adds_rows = option("replicates").is_some() && option("relative_error").is_none();
-        let method = option("method").map(|option| option.default.trim_matches('\''));
-        let law = method.map(|default| self.options.word("method").unwrap_or(default));
-        adds_rows && law.is_none_or(|law| Law::ALL.iter().any(|known| known.name() == law))
+        let adds_rows = has("replicates") && !has("relative_error");
+        let method = self.options.method(self.function);
+        adds_rows && method.is_none_or(|method| law_of(method).is_some())
     }
 
     /// The place of the unit, if there is one.

@@ -1,10 +1,11 @@
 //! What EXPLAIN says of a call that resamples: how much, of what, and what it takes.
 
 use datafusion::logical_expr::Expr;
-use gosset_stats::summary::{Law, Resampling};
+use gosset_stats::summary::Resampling;
 use gosset_stats::weights;
 
 use crate::function::{ArgumentKind, Function};
+use crate::options::law_of;
 use crate::planner;
 use crate::size::{self, Bytes};
 
@@ -13,15 +14,13 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
     function.options().find(|option| option.name == "replicates")?;
     let options = planner::options_of(function, args).unwrap_or_default();
     let replicates = options.replicates();
-    let method = function.options().find(|option| option.name == "method");
-    let Some(default) = method.map(|option| option.default.trim_matches('\'')) else {
+    let Some(law) = options.method(function) else {
         let bytes = 2 * 8 * replicates as usize * 5;
         return Some(format!(
             "{replicates} new assignments of units, about {} per group",
             Bytes(bytes)
         ));
     };
-    let law = options.word("method").unwrap_or(default);
     let outcomes = function.arguments.iter().filter(|a| a.kind.is_outcome()).count();
     let arms = if function.arguments.iter().any(|a| a.kind == ArgumentKind::Arm) { 2 } else { 1 };
     if function.options().any(|option| option.name == "relative_error") {
@@ -37,7 +36,7 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
             format!("{replicates} binomial replicates of order statistics")
         });
     }
-    Some(if Law::ALL.iter().any(|known| known.name() == law) {
+    Some(if law_of(law).is_some() {
         let resampling = Resampling { replicates, ..Resampling::default() };
         let bytes = arms * size::replicates(&resampling, outcomes, usize::MAX);
         format!(

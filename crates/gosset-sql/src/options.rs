@@ -170,6 +170,11 @@ enum Value {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Options(BTreeMap<&'static str, Value>);
 
+/// The law of weights that a method draws, if it draws them for units.
+pub(crate) fn law_of(method: &str) -> Option<Law> {
+    Law::ALL.into_iter().find(|law| law.name() == method)
+}
+
 impl Options {
     /// Parses the fields of the options literal.
     pub(crate) fn parse(
@@ -333,7 +338,13 @@ impl Options {
 
     /// The law of weights that the option `method` names, if it does.
     pub(crate) fn law(&self) -> Option<Law> {
-        Law::ALL.into_iter().find(|law| Some(law.name()) == self.word("method"))
+        self.word("method").and_then(law_of)
+    }
+
+    /// The method that is asked for, or the function's default; none of a function that has only one.
+    pub(crate) fn method(&self, function: &'static Function) -> Option<&str> {
+        let option = function.options().find(|option| option.name == "method")?;
+        Some(self.word("method").unwrap_or(option.default.trim_matches('\'')))
     }
 
     pub(crate) fn replicates(&self) -> u32 {

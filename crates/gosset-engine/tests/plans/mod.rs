@@ -41,3 +41,9 @@ pub(crate) fn metric(line: &str, name: &str) -> usize {
     let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap()
 }
+
+/// The error that a query ends with.
+pub(crate) async fn error(engine: &Engine, query: &str) -> String {
+    let rows = engine.sql(query).await.unwrap().collect();
+    tokio::time::timeout(Duration::from_secs(60), rows).await.unwrap().unwrap_err().to_string()
+}

@@ -21,6 +21,11 @@ use crate::exit::{Exit, Failure};
 use crate::logging::TOLD;
 use crate::progress::Progress;
 
+/// Batches are allocated and freed by the thousand, of all sizes: this one keeps what is freed for the next, in huge pages
+/// where the system has them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long work that was told to stop may take to give back its files.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Plans are walked recursively, and a build without optimisation uses much stack.

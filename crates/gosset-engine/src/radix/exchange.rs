@@ -24,7 +24,7 @@ use super::memory::{self, Held, Joint};
 /// Rows of a partition in which it is seen whether there are many groups.
 pub(super) const SAMPLE: usize = 1 << 16;
 /// Bytes of rows that are dealt out at once, at most.
-const BYTES_DEALT: usize = 16 << 20;
+const BYTES_DEALT: usize = 32 << 20;
 /// Rows of a round, at least: the more, the fewer times the table of a part is fetched into the cache.
 const BYTES_OF_A_ROUND: usize = 96 << 20;
 /// What rows and tables may have before rows are handed out: all of them in one round, if they have less.

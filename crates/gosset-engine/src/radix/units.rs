@@ -1,9 +1,11 @@
 //! Rows of one unit brought together.
 
 use std::fmt;
+use std::iter::Peekable;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -30,8 +32,12 @@ use super::leaf::Leaf;
 
 /// Parts of all units: of ten million, one has fewer than are added up before they are weighted.
 const PARTS: usize = 512;
-/// Rows that are dealt out at once: a thousand for each part.
-const ROWS_AT_ONCE: usize = 1 << 19;
+/// Rows that are dealt out at once: two thousand for each part.
+const ROWS_AT_ONCE: usize = 1 << 20;
+
+/// Rows of a part that go on as one batch, at most: all of them, unless a few units have most. What takes them would spend
+/// more time for each batch than for its few rows.
+const ROWS_TOGETHER: usize = 1 << 16;
 
 /// Deals rows out by the hash of their unit, where units have several rows each that are far from each other.
 ///
@@ -149,12 +155,13 @@ fn dealt(
     rounds: UnboundedReceiver<Result<Arc<Round>>>,
     parts: std::ops::Range<usize>,
 ) -> SendableRecordBatchStream {
-    let mut rows = RecordBatchReceiverStream::builder(schema, 2);
-    rows.spawn(send(rounds, parts, rows.tx()));
+    let mut rows = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
+    rows.spawn(send(schema, rounds, parts, rows.tx()));
     rows.build()
 }
 
 async fn send(
+    schema: SchemaRef,
     mut rounds: UnboundedReceiver<Result<Arc<Round>>>,
     parts: std::ops::Range<usize>,
     to: Sender<Result<RecordBatch>>,
@@ -162,8 +169,10 @@ async fn send(
     while let Some(round) = rounds.recv().await {
         let round = round?;
         for part in parts.clone() {
-            for rows in round.part(part) {
-                if to.send(Ok(rows)).await.is_err() {
+            let mut rows = round.part(part).peekable();
+            while rows.peek().is_some() {
+                let together = concat_batches(&schema, &first_of(&mut rows, ROWS_TOGETHER))?;
+                if to.send(Ok(together)).await.is_err() {
                     return Ok(());
                 }
             }
@@ -175,6 +184,20 @@ async fn send(
         }
     }
     Ok(())
+}
+
+/// The first batches, of no more rows than are to be together if there are several.
+fn first_of(
+    batches: &mut Peekable<impl Iterator<Item = RecordBatch>>,
+    rows: usize,
+) -> Vec<RecordBatch> {
+    let mut first: Vec<RecordBatch> = batches.next().into_iter().collect();
+    let mut left = rows.saturating_sub(first.iter().map(RecordBatch::num_rows).sum());
+    while let Some(next) = batches.next_if(|next| next.num_rows() <= left) {
+        left -= next.num_rows();
+        first.push(next);
+    }
+    first
 }
 
 impl DisplayAs for UnitExchangeExec {

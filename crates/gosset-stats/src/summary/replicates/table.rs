@@ -1,5 +1,7 @@
 //! Replicates of many slots, fed a batch at a time.
 
+use std::ops::Range;
+
 use super::{Content, Replicates, Resampling, Terms, check_same};
 use crate::Result;
 use crate::exact::{ExactSum, Sums};
@@ -8,6 +10,10 @@ use crate::summary::{BucketTable, Columns, Rows, Table};
 
 /// The most units of slots whose rows wait for the others.
 const MAX_PENDING: usize = 1 << 15;
+
+/// Rows that are added at a time, beyond which limits are not looked at.
+const ROWS_AT_ONCE: usize = 4096;
+const _: () = assert!(MAX_PENDING + ROWS_AT_ONCE < 1 << ENTRY_BITS);
 
 /// The most rows that are added up before they are weighted: with [`WAITING_BITS`] each they stay within the bits of a
 /// value.
@@ -19,7 +25,13 @@ const WAITING_BITS: i32 = 96;
 /// Rows of totals that may wait with the others, so that no count of rows overflows.
 const MAX_MERGED_ROWS: u64 = 1 << 40;
 
+/// Units with zeros in the same columns for which a block is worth while.
+const LEAST_BLOCK: usize = 512;
+
 const NONE: u32 = u32::MAX;
+
+/// Bits of a place of the index that are the number of an entry; those above are of its hash.
+const ENTRY_BITS: u32 = 16;
 
 /// How many times in a row rows are not added up, after a time when hardly any were of one unit.
 const TIMES_APART: u32 = 15;
@@ -43,7 +55,7 @@ struct Pending {
     /// looking them up is in vain.
     times_apart: u32,
     entries: Vec<Entry>,
-    /// By entry and column, the sum on the grid of the column.
+    /// By entry and column, the sum on the grid of the column; as many as there are entries between calls.
     sums: Vec<i128>,
     /// By column, once there is one.
     grids: Vec<Option<i32>>,
@@ -53,6 +65,8 @@ struct Pending {
     /// Values that do not fit the grid, by entry a list of its own: column, value, the one before.
     misfits: Vec<(u32, f64, u32)>,
     waiting_rows: u64,
+    /// The entries of the rows that are being added.
+    found: Vec<u32>,
 }
 
 impl Pending {
@@ -67,6 +81,7 @@ impl Pending {
             before: Vec::new(),
             misfits: Vec::new(),
             waiting_rows: 0,
+            found: Vec::new(),
         }
     }
 
@@ -77,9 +92,10 @@ impl Pending {
     }
 
     fn clear(&mut self) {
+        let are_many = 2 * self.entries.len() > MAX_PENDING;
         let hardly_any = 10 * self.entries.len() as u64 > 9 * self.waiting_rows;
         self.times_apart = match self.times_apart {
-            0 if hardly_any && self.is_full() => TIMES_APART,
+            0 if hardly_any && are_many => TIMES_APART,
             0 => 0,
             times => times - 1,
         };
@@ -94,7 +110,10 @@ impl Pending {
     }
 
     fn size(&self) -> usize {
-        let words = self.index.capacity() + self.last.capacity() + self.before.capacity();
+        let words = self.index.capacity()
+            + self.last.capacity()
+            + self.before.capacity()
+            + self.found.capacity();
         words * size_of::<u32>()
             + self.entries.capacity() * size_of::<Entry>()
             + self.sums.capacity() * size_of::<i128>()
@@ -110,28 +129,27 @@ impl Pending {
         if 2 * self.entries.len() >= self.index.len() {
             self.grow();
         }
-        let mut at = self.start(slot, unit);
-        loop {
-            match self.index[at] {
-                NONE => break,
-                entry => {
-                    let known = &self.entries[entry as usize];
-                    if known.unit == unit && known.slot == slot {
-                        return entry as usize;
-                    }
+        let hash = hash(slot, unit);
+        let mut at = self.start(hash);
+        while self.index[at] != NONE {
+            // Entries are far away: those of another hash are not looked at.
+            if self.index[at] >> ENTRY_BITS == tag(hash) {
+                let entry = (self.index[at] & ((1 << ENTRY_BITS) - 1)) as usize;
+                let known = &self.entries[entry];
+                if known.unit == unit && known.slot == slot {
+                    return entry;
                 }
             }
             at = (at + 1) & (self.index.len() - 1);
         }
         let entry = self.new_entry(slot, unit);
-        self.index[at] = entry as u32;
+        self.index[at] = tag(hash) << ENTRY_BITS | entry as u32;
         entry
     }
 
     fn new_entry(&mut self, slot: u32, unit: u128) -> usize {
         let entry = self.entries.len();
         self.entries.push(Entry { unit, rows: 0, slot, misfit: NONE });
-        self.sums.resize(self.sums.len() + self.grids.len(), 0);
         let last = std::mem::replace(&mut self.last[slot as usize], entry as u32);
         self.before.push(last);
         entry
@@ -143,41 +161,59 @@ impl Pending {
         &mut self.sums[entry * columns..][..columns]
     }
 
-    /// Where the search for a unit starts: its hash is one already.
-    fn start(&self, slot: u32, unit: u128) -> usize {
-        // Of a pair of factors either half may be that of many units.
-        let unit = (unit as u64).wrapping_add((unit >> 64) as u64);
-        let hash = unit ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    /// Where the search for a hash starts.
+    fn start(&self, hash: u64) -> usize {
         hash as usize & (self.index.len() - 1)
     }
 
     fn grow(&mut self) {
         self.index = vec![NONE; (2 * self.index.len()).max(64)];
-        for (entry, known) in self.entries.iter().enumerate() {
-            let mut at = self.start(known.slot, known.unit);
+        for (entry, known) in (0..).zip(&self.entries) {
+            let hash = hash(known.slot, known.unit);
+            let mut at = self.start(hash);
             while self.index[at] != NONE {
                 at = (at + 1) & (self.index.len() - 1);
             }
-            self.index[at] = entry as u32;
+            self.index[at] = tag(hash) << ENTRY_BITS | entry;
         }
     }
 
+    /// Adds at most [`ROWS_AT_ONCE`] rows.
     fn add(&mut self, slots: &[u32], units: &[u128], columns: &[&[f64]]) {
+        self.waiting_rows += slots.len() as u64;
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        for (&slot, &unit) in slots.iter().zip(units) {
+            let entry = self.entry(slot, unit);
+            self.entries[entry].rows += 1;
+            found.push(entry as u32);
+        }
+        let width = columns.len();
+        self.sums.resize(self.entries.len() * width, 0);
         for (grid, values) in self.grids.iter_mut().zip(columns) {
             *grid = grid.or_else(|| grid_of(values));
         }
-        self.waiting_rows += slots.len() as u64;
-        for (r, (&slot, &unit)) in slots.iter().zip(units).enumerate() {
-            let entry = self.entry(slot, unit);
-            self.entries[entry].rows += 1;
-            for (c, values) in columns.iter().enumerate() {
-                // Without a grid all are zero or not finite.
-                match on_grid(values[r], self.grids[c].unwrap_or(0)) {
-                    Some(value) => self.sums(entry)[c] += value,
-                    None => self.add_misfit(entry, c, values[r]),
+        let mut misfits = Vec::new();
+        // Without a grid all are zero or not finite.
+        let grids: Vec<i32> = self.grids.iter().map(|grid| grid.unwrap_or(0)).collect();
+        for (r, &entry) in found.iter().enumerate() {
+            let sums = &mut self.sums[entry as usize * width..][..width];
+            for (c, sum) in sums.iter_mut().enumerate() {
+                let x = columns[c][r];
+                // Most values of many metrics are.
+                if x == 0.0 {
+                    continue;
+                }
+                match on_grid(x, grids[c]) {
+                    Some(value) => *sum += value,
+                    None => misfits.push((entry, c, x)),
                 }
             }
         }
+        for (entry, column, x) in misfits {
+            self.add_misfit(entry as usize, column, x);
+        }
+        self.found = found;
     }
 
     #[cold]
@@ -209,6 +245,7 @@ impl Pending {
             values.push(value << (exponent - grid));
         }
         let entry = self.entry(slot, unit);
+        self.sums.resize(self.entries.len() * self.grids.len(), 0);
         self.entries[entry].rows += sums.n;
         self.waiting_rows += 1;
         self.sums(entry).iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
@@ -239,26 +276,23 @@ impl Pending {
         let dense = content.make_dense(columns, resampling);
         let mut accumulator = resampling.accumulator();
         let mut terms = Terms::default();
-        // All that wait add up within the bits of an integer.
-        let mut block: Vec<usize> = Vec::new();
-        let mut units = Vec::new();
-        let mut values: Vec<Vec<i128>> = vec![Vec::new(); columns + 1];
-        while entries.peek().is_some() {
-            block.clear();
-            block.extend(entries.by_ref().take(BLOCK));
+        let (entries, blocks) = self.by_zeros(entries.collect());
+        let most = blocks.iter().map(Range::len).max().unwrap_or(0);
+        let mut units = Vec::with_capacity(most);
+        let mut values: Vec<Vec<i128>> = (0..=columns).map(|_| Vec::with_capacity(most)).collect();
+        for block in blocks {
+            let block = &entries[block];
             units.clear();
-            values.iter_mut().for_each(Vec::clear);
-            for &entry in &block {
-                let known = &self.entries[entry];
-                units.push(known.unit);
-                let (of_columns, rows) = values.split_at_mut(columns);
-                for (values, &sum) in of_columns.iter_mut().zip(&self.sums[entry * columns..]) {
-                    values.push(sum);
+            units.extend(block.iter().map(|&entry| self.entries[entry].unit));
+            for (c, values) in values.iter_mut().enumerate() {
+                values.clear();
+                match c < columns {
+                    true => values.extend(block.iter().map(|&e| self.sums[e * columns + c])),
+                    false => values.extend(block.iter().map(|&e| i128::from(self.entries[e].rows))),
                 }
-                rows[0].push(known.rows.into());
-                dense.totals.n += known.rows;
             }
-            for &entry in &block {
+            dense.totals.n += block.iter().map(|&entry| self.entries[entry].rows).sum::<u64>();
+            for &entry in block {
                 for at in self.misfits_of(entry) {
                     let (column, x, _) = self.misfits[at];
                     dense.totals.sums[column as usize].add(x);
@@ -269,7 +303,7 @@ impl Pending {
                     }
                 }
             }
-            let blocks: Vec<BlockColumn<'_>> = values
+            let of_columns: Vec<BlockColumn<'_>> = values
                 .iter()
                 .enumerate()
                 .map(|(target, values)| BlockColumn {
@@ -278,13 +312,48 @@ impl Pending {
                     target,
                 })
                 .collect();
-            for block in &blocks[..columns] {
-                let total = block.values.iter().sum();
-                dense.totals.sums[block.target].add_scaled(total, block.exponent);
+            for column in &of_columns[..columns] {
+                // All that wait add up within the bits of an integer.
+                let total = column.values.iter().sum();
+                dense.totals.sums[column.target].add_scaled(total, column.exponent);
             }
-            accumulator.add(&units, &blocks, &mut dense.sums);
+            accumulator.add(&units, &of_columns, &mut dense.sums);
         }
         dense.add_terms(terms, &mut accumulator);
+    }
+
+    /// Entries in the order of which of their sums are zero, and the blocks that they are weighted in: what is zero in a
+    /// whole block is not multiplied, and metrics that few units have are zero in most.
+    fn by_zeros(&self, entries: Vec<usize>) -> (Vec<usize>, Vec<Range<usize>>) {
+        /// Columns that are looked at.
+        const COLUMNS: usize = u8::BITS as usize;
+        let columns = self.grids.len();
+        let zeros = |entry: usize| {
+            let sums = self.sums[entry * columns..].iter().take(columns.min(COLUMNS));
+            sums.fold(0, |zeros, &sum| zeros << 1 | usize::from(sum == 0))
+        };
+        let zeros: Vec<usize> = entries.iter().map(|&entry| zeros(entry)).collect();
+        let mut ends = [0; 1 << COLUMNS];
+        zeros.iter().for_each(|&zeros| ends[zeros] += 1);
+        let mut end = 0;
+        for of_zeros in &mut ends {
+            end += *of_zeros;
+            *of_zeros = end;
+        }
+        let mut blocks = Vec::new();
+        let mut start = 0;
+        for &end in &ends {
+            if end - start >= LEAST_BLOCK || end == entries.len() {
+                blocks.extend((start..end).step_by(BLOCK).map(|at| at..end.min(at + BLOCK)));
+                start = end;
+            }
+        }
+        let mut ordered = vec![0; entries.len()];
+        for (&entry, &zeros) in entries.iter().zip(&zeros).rev() {
+            ends[zeros] -= 1;
+            ordered[ends[zeros]] = entry;
+        }
+        (ordered, blocks)
     }
 
     fn misfits_of(&self, entry: usize) -> impl Iterator<Item = usize> + '_ {
@@ -304,6 +373,20 @@ impl Pending {
             Some(at)
         })
     }
+}
+
+/// That of a unit is one already.
+#[inline]
+fn hash(slot: u32, unit: u128) -> u64 {
+    // Of a pair of factors either half may be that of many units.
+    let unit = (unit as u64).wrapping_add((unit >> 64) as u64);
+    unit ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+}
+
+/// Bits of a hash that say nothing of where the search for it starts.
+#[inline]
+fn tag(hash: u64) -> u32 {
+    (hash >> (u64::BITS - ENTRY_BITS)) as u32
 }
 
 /// A grid for values like these; `None` where all are zero or not finite.
@@ -338,6 +421,10 @@ fn mantissa(x: f64) -> (u64, i32) {
 #[inline]
 fn on_grid(x: f64, grid: i32) -> Option<i128> {
     let (magnitude, exponent) = mantissa(x);
+    // An exponent of all ones is that of what is not finite.
+    if !x.is_finite() {
+        return None;
+    }
     let shift = exponent - grid;
     let value = if (0..=WAITING_BITS - 53).contains(&shift) {
         i128::from(magnitude) << shift
@@ -351,8 +438,9 @@ fn on_grid(x: f64, grid: i32) -> Option<i128> {
         }
         i128::from(magnitude >> magnitude.trailing_zeros()) << low
     };
-    // An exponent of all ones is that of what is not finite.
-    x.is_finite().then_some(if x < 0.0 { -value } else { value })
+    // All bits where it is negative.
+    let sign = i128::from(x.to_bits() as i64 >> 63);
+    Some((value ^ sign) - sign)
 }
 
 /// The replicates of many slots.
@@ -430,10 +518,13 @@ impl Table for ReplicatesTable {
         if let Some(buckets) = &mut self.buckets {
             buckets.update(rows);
         }
-        // Rows at a time that leave the limits where they are.
-        const ROWS: usize = 4096;
-        for start in (0..rows.slots.len()).step_by(ROWS) {
-            let range = start..rows.slots.len().min(start + ROWS);
+        // They may be all rows of their units: these are not to be weighted twice.
+        let (waiting, more) = (self.pending.entries.len(), rows.slots.len());
+        if more <= MAX_PENDING && waiting + more > MAX_PENDING {
+            self.flush();
+        }
+        for start in (0..rows.slots.len()).step_by(ROWS_AT_ONCE) {
+            let range = start..rows.slots.len().min(start + ROWS_AT_ONCE);
             let columns: Vec<&[f64]> = rows.columns.iter().map(|c| &c[range.clone()]).collect();
             self.pending.add(&rows.slots[range.clone()], &rows.units[range], &columns);
             if self.pending.is_full() {

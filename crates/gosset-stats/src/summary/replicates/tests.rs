@@ -81,6 +81,26 @@ fn replicates_are_the_sums_of_rows_one_by_one() {
     }
 }
 
+/// Units are weighted in blocks that have zeros in the same columns, large ones and such as are too few for one.
+#[test]
+fn zeros_in_columns_change_no_sum() {
+    let n = 24_000;
+    let ids: Vec<i128> = (0..n as i128).map(|i| i * 7 % 12_000).collect();
+    let only = |values: Vec<f64>, has: fn(i128) -> bool| -> Vec<f64> {
+        values.into_iter().zip(&ids).map(|(x, &id)| if has(id) { x } else { 0.0 }).collect()
+    };
+    let y = only(values(1, n), |id| id % 3 == 0);
+    let d = only(values(0, n), |id| id > 11_900 || id % 3 == 1);
+    let found = summary(&ids, &y, &d, n);
+    let totals = found.totals();
+    for b in [0, 31, 49] {
+        assert_eq!(totals.columns[0][b], direct(&ids, &y, b));
+        assert_eq!(totals.columns[1][b], direct(&ids, &d, b));
+        assert_eq!(totals.rows[b], direct(&ids, &vec![1.0; n], b));
+    }
+    assert_eq!(summary(&ids, &y, &d, 999).encode(), found.encode());
+}
+
 #[test]
 fn values_that_are_not_finite_are_flagged_and_add_nothing() {
     let ids: Vec<i128> = (0..300).collect();

@@ -49,6 +49,18 @@ impl Avx512 {
         // SAFETY: `self` proves that the features are there.
         unsafe { add(rows, words, stride, sums) }
     }
+
+    /// See [`Multiply::add_at`](super::planes::Multiply::add_at).
+    pub(super) fn add_at(self, shift: i32, plane: &[i32; TILE_REPLICATES], lane: &mut [i64]) {
+        // SAFETY: `self` proves that the feature is there.
+        unsafe { add_at(shift, plane, lane) }
+    }
+}
+
+/// The plain code, in vectors.
+#[target_feature(enable = "avx512f")]
+fn add_at(shift: i32, plane: &[i32; TILE_REPLICATES], lane: &mut [i64]) {
+    super::planes::add_at(shift, plane, lane);
 }
 
 /// The plain code, in vectors.

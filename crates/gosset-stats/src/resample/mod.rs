@@ -316,7 +316,8 @@ impl Accumulator {
                 let drawn = self.draw.tiles(start..end, t as u64);
                 for (tile, sums) in drawn.iter().zip(self.sums.chunks_mut(planes)) {
                     // As many units at once as the narrow sums hold.
-                    let rows = tile.0[..(end - start) / 2].chunks(if parts == 1 { 32 } else { 16 });
+                    let rows =
+                        tile.0[..(end - start) / 2].chunks(self.multiply.rows_at_once(parts));
                     let mut at = start;
                     for rows in rows {
                         let words = &self.words[at / self.multiply.units_per_word()..];
@@ -334,11 +335,8 @@ impl Accumulator {
                         let lane = (place.div_euclid(DIGITS_PER_LANE) - first) as usize;
                         let shift =
                             DIGIT_BITS * place.rem_euclid(DIGITS_PER_LANE) + 4 * part as i32;
-                        let start = lane * row + t * TILE_REPLICATES;
-                        let lane = &mut sums.lanes[start..start + TILE_REPLICATES];
-                        for (sum, &digit) in lane.iter_mut().zip(plane) {
-                            *sum += i64::from(digit) << shift;
-                        }
+                        let lane = &mut sums.lanes[lane * row + t * TILE_REPLICATES..];
+                        self.multiply.add_at(shift, plane, lane);
                     }
                 }
             }
@@ -446,31 +444,19 @@ mod tests {
         }
     }
 
-    /// The narrow sums of 64 units are as large as 16 bits hold.
+    /// The sums of as many units as are added at once are as large as narrow ones hold.
     #[test]
     fn the_largest_weights_and_digits_fit() {
-        let rows = [[8; 2 * TILE_REPLICATES]; TILE_UNITS / 2];
-        for digit in [-64i32, 63] {
-            let byte = digit as u8;
-            let pairs = [[byte; 4]; 7 * TILE_UNITS / 2];
+        for (parts, largest) in [(1, 8), (2, 15)] {
             for multiply in Multiply::available() {
-                let mut sums = [[1; TILE_REPLICATES]; 7];
-                multiply.add(&rows, &pairs, TILE_UNITS / 2, &mut sums);
-                assert_eq!(sums, [[1 + 64 * 8 * digit; TILE_REPLICATES]; 7]);
-            }
-        }
-    }
-
-    /// As [`the_largest_weights_and_digits_fit`], for the four-bit parts of 32 units.
-    #[test]
-    fn the_largest_parts_fit() {
-        let rows = [[15; 2 * TILE_REPLICATES]; TILE_UNITS / 4];
-        for digit in [-64i32, 63] {
-            let pairs = [[digit as u8; 4]; TILE_UNITS / 4];
-            for multiply in Multiply::available() {
-                let mut sums = [[0; TILE_REPLICATES]];
-                multiply.add(&rows, &pairs, TILE_UNITS / 4, &mut sums);
-                assert_eq!(sums, [[32 * 15 * digit; TILE_REPLICATES]]);
+                let rows = vec![[largest; 2 * TILE_REPLICATES]; multiply.rows_at_once(parts)];
+                for digit in [-64i32, 63] {
+                    let words = vec![[digit as u8; 4]; 7 * rows.len()];
+                    let mut sums = [[1; TILE_REPLICATES]; 7];
+                    multiply.add(&rows, &words, rows.len(), &mut sums);
+                    let sum = 1 + 2 * rows.len() as i32 * i32::from(largest) * digit;
+                    assert_eq!(sums, [[sum; TILE_REPLICATES]; 7]);
+                }
             }
         }
     }

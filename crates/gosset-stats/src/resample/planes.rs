@@ -11,6 +11,7 @@ pub(super) type Word = [u8; 4];
 
 /// Digits whose bits are taken from one half of a value.
 const DIGITS_OF_A_HALF: usize = 9;
+const BITS_OF_A_HALF: i32 = DIGITS_OF_A_HALF as i32 * DIGIT_BITS;
 
 /// What multiplies and adds. All of it gives the same sums.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,16 @@ impl Multiply {
         }
     }
 
+    /// Rows that are added at once, of weights of so many parts: their sums are narrow.
+    pub(super) fn rows_at_once(self, parts: usize) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => TILE_UNITS / 2,
+            _ if parts == 1 => 32,
+            _ => 16,
+        }
+    }
+
     /// Writes the digits of `value · 2^shift`, plane by plane, as the bytes of words: those of two units twice, or those of
     /// four.
     pub(super) fn write(
@@ -70,8 +81,8 @@ impl Multiply {
         }
     }
 
-    /// Adds, for every plane, the digits of at most 64 units times their weights to the sums of 32 replicates. The words
-    /// of plane `k` start at `k · stride`.
+    /// Adds, for every plane, the digits of units times their weights to the sums of 32 replicates, of no more than
+    /// [`rows_at_once`](Self::rows_at_once). The words of plane `k` start at `k · stride`.
     pub(super) fn add(
         self,
         rows: &[Row],
@@ -79,7 +90,7 @@ impl Multiply {
         stride: usize,
         sums: &mut [[i32; TILE_REPLICATES]],
     ) {
-        assert!(2 * rows.len() <= TILE_UNITS, "a tile has {} rows", rows.len());
+        assert!(rows.len() <= self.rows_at_once(1), "{} rows at once", rows.len());
         match self {
             Self::Portable => add(rows, words, stride, sums),
             #[cfg(target_arch = "x86_64")]
@@ -87,6 +98,23 @@ impl Multiply {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(avx512) => avx512.add(rows, words, stride, sums),
         }
+    }
+
+    /// Adds the sums of a plane to a lane, where it has its place.
+    pub(super) fn add_at(self, shift: i32, plane: &[i32; TILE_REPLICATES], lane: &mut [i64]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => avx512.add_at(shift, plane, lane),
+            _ => add_at(shift, plane, lane),
+        }
+    }
+}
+
+/// See [`Multiply::add_at`].
+#[inline(always)]
+pub(super) fn add_at(shift: i32, plane: &[i32; TILE_REPLICATES], lane: &mut [i64]) {
+    for (sum, &digit) in lane[..TILE_REPLICATES].iter_mut().zip(plane) {
+        *sum += i64::from(digit) << shift;
     }
 }
 
@@ -134,29 +162,74 @@ pub(super) fn write_bytes(
     stride: usize,
     digits: usize,
 ) {
-    /// Units whose digits vectors take at once.
-    const UNITS: usize = 16;
     let bias = bias(digits);
-    for (block, values) in values.chunks(UNITS).enumerate() {
-        let (mut low, mut high) = ([0u64; UNITS], [0u64; UNITS]);
-        for (i, &value) in values.iter().enumerate() {
-            let value = if shift >= 0 { value << shift } else { value >> -shift };
-            let biased = bias.wrapping_add(value as u128);
-            low[i] = biased as u64;
-            high[i] = (biased >> (DIGITS_OF_A_HALF as i32 * DIGIT_BITS)) as u64;
-        }
-        let (units, start) = (values.len(), block * UNITS);
+    let (blocks, rest) = values.as_chunks::<UNITS>();
+    for (i, values) in blocks.iter().enumerate() {
+        let mut halves = Halves::new(values, shift, bias);
         for k in 0..digits {
-            let half = if k < DIGITS_OF_A_HALF { &mut low } else { &mut high };
-            let mut bytes = [0u8; UNITS];
-            for (byte, half) in bytes.iter_mut().zip(half) {
-                *byte = (*half as u8 & 127).wrapping_sub(64);
-                *half >>= DIGIT_BITS;
-            }
-            match out[k * stride + start..].first_chunk_mut::<UNITS>() {
-                Some(place) if units == UNITS => *place = bytes,
-                _ => out[k * stride + start..][..units].copy_from_slice(&bytes[..units]),
-            }
+            let places = &mut out[k * stride + i * UNITS..];
+            halves.take(k, places.first_chunk_mut().expect("a plane has its units"));
+        }
+    }
+    let mut padded = [0; UNITS];
+    padded[..rest.len()].copy_from_slice(rest);
+    let mut halves = Halves::new(&padded, shift, bias);
+    for k in 0..digits {
+        let mut places = [0; UNITS];
+        halves.take(k, &mut places);
+        let start = k * stride + blocks.len() * UNITS;
+        out[start..start + rest.len()].copy_from_slice(&places[..rest.len()]);
+    }
+}
+
+/// Units whose digits vectors take at once.
+const UNITS: usize = 16;
+
+/// The digits of values that are not taken yet, from the lowest: in the low bits of two halves.
+struct Halves {
+    low: [u64; UNITS],
+    high: [i64; UNITS],
+}
+
+impl Halves {
+    /// In words, since vectors have no integers of 128 bits.
+    #[inline(always)]
+    fn new(values: &[i128; UNITS], shift: i32, bias: u128) -> Self {
+        let (mut low, mut high) = ([0u64; UNITS], [0i64; UNITS]);
+        for (i, &value) in values.iter().enumerate() {
+            (low[i], high[i]) = (value as u64, (value >> 64) as i64);
+        }
+        for i in 0..UNITS {
+            let (l, h) = (low[i], high[i]);
+            (low[i], high[i]) = match shift {
+                0.. => (l << shift, h << shift | (l >> 1 >> (63 - shift)) as i64),
+                -63.. => (l >> -shift | (h << 1 << (63 + shift)) as u64, h >> -shift),
+                _ => ((h >> (-64 - shift)) as u64, h >> 63),
+            };
+        }
+        let (bias_low, bias_high) = (bias as u64, (bias >> 64) as i64);
+        for i in 0..UNITS {
+            let (sum, carry) = low[i].overflowing_add(bias_low);
+            let above = high[i].wrapping_add(bias_high).wrapping_add(carry.into());
+            (low[i], high[i]) =
+                (sum, above << (64 - BITS_OF_A_HALF) | (sum >> BITS_OF_A_HALF) as i64);
+        }
+        Self { low, high }
+    }
+
+    /// Takes the digits of plane `k`: planes follow each other.
+    #[inline(always)]
+    fn take(&mut self, k: usize, places: &mut [u8; UNITS]) {
+        for i in 0..UNITS {
+            let digit = match k < DIGITS_OF_A_HALF {
+                true => self.low[i] as u8,
+                false => self.high[i] as u8,
+            };
+            places[i] = (digit & 127).wrapping_sub(64);
+        }
+        match k < DIGITS_OF_A_HALF {
+            true => (0..UNITS).for_each(|i| self.low[i] >>= DIGIT_BITS),
+            false => (0..UNITS).for_each(|i| self.high[i] >>= DIGIT_BITS),
         }
     }
 }

@@ -96,12 +96,12 @@ const BYTES: ByteTable = {
 };
 
 /// Units of a [`Tile`].
-pub(crate) const TILE_UNITS: usize = 64;
+pub(crate) const TILE_UNITS: usize = 256;
 
 /// Replicates of a [`Tile`].
 pub(crate) const TILE_REPLICATES: usize = 32;
 
-/// The weights of 64 units for 32 replicates: a row for each pair of units, in which the weights of the two alternate
+/// The weights of [`TILE_UNITS`] units for 32 replicates: a row for each pair of units, in which the weights of the two alternate
 /// and the replicates are in the order of [`TILE_ORDER`], as vectors interleave them.
 #[derive(Debug, Clone)]
 #[repr(align(32))]

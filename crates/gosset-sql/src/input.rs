@@ -678,25 +678,31 @@ pub(crate) fn factors_of(array: &ArrayRef) -> Result<Vec<ArrayRef>> {
 
 /// The hash of the unit of each row; 0 where the row is left out.
 pub(crate) fn hash_units(array: &ArrayRef, slots: &[u32]) -> Result<Vec<u128>> {
-    fn hash(slots: &[u32], f: impl Fn(usize) -> u128) -> Vec<u128> {
-        slots.iter().enumerate().map(|(r, &s)| if s == LEFT_OUT { 0 } else { f(r) }).collect()
+    fn hash<T>(
+        slots: &[u32],
+        values: impl IntoIterator<Item = T>,
+        f: impl Fn(T) -> u128,
+    ) -> Vec<u128> {
+        let rows = slots.iter().zip(values);
+        rows.map(|(&slot, value)| if slot == LEFT_OUT { 0 } else { f(value) }).collect()
     }
+    let rows = 0..array.len();
     Ok(match array.data_type() {
         DataType::Int64 => {
-            let a = array.as_primitive::<Int64Type>();
-            hash(slots, |r| units::integer(a.value(r).into()))
+            let values = array.as_primitive::<Int64Type>().values();
+            hash(slots, values, |&value| units::integer(value.into()))
         }
         DataType::UInt64 => {
-            let a = array.as_primitive::<UInt64Type>();
-            hash(slots, |r| units::integer(a.value(r).into()))
+            let values = array.as_primitive::<UInt64Type>().values();
+            hash(slots, values, |&value| units::integer(value.into()))
         }
         DataType::Utf8View => {
             let a = array.as_string_view();
-            hash(slots, |r| units::string(a.value(r)))
+            hash(slots, rows, |r| units::string(a.value(r)))
         }
         DataType::BinaryView => {
             let a = array.as_binary_view();
-            hash(slots, |r| units::binary(a.value(r)))
+            hash(slots, rows, |r| units::binary(a.value(r)))
         }
         other => return internal_err!("units were not coerced: found {other}"),
     })

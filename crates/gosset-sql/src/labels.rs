@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewArray};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::internal_err;
@@ -14,7 +15,8 @@ use crate::input::{coerce_stratum, with_parent_nulls};
 /// Rows by their label: for every row the place of its label among `labels`, `None` for NULL.
 pub(crate) struct Keyed {
     pub(crate) labels: Vec<Option<String>>,
-    keys: Int64Array,
+    keys: ScalarBuffer<i64>,
+    nulls: Option<NullBuffer>,
 }
 
 impl Keyed {
@@ -24,12 +26,14 @@ impl Keyed {
         let values = cast(dictionary.values(), &DataType::Utf8View)?;
         let labels = values.as_string_view().iter().map(|label| label.map(str::to_owned)).collect();
         let keys = cast(dictionary.keys(), &DataType::Int64)?;
-        Ok(Some(Self { labels, keys: keys.as_primitive::<Int64Type>().clone() }))
+        let (_, keys, nulls) = keys.as_primitive::<Int64Type>().clone().into_parts();
+        Ok(Some(Self { labels, keys, nulls }))
     }
 
     /// The place of the label of row `r`.
     pub(crate) fn key(&self, r: usize) -> Option<usize> {
-        self.keys.is_valid(r).then(|| self.keys.value(r) as usize)
+        let is_null = self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(r));
+        (!is_null).then(|| self.keys[r] as usize)
     }
 }
 

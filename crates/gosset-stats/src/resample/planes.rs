@@ -220,16 +220,15 @@ impl Halves {
     /// Takes the digits of plane `k`: planes follow each other.
     #[inline(always)]
     fn take(&mut self, k: usize, places: &mut [u8; UNITS]) {
-        for i in 0..UNITS {
-            let digit = match k < DIGITS_OF_A_HALF {
-                true => self.low[i] as u8,
-                false => self.high[i] as u8,
-            };
-            places[i] = (digit & 127).wrapping_sub(64);
+        let is_low = k < DIGITS_OF_A_HALF;
+        for (i, place) in places.iter_mut().enumerate() {
+            let half = if is_low { self.low[i] as u8 } else { self.high[i] as u8 };
+            *place = (half & 127).wrapping_sub(64);
         }
-        match k < DIGITS_OF_A_HALF {
-            true => (0..UNITS).for_each(|i| self.low[i] >>= DIGIT_BITS),
-            false => (0..UNITS).for_each(|i| self.high[i] >>= DIGIT_BITS),
+        if is_low {
+            self.low.iter_mut().for_each(|half| *half >>= DIGIT_BITS);
+        } else {
+            self.high.iter_mut().for_each(|half| *half >>= DIGIT_BITS);
         }
     }
 }

@@ -26,9 +26,9 @@ pub(super) const SAMPLE: usize = 1 << 16;
 /// Bytes of rows that are dealt out at once, at most.
 const BYTES_DEALT: usize = 32 << 20;
 /// Rows of a round, at least: the more, the fewer times the table of a part is fetched into the cache.
-const BYTES_OF_A_ROUND: usize = 96 << 20;
+const BYTES_OF_A_ROUND: usize = 64 << 20;
 /// What rows and tables may have before rows are handed out: all of them in one round, if they have less.
-const BYTES_AT_FIRST: usize = 512 << 20;
+const BYTES_AT_FIRST: usize = 320 << 20;
 
 /// How rows go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -256,3 +256,26 @@ impl ExecutionPlan for UnitExchangeExec {
         Some(self.metrics.clone_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int8Array};
+
+    use super::*;
+
+    #[test]
+    fn batches_are_together_up_to_a_number_of_rows() {
+        let batch = |rows: usize| {
+            let column: ArrayRef = Arc::new(Int8Array::from(vec![0; rows]));
+            RecordBatch::try_from_iter([("n", column)]).expect("one column")
+        };
+        let mut batches = [4, 5, 1, 20, 3, 8].map(batch).into_iter().peekable();
+        let mut together = Vec::new();
+        while batches.peek().is_some() {
+            let first = first_of(&mut batches, 10);
+            together.push(first.iter().map(RecordBatch::num_rows).collect::<Vec<_>>());
+        }
+        assert_eq!(together, [vec![4, 5, 1], vec![20], vec![3], vec![8]]);
+        assert!(first_of(&mut batches, 10).is_empty());
+    }
+}

@@ -96,7 +96,7 @@ mod tests {
     use crate::weights::{Law, PoissonWeights, key_of};
 
     /// Bins of no unit, of one, of as many as a byte holds, of more, and of more than a tile has.
-    const COUNTS: [u32; 9] = [1, 0, 2, 31, 32, 62, 63, 64, 131];
+    const COUNTS: [u32; 10] = [1, 0, 2, 31, 32, 62, 63, 64, 131, TILE_UNITS as u32 + 3];
 
     fn every_engine(law: Law, seed: u64) -> impl Iterator<Item = Weights> {
         let best = Weights::new(law, seed);

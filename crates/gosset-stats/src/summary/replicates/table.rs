@@ -48,7 +48,7 @@ struct Entry {
 
 /// Rows added up by slot and unit, before they are weighted.
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Pending {
     /// A hash table of entries, open and linear.
     index: Vec<u32>,
     /// For how many times yet every row has an entry of its own, which the index does not know: where units come once,
@@ -64,7 +64,7 @@ struct Pending {
     before: Vec<u32>,
     /// Values that do not fit the grid, by entry a list of its own: column, value, the one before.
     misfits: Vec<(u32, f64, u32)>,
-    waiting_rows: u64,
+    pub(super) waiting_rows: u64,
     /// The entries of the rows that are being added.
     found: Vec<u32>,
 }
@@ -450,7 +450,9 @@ pub struct ReplicatesTable {
     resampling: Resampling,
     pub(super) contents: Vec<Content>,
     dropped: Vec<u64>,
-    pending: Pending,
+    pub(super) pending: Pending,
+    /// Units that the last rows had and that did not wait.
+    new_units: usize,
     buckets: Option<BucketTable>,
     /// Bytes on the heap of all contents.
     pub(super) held: usize,
@@ -472,6 +474,7 @@ impl ReplicatesTable {
             contents: Vec::new(),
             dropped: Vec::new(),
             pending,
+            new_units: 0,
             buckets,
             held: 0,
         })
@@ -518,15 +521,19 @@ impl Table for ReplicatesTable {
         if let Some(buckets) = &mut self.buckets {
             buckets.update(rows);
         }
-        // They may be all rows of their units: these are not to be weighted twice.
-        let (waiting, more) = (self.pending.entries.len(), rows.slots.len());
-        if more <= MAX_PENDING && waiting + more > MAX_PENDING {
+        // They may be all rows of their units: these are not to be weighted twice. There will be as many new ones as in
+        // the rows before.
+        let waiting = self.pending.entries.len();
+        if self.new_units <= MAX_PENDING && waiting + self.new_units > MAX_PENDING {
             self.flush();
         }
+        self.new_units = 0;
         for start in (0..rows.slots.len()).step_by(ROWS_AT_ONCE) {
             let range = start..rows.slots.len().min(start + ROWS_AT_ONCE);
             let columns: Vec<&[f64]> = rows.columns.iter().map(|c| &c[range.clone()]).collect();
+            let before = self.pending.entries.len();
             self.pending.add(&rows.slots[range.clone()], &rows.units[range], &columns);
+            self.new_units += self.pending.entries.len() - before;
             if self.pending.is_full() {
                 self.flush();
             }

@@ -101,6 +101,42 @@ fn zeros_in_columns_change_no_sum() {
     assert_eq!(summary(&ids, &y, &d, 999).encode(), found.encode());
 }
 
+/// Units that all have room wait for all of their rows, whatever the size of batches.
+#[test]
+fn units_that_have_room_wait_together() {
+    for (units, batch) in [(28_000, 8192), (5000, 32_768)] {
+        let mut table = ReplicatesTable::new(columns(), resampling()).expect("valid options");
+        table.resize(1);
+        let rows = 20 * batch;
+        for start in (0..rows).step_by(batch) {
+            let hash = |r: usize| units::integer((r * 7919 % units) as i128);
+            let hashes: Vec<u128> = (start..start + batch).map(hash).collect();
+            let ones = vec![1.0; batch];
+            table.update(Rows {
+                slots: &vec![0; batch],
+                columns: &[&ones, &ones],
+                units: &hashes,
+                ..Rows::default()
+            });
+        }
+        assert_eq!(table.pending.waiting_rows, rows as u64, "{units} units");
+    }
+}
+
+/// More units than wait at once, in batches that are torn, that are not, and that are larger than what waits.
+#[test]
+fn more_units_than_wait_have_the_same_bytes() {
+    let n = 100_000;
+    for units in [40_000, n as i128] {
+        let ids: Vec<i128> = (0..n as i128).map(|i| i * 7 % units).collect();
+        let (y, d) = (values(1, n), values(0, n));
+        let expected = summary(&ids, &y, &d, 999).encode();
+        for batch in [8192, 20_000, 40_000] {
+            assert_eq!(summary(&ids, &y, &d, batch).encode(), expected, "{units} units, {batch}");
+        }
+    }
+}
+
 #[test]
 fn values_that_are_not_finite_are_flagged_and_add_nothing() {
     let ids: Vec<i128> = (0..300).collect();

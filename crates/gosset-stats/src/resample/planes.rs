@@ -1,10 +1,8 @@
 //! Digits, and the sums of weights times digits, in plain code.
 
 use super::DIGIT_BITS;
+pub(super) use crate::weights::Row;
 use crate::weights::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS};
-
-/// A row of a tile: the weights of two units.
-pub(super) type Row = [u8; 2 * TILE_REPLICATES];
 
 /// The digits of units in one plane, as bytes.
 pub(super) type Word = [u8; 4];

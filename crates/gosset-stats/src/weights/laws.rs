@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 use crate::summary::{Reader, Writer};
 use crate::{Error, Result};
 
-use super::{Engine, HIGH, LOW, PoissonWeights, SEED_MARK, Tile, key_of, portable};
+use super::{
+    Engine, HIGH, LOW, PoissonWeights, Row, SEED_MARK, TILE_UNITS, Tile, key_of, portable,
+};
 
 /// The law of the weights of a unit: those of bootstraps all have mean 1 and variance 1 exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -109,6 +111,9 @@ static SIXTEENTHS: LazyLock<Box<[u8; 1 << 16]>> = LazyLock::new(|| {
     table
 });
 
+/// Rows whose low bytes are drawn at a time: few, as bins often have few units, and all are cleared first.
+const LOW_ROWS: usize = 16;
+
 /// The weights of one law and seed, for one of the factors that units are made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights(pub(super) Inner);
@@ -166,13 +171,16 @@ impl Weights {
         match self.0 {
             Inner::Poisson(weights) => weights.tile(keys, t, tile),
             Inner::Draws(Draws { whitening, engine }, weigh) => {
-                let mut low = Tile::new();
-                engine.tile::<HIGH>(whitening, keys, t, tile);
-                if !matches!(weigh, Weigh::Coin) {
-                    engine.tile::<LOW>(whitening, keys, t, &mut low);
-                }
-                for (row, low) in tile.0.iter_mut().zip(&low.0).take(keys.len() / 2) {
-                    weigh.all(row, low);
+                assert!(keys.len() <= TILE_UNITS, "{} units in a tile", keys.len());
+                let mut low = [[0; size_of::<Row>()]; LOW_ROWS];
+                for (keys, rows) in keys.chunks(2 * LOW_ROWS).zip(tile.0.chunks_mut(LOW_ROWS)) {
+                    engine.rows::<HIGH>(whitening, keys, t, rows);
+                    if !matches!(weigh, Weigh::Coin) {
+                        engine.rows::<LOW>(whitening, keys, t, &mut low);
+                    }
+                    for (row, low) in rows.iter_mut().zip(&low).take(keys.len() / 2) {
+                        weigh.all(row, low);
+                    }
                 }
             }
         }
@@ -229,11 +237,11 @@ mod tests {
 
     #[test]
     fn tiles_hold_the_weights_of_their_units() {
-        let hashes: Vec<u128> = (0..64).map(units::integer).collect();
+        let hashes: Vec<u128> = (0..TILE_UNITS as i128).map(units::integer).collect();
         let keys: Vec<u64> = hashes.iter().map(|&hash| key_of(hash)).collect();
         for law in Law::ALL.into_iter().chain([Law::Assignment(6554)]) {
             let weights = Weights::of_factor(law, 3, 1);
-            for (count, t) in [(64, 0), (64, 31), (12, 1), (4, 3124), (0, 2)] {
+            for (count, t) in [(TILE_UNITS, 0), (64, 31), (36, 3), (12, 1), (4, 3124), (0, 2)] {
                 let mut tile = Tile::new();
                 weights.tile(&keys[..count], t, &mut tile);
                 let mut row = vec![0; (t as usize + 1) * TILE_REPLICATES];

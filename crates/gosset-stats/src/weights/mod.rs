@@ -101,16 +101,19 @@ pub(crate) const TILE_UNITS: usize = 256;
 /// Replicates of a [`Tile`].
 pub(crate) const TILE_REPLICATES: usize = 32;
 
-/// The weights of [`TILE_UNITS`] units for 32 replicates: a row for each pair of units, in which the weights of the two alternate
-/// and the replicates are in the order of [`TILE_ORDER`], as vectors interleave them.
+/// The weights of two units for 32 replicates: those of the two alternate, and the replicates are in the order of
+/// [`TILE_ORDER`], as vectors interleave them.
+pub(crate) type Row = [u8; 2 * TILE_REPLICATES];
+
+/// The weights of [`TILE_UNITS`] units for 32 replicates: a row for each pair of units.
 #[derive(Debug, Clone)]
 #[repr(align(32))]
-pub(crate) struct Tile(pub(crate) [[u8; 2 * TILE_REPLICATES]; TILE_UNITS / 2]);
+pub(crate) struct Tile(pub(crate) [Row; TILE_UNITS / 2]);
 
 impl Tile {
     /// A tile of zeros.
     pub(crate) const fn new() -> Self {
-        Self([[0; 2 * TILE_REPLICATES]; TILE_UNITS / 2])
+        Self([[0; size_of::<Row>()]; TILE_UNITS / 2])
     }
 }
 
@@ -238,17 +241,17 @@ impl PoissonWeights {
     /// Draws the weights of units, at most [`TILE_UNITS`] and a multiple of four, for the `t`-th 32 replicates. The
     /// rows of further units stay as they are.
     pub(crate) fn tile(&self, keys: &[u64], t: u64, tile: &mut Tile) {
-        self.engine.tile::<WEIGHTS>(self.whitening, keys, t, tile);
+        self.engine.rows::<WEIGHTS>(self.whitening, keys, t, &mut tile.0);
     }
 }
 
 impl Engine {
-    /// See [`PoissonWeights::tile`].
-    fn tile<const OF: u8>(self, whitening: [u8; 16], keys: &[u64], t: u64, tile: &mut Tile) {
-        assert!(keys.len() <= TILE_UNITS, "a tile has {TILE_UNITS} units, not {}", keys.len());
+    /// Draws what the rows of units hold, a multiple of four, for the `t`-th 32 replicates. Further rows stay as they are.
+    fn rows<const OF: u8>(self, whitening: [u8; 16], keys: &[u64], t: u64, rows: &mut [Row]) {
+        assert!(keys.len() <= 2 * rows.len(), "{} units in {} rows", keys.len(), rows.len());
         let (quads, rest) = keys.as_chunks::<4>();
         assert!(rest.is_empty(), "expected a multiple of four units, found {}", keys.len());
-        let rows = &mut tile.0.as_chunks_mut::<2>().0[..quads.len()];
+        let rows = &mut rows.as_chunks_mut::<2>().0[..quads.len()];
         match self {
             Self::Portable => portable::tile::<OF>(whitening, quads, t, rows),
             #[cfg(target_arch = "x86_64")]
@@ -368,11 +371,11 @@ mod tests {
 
     #[test]
     fn tiles_hold_the_weights_of_their_units() {
-        let hashes: Vec<u128> = (0..64).map(crate::units::integer).collect();
+        let hashes: Vec<u128> = (0..TILE_UNITS as i128).map(crate::units::integer).collect();
         let keys: Vec<u64> = hashes.iter().map(|&hash| key_of(hash)).collect();
         for engine in Engine::available() {
             let weights = PoissonWeights::with(3, engine);
-            for (units, t) in [(64, 0), (64, 31), (12, 1), (4, 3124), (0, 2)] {
+            for (units, t) in [(TILE_UNITS, 0), (64, 31), (12, 1), (4, 3124), (0, 2)] {
                 let mut tile = Tile::new();
                 weights.tile(&keys[..units], t, &mut tile);
                 let mut row = vec![0; (t as usize + 1) * TILE_REPLICATES];

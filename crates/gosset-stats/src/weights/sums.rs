@@ -54,20 +54,22 @@ impl Weights {
             Inner::Poisson(weights) if let Engine::Vaes(vaes) = weights.engine => {
                 vaes.add(weights.whitening, binned);
             }
-            _ => binned.bins().for_each(|(keys, sums)| self.add_tiles(keys, sums)),
+            _ => {
+                let mut tile = Tile::new();
+                binned.bins().for_each(|(keys, sums)| self.add_tiles(keys, sums, &mut tile));
+            }
         }
     }
 
-    /// Adds the weights of units to the sums of one bin.
-    fn add_tiles(&self, keys: &[u64], sums: &mut [[u16; SUMMED_REPLICATES]]) {
-        let mut tile = Tile::new();
+    /// Adds the weights of units to the sums of one bin, by way of a tile.
+    fn add_tiles(&self, keys: &[u64], sums: &mut [[u16; SUMMED_REPLICATES]], tile: &mut Tile) {
         let mut padded = [0; TILE_UNITS];
         for keys in keys.chunks(TILE_UNITS) {
             padded[..keys.len()].copy_from_slice(keys);
             let padded = &padded[..keys.len().next_multiple_of(4)];
             let tiles = sums.as_flattened_mut().as_chunks_mut::<TILE_REPLICATES>().0;
             for (t, sums) in (0..).zip(tiles) {
-                self.tile(padded, t, &mut tile);
+                self.tile(padded, t, tile);
                 let mut in_order = [0; TILE_REPLICATES];
                 let (pairs, odd) = tile.0[..keys.len().div_ceil(2)].split_at(keys.len() / 2);
                 for row in pairs {

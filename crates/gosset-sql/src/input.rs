@@ -686,6 +686,9 @@ pub(crate) fn hash_units(array: &ArrayRef, slots: &[u32]) -> Result<Vec<u128>> {
         let rows = slots.iter().zip(values);
         rows.map(|(&slot, value)| if slot == LEFT_OUT { 0 } else { f(value) }).collect()
     }
+    if array.len() != slots.len() {
+        return internal_err!("expected units of {} rows, found {}", slots.len(), array.len());
+    }
     let rows = 0..array.len();
     Ok(match array.data_type() {
         DataType::Int64 => {

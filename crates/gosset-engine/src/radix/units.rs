@@ -35,7 +35,7 @@ const PARTS: usize = 512;
 /// Rows that are dealt out at once: two thousand for each part.
 const ROWS_AT_ONCE: usize = 1 << 20;
 
-/// Rows of a part that go on as one batch, at most: all of them, unless a few units have most. What takes them would spend
+/// Rows of a part up to which batches go on as one: all of them, unless a few units have most. What takes them would spend
 /// more time for each batch than for its few rows.
 const ROWS_TOGETHER: usize = 1 << 16;
 

@@ -315,7 +315,6 @@ impl Accumulator {
                 let end = padded.min(start + TILE_UNITS);
                 let drawn = self.draw.tiles(start..end, t as u64);
                 for (tile, sums) in drawn.iter().zip(self.sums.chunks_mut(planes)) {
-                    // As many units at once as the narrow sums hold.
                     let rows =
                         tile.0[..(end - start) / 2].chunks(self.multiply.rows_at_once(parts));
                     let mut at = start;
@@ -444,7 +443,7 @@ mod tests {
         }
     }
 
-    /// The sums of as many units as are added at once are as large as narrow ones hold.
+    /// Of as many units as are added at once: sums of 16 bits hold no more.
     #[test]
     fn the_largest_weights_and_digits_fit() {
         for (parts, largest) in [(1, 8), (2, 15)] {

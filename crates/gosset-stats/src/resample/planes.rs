@@ -50,7 +50,8 @@ impl Multiply {
         }
     }
 
-    /// Rows that are added at once, of weights of so many parts: their sums are narrow.
+    /// Rows that may be added at once, of weights of so many parts: as many as sums of 16 bits hold, or all of a tile where
+    /// they have 32.
     pub(super) fn rows_at_once(self, parts: usize) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -79,8 +80,8 @@ impl Multiply {
         }
     }
 
-    /// Adds, for every plane, the digits of units times their weights to the sums of 32 replicates, of no more than
-    /// [`rows_at_once`](Self::rows_at_once). The words of plane `k` start at `k · stride`.
+    /// Adds, for every plane, the digits of units times their weights to the sums of 32 replicates, of no more rows
+    /// than [`rows_at_once`](Self::rows_at_once) says for the parts of the weights. The words of plane `k` start at `k · stride`.
     pub(super) fn add(
         self,
         rows: &[Row],
@@ -227,6 +228,37 @@ impl Halves {
             self.low.iter_mut().for_each(|half| *half >>= DIGIT_BITS);
         } else {
             self.high.iter_mut().for_each(|half| *half >>= DIGIT_BITS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::resample::VALUE_BITS;
+
+    proptest! {
+        /// In words as in integers of 128 bits, whatever the shift, and in blocks as in what is left of them.
+        #[test]
+        fn digits_are_those_of_shifted_values(
+            values in prop::collection::vec((any::<i128>(), 128 - VALUE_BITS..128), 0..50),
+            shift in -(VALUE_BITS as i32)..DIGIT_BITS,
+            digits in 1usize..=18,
+        ) {
+            let values: Vec<i128> = values.into_iter().map(|(v, bits)| v >> bits).collect();
+            let stride = values.len() + 3;
+            let mut found = vec![1; digits * stride];
+            write_bytes(&values, shift, &mut found, stride, digits);
+            for (u, &value) in values.iter().enumerate() {
+                let shifted = if shift >= 0 { value << shift } else { value >> -shift };
+                let biased = bias(digits).wrapping_add(shifted as u128);
+                for (k, plane) in found.chunks(stride).enumerate() {
+                    let digit = (biased >> (DIGIT_BITS as usize * k)) as u8 & 127;
+                    prop_assert_eq!(plane[u], digit.wrapping_sub(64), "{} at {}", value, k);
+                }
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ const WAITING_BITS: i32 = 96;
 /// Rows of totals that may wait with the others, so that no count of rows overflows.
 const MAX_MERGED_ROWS: u64 = 1 << 40;
 
-/// Units with zeros in the same columns for which a block is worth while.
+/// Units with zeros in the same columns that are worth a block of their own: fewer are weighted with the next.
 const LEAST_BLOCK: usize = 512;
 
 const NONE: u32 = u32::MAX;
@@ -417,7 +417,8 @@ fn mantissa(x: f64) -> (u64, i32) {
     if biased == 0 { (fraction, -1074) } else { (fraction | 1 << 52, biased - 1075) }
 }
 
-/// The value in units of a grid, if it is finite, a multiple of them and has no more than [`WAITING_BITS`] bits.
+/// A value other than zero in units of a grid, if it is finite, a multiple of them and has no more than [`WAITING_BITS`]
+/// bits.
 #[inline]
 fn on_grid(x: f64, grid: i32) -> Option<i128> {
     let (magnitude, exponent) = mantissa(x);
@@ -428,8 +429,6 @@ fn on_grid(x: f64, grid: i32) -> Option<i128> {
     let shift = exponent - grid;
     let value = if (0..=WAITING_BITS - 53).contains(&shift) {
         i128::from(magnitude) << shift
-    } else if magnitude == 0 {
-        0
     } else {
         let low = magnitude.trailing_zeros() as i32 + shift;
         let high = 64 - magnitude.leading_zeros() as i32 + shift;

@@ -31,6 +31,7 @@ impl Keyed {
     }
 
     /// The place of the label of row `r`.
+    #[inline]
     pub(crate) fn key(&self, r: usize) -> Option<usize> {
         let is_null = self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(r));
         (!is_null).then(|| self.keys[r] as usize)

@@ -87,13 +87,23 @@ fn misfits(format: &Format, columns: &[&[f64]], start: usize, out: &mut [u64]) {
 /// Four lanes of four rows are transposed at a time, so that a row is added to its slot as vectors.
 #[target_feature(enable = "avx2,fma")]
 fn scatter(lanes: &[Rows<i64>], slots: &[u32], stride: usize, table: &mut [i64]) -> bool {
-    let largest = slots.iter().fold(0, |largest, &slot| largest.max(slot)) as usize;
+    // Here and below loops, not closures: those are functions without these instructions, and may be called as such.
+    let mut largest = 0;
+    for &slot in slots {
+        largest = slot.max(largest);
+    }
+    let largest = largest as usize;
     assert!(stride == lanes.len() && (largest + 1) * stride <= table.len(), "a slot is missing");
     let (zero, mask) = (_mm256_setzero_si256(), _mm256_set1_epi64x(ROWS_PER_FLUSH as i64 - 1));
     let mut full = zero;
     for (q, slots) in slots.as_chunks::<4>().0.iter().enumerate() {
-        for (b, block) in lanes.as_chunks::<4>().0.iter().enumerate() {
-            let rows = transposed(block.each_ref().map(|lane| &lane.as_chunks::<4>().0[q]));
+        for (b, [first, second, third, fourth]) in lanes.as_chunks::<4>().0.iter().enumerate() {
+            let rows = transposed([
+                &first.as_chunks::<4>().0[q],
+                &second.as_chunks::<4>().0[q],
+                &third.as_chunks::<4>().0[q],
+                &fourth.as_chunks::<4>().0[q],
+            ]);
             for (&slot, row) in slots.iter().zip(rows) {
                 let at = slot as usize * stride + 4 * b;
                 // SAFETY: `4 * b + 4 <= stride` as there are `stride` lanes, and the slot is no larger than the

@@ -151,6 +151,7 @@ impl Format {
     }
 
     /// Lanes from one slot to the next. Vectors of four are added to slots that are not tiny.
+    #[inline]
     pub(super) fn stride(&self) -> usize {
         match self.lanes() {
             lanes @ 0..4 => lanes,
@@ -224,13 +225,50 @@ impl Format {
 
     fn read_scaled(&self, slot: &[i64], sum: usize) -> Lanes {
         let (first, count, exponent) = self.place(sum);
-        let upper = |hi: i64, lo: i64| (i128::from(hi) << LANE_BITS) + i128::from(lo);
         match slot[first..first + count] {
             [lane] => Lanes::One(lane.into(), exponent),
             [hi, lo] => Lanes::One(upper(hi, lo), exponent),
             [hi, mid, lo] => Lanes::Two(upper(hi, mid), lo.into(), exponent),
             _ => unreachable!("a sum has one to three lanes"),
         }
+    }
+
+    /// The sum of a column in the lanes of a slot, in its units.
+    #[inline]
+    pub(super) fn integer(&self, slot: &[i64], column: usize) -> i128 {
+        match self.mode {
+            Mode::Narrow => slot[1 + column].into(),
+            Mode::Wide => upper(slot[1 + 2 * column], slot[2 + 2 * column]),
+        }
+    }
+
+    /// The sums of columns in the lanes of slots. Slots are far away: each is looked at once.
+    pub(super) fn integers<'a>(
+        &self,
+        slots: impl ExactSizeIterator<Item = &'a [i64]>,
+        out: &mut [Vec<i128>],
+    ) {
+        for column in &mut *out {
+            column.clear();
+            column.reserve(slots.len());
+        }
+        for slot in slots {
+            match self.mode {
+                Mode::Narrow => {
+                    let lanes = out.iter_mut().zip(&slot[1..]);
+                    lanes.for_each(|(column, &lane)| column.push(lane.into()));
+                }
+                Mode::Wide => {
+                    let lanes = out.iter_mut().zip(slot[1..].as_chunks::<2>().0);
+                    lanes.for_each(|(column, &[hi, lo])| column.push(upper(hi, lo)));
+                }
+            }
+        }
+    }
+
+    /// The exponent of the units of the sum of a column in the lanes.
+    pub(super) fn exponent(&self, column: usize) -> i32 {
+        self.place(column).2
     }
 
     /// Adds a finite value to the lanes of a sum, if it fits them and is no more than `rows` rows could have added;
@@ -286,6 +324,12 @@ impl ProductGrid {
         };
         Self { i, j, magics }
     }
+}
+
+/// Two lanes as one.
+#[inline]
+fn upper(hi: i64, lo: i64) -> i128 {
+    (i128::from(hi) << LANE_BITS) + i128::from(lo)
 }
 
 /// The exponent of the unit of the `n`-th lane under a window.

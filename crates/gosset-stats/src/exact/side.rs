@@ -38,7 +38,11 @@ fn held(sums: &[ExactSum]) -> usize {
 
 impl Side {
     /// The sums of a slot, if it has any here.
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&[ExactSum]> {
+        if self.slots.is_empty() {
+            return None;
+        }
         self.slots.get(&slot).map(AsRef::as_ref)
     }
 

@@ -265,6 +265,7 @@ impl SumTable {
     }
 
     /// The rows of a slot so far.
+    #[inline]
     pub fn count(&self, slot: u32) -> u64 {
         self.slot(slot)[0] as u64
     }
@@ -290,6 +291,28 @@ impl SumTable {
     pub fn get(&self, slot: u32) -> Sums {
         let sums = (0..self.format.sums()).map(|k| self.sum(slot, k)).collect();
         Sums { n: self.count(slot), sums }
+    }
+
+    /// What the lanes of a slot have of the sum of a column, in units of a power of two that all slots have in common.
+    #[inline]
+    pub(crate) fn integer(&self, slot: u32, column: usize) -> i128 {
+        self.format.integer(self.slot(slot), column)
+    }
+
+    /// By column these [integers](Self::integer) of some slots, of no more than 112 bits.
+    pub(crate) fn integers(&self, slots: &[u32], out: &mut [Vec<i128>]) {
+        self.format.integers(slots.iter().map(|&slot| self.slot(slot)), out);
+    }
+
+    /// The exponent of their units.
+    pub(crate) fn exponent(&self, column: usize) -> i32 {
+        self.format.exponent(column)
+    }
+
+    /// The sums of what is not in the lanes of a slot, if there is something.
+    #[inline]
+    pub(crate) fn beside(&self, slot: u32) -> Option<&[ExactSum]> {
+        self.side.get(slot)
     }
 
     /// Empties a slot.
@@ -322,6 +345,7 @@ impl SumTable {
         self.fit.missed
     }
 
+    #[inline]
     fn slot(&self, slot: u32) -> &[i64] {
         let stride = self.format.stride();
         &self.lanes[slot as usize * stride..][..stride]

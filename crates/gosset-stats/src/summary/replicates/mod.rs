@@ -1,5 +1,7 @@
 //! Bootstrap replicates of hashed units: additive over rows, files, shards and days.
 
+mod blocks;
+mod pending;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -337,6 +339,39 @@ impl Dense {
             })
             .collect();
         accumulator.add(&ids, &columns, &mut self.sums);
+    }
+
+    /// Adds units, with their values in units of powers of two by column, then their numbers of rows. All of them add up
+    /// within the bits of an integer.
+    fn add_block(
+        &mut self,
+        units: &[u128],
+        values: &[Vec<i128>],
+        exponents: &[i32],
+        accumulator: &mut Accumulator,
+    ) {
+        let columns = values.iter().zip(exponents).enumerate();
+        let columns: Vec<BlockColumn<'_>> = columns
+            .map(|(target, (values, &exponent))| BlockColumn { values, exponent, target })
+            .collect();
+        for column in &columns {
+            let total: i128 = column.values.iter().sum();
+            match self.totals.sums.get_mut(column.target) {
+                Some(sum) => sum.add_scaled(total, column.exponent),
+                None => self.totals.n += total as u64,
+            }
+        }
+        accumulator.add(units, &columns, &mut self.sums);
+    }
+
+    /// Adds totals of a unit, but for the number of its rows.
+    fn add_beside(&mut self, unit: u128, sums: &[ExactSum], accumulator: &mut Accumulator) {
+        let mut terms = Terms::default();
+        for (column, sum) in sums.iter().enumerate() {
+            self.totals.sums[column].merge(sum);
+            terms.push_sum(unit, column, sum);
+        }
+        self.add_terms(terms, accumulator);
     }
 
     fn add_terms(&mut self, terms: Terms, accumulator: &mut Accumulator) {

@@ -123,6 +123,35 @@ fn units_that_have_room_wait_together() {
     }
 }
 
+/// Units that come in parts, each with all of its rows in one batch, wait no longer than is good for them; those that come
+/// again every day do.
+#[test]
+fn units_of_parts_do_not_wait_for_more() {
+    let (part, parts) = (20_000, 8);
+    let waiting = |unit: fn(usize) -> usize| {
+        let mut table = ReplicatesTable::new(columns(), resampling()).expect("valid options");
+        table.resize(2);
+        let mut ids = Vec::new();
+        for p in 0..parts {
+            let of_part: Vec<i128> = (p * part..(p + 1) * part).map(|r| unit(r) as i128).collect();
+            let (y, d) = (values(1, part), values(0, part));
+            table.update(Rows {
+                slots: &vec![1; part],
+                columns: &[&y, &d],
+                units: &of_part.iter().map(|&id| units::integer(id)).collect::<Vec<_>>(),
+                ..Rows::default()
+            });
+            ids.extend(of_part);
+        }
+        let again = |values: Vec<f64>| values.repeat(parts);
+        let (y, d) = (again(values(1, part)), again(values(0, part)));
+        assert_eq!(table.get(1).encode(), summary(&ids, &y, &d, 999).encode());
+        table.pending.len()
+    };
+    assert!(waiting(|row| row / 20_000 * 5000 + row * 7 % 5000) < 15_000);
+    assert_eq!(waiting(|row| row % 25_000), 25_000);
+}
+
 /// More units than wait at once, in batches that are torn, that are not, and that are larger than what waits.
 #[test]
 fn more_units_than_wait_have_the_same_bytes() {

@@ -1,0 +1,266 @@
+//! Rows that wait for others of their units.
+
+use super::blocks::by_zeros;
+use super::{Content, Resampling};
+use crate::exact::{Products, SumTable, Sums};
+
+/// The most units of slots whose rows wait for the others.
+pub(super) const MAX_PENDING: usize = 1 << 15;
+
+/// As many of them as are weighted well together, while their sums stay in a near cache: more wait for the sake of their
+/// other rows alone.
+const ENOUGH: usize = 1 << 13;
+
+/// Rows that are added at a time, beyond which limits are not looked at.
+pub(super) const ROWS_AT_ONCE: usize = 4096;
+const _: () = assert!(MAX_PENDING + ROWS_AT_ONCE < 1 << u16::BITS);
+
+/// How many units have an entry for each of their rows, after a time when hardly any had several.
+const UNITS_APART: usize = 15 * MAX_PENDING;
+
+/// Places of the index for an entry, at least: in most of them there is nobody else's.
+const PLACES: usize = 4;
+
+/// The entry of nobody.
+const NONE: u16 = 0;
+
+/// Rows added up by slot and unit, before they are weighted.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// A hash table of entries, open and linear.
+    index: Vec<u16>,
+    /// For how many rows yet each has an entry of its own, which the index does not know: where units come once, looking
+    /// them up is in vain.
+    apart: usize,
+    /// How many entries there are, of which the first is that of nobody.
+    end: usize,
+    /// By entry its unit and its slot, with room for others; and the entry before it in its slot.
+    units: Vec<u128>,
+    slots: Vec<u32>,
+    before: Vec<u16>,
+    /// By slot its last entry.
+    last: Vec<u16>,
+    /// By entry the sums of its rows.
+    sums: SumTable,
+    pub(super) waiting_rows: u64,
+    batch: Batch,
+    /// The entries of the rows that are being added.
+    found: Vec<u32>,
+}
+
+/// Rows that come together, as those of a part of all units do.
+#[derive(Debug, Default)]
+struct Batch {
+    rows: usize,
+    /// Where the entries of the units that are new start.
+    start: usize,
+    /// How many rows are of units that waited before.
+    came_again: usize,
+}
+
+impl Pending {
+    pub(super) fn new(columns: usize) -> Self {
+        Self {
+            index: Vec::new(),
+            apart: 0,
+            end: 1,
+            units: vec![0],
+            slots: vec![u32::MAX],
+            before: vec![NONE],
+            last: Vec::new(),
+            sums: SumTable::new(columns, Products::None),
+            waiting_rows: 0,
+            batch: Batch::default(),
+            found: Vec::new(),
+        }
+    }
+
+    /// The number of units that wait.
+    pub(super) fn len(&self) -> usize {
+        self.end - 1
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= if self.apart > 0 { ENOUGH } else { MAX_PENDING }
+    }
+
+    /// Starts a batch. Whether what waits is better weighted before, since its units do not come again soon: if hardly any
+    /// row of the last batch was of one that waited, and most were of its own.
+    pub(super) fn start_batch(&mut self) -> bool {
+        let Batch { rows, start, came_again } =
+            std::mem::replace(&mut self.batch, Batch { rows: 0, start: self.end, came_again: 0 });
+        let new = self.end.saturating_sub(start);
+        self.len() >= ENOUGH && 16 * came_again < rows && 2 * new < rows
+    }
+
+    /// Whether something waits for a slot.
+    pub(super) fn waits_for(&self, slot: usize) -> bool {
+        self.last[slot] != NONE
+    }
+
+    /// Makes it slots; nothing waits for those beyond.
+    pub(super) fn resize(&mut self, slots: usize) {
+        self.last.resize(slots, NONE);
+    }
+
+    pub(super) fn clear(&mut self) {
+        let are_many = 2 * self.len() > MAX_PENDING;
+        let hardly_any = 10 * self.len() as u64 > 9 * self.waiting_rows;
+        self.apart = match self.apart {
+            0 if hardly_any && are_many => UNITS_APART,
+            left => left.saturating_sub(self.len()),
+        };
+        self.index.fill(NONE);
+        self.end = 1;
+        self.batch.start = 1;
+        self.before.truncate(1);
+        self.last.fill(NONE);
+        self.sums.resize(0);
+        self.waiting_rows = 0;
+    }
+
+    pub(super) fn size(&self) -> usize {
+        let places = [&self.index, &self.before, &self.last].map(Vec::capacity);
+        let slots = [&self.slots, &self.found].map(Vec::capacity);
+        places.iter().sum::<usize>() * size_of::<u16>()
+            + slots.iter().sum::<usize>() * size_of::<u32>()
+            + self.units.capacity() * size_of::<u128>()
+            + self.sums.size()
+    }
+
+    /// The entries of rows in [`found`](Self::found), which may be new.
+    fn find(&mut self, slots: &[u32], units: &[u128]) {
+        let room = self.end + units.len();
+        if self.units.len() < room {
+            self.units.resize(room, 0);
+            self.slots.resize(room, 0);
+        }
+        if self.apart > 0 {
+            self.units[self.end..room].copy_from_slice(units);
+            self.slots[self.end..room].copy_from_slice(slots);
+            self.found.clear();
+            self.found.extend(self.end as u32..room as u32);
+            self.end = room;
+        } else {
+            self.make_places(room);
+            self.look_up(slots, units);
+        }
+        for (entry, &slot) in (self.before.len()..self.end).zip(&self.slots[self.before.len()..]) {
+            let last = &mut self.last[slot as usize];
+            self.before.push(std::mem::replace(last, entry as u16));
+        }
+        self.sums.resize(self.end);
+    }
+
+    fn look_up(&mut self, slots: &[u32], units: &[u128]) {
+        self.found.resize(units.len(), 0);
+        let (index, known) = (&mut self.index[..], &mut self.units[..]);
+        let slots_of = &mut self.slots[..known.len()];
+        let (mask, mut end) = (index.len() - 1, self.end);
+        for ((&slot, &unit), found) in slots.iter().zip(units).zip(&mut self.found) {
+            let mut at = hash(slot, unit) as usize & mask;
+            // Whether a row is the first of its unit is not to be foreseen: there is no branch on it.
+            let (entry, is_known) = loop {
+                let entry = usize::from(index[at]);
+                let is_known = (known[entry] == unit) & (slots_of[entry] == slot);
+                if is_known | (entry == usize::from(NONE)) {
+                    break (entry, is_known);
+                }
+                at = (at + 1) & mask;
+            };
+            let entry = if is_known { entry } else { end };
+            index[at] = entry as u16;
+            *found = entry as u32;
+            (known[end], slots_of[end]) = (unit, slot);
+            end += usize::from(!is_known);
+        }
+        self.end = end;
+    }
+
+    /// Gives so many entries their places in the index.
+    fn make_places(&mut self, entries: usize) {
+        if self.index.len() >= PLACES * entries {
+            return;
+        }
+        self.index = vec![NONE; (PLACES * entries).next_power_of_two()];
+        let mask = self.index.len() - 1;
+        let known = self.slots.iter().zip(&self.units).enumerate().take(self.end);
+        for (entry, (&slot, &unit)) in known.skip(1) {
+            let mut at = hash(slot, unit) as usize & mask;
+            while self.index[at] != NONE {
+                at = (at + 1) & mask;
+            }
+            self.index[at] = entry as u16;
+        }
+    }
+
+    /// Adds at most [`ROWS_AT_ONCE`] rows.
+    pub(super) fn add(&mut self, slots: &[u32], units: &[u128], columns: &[&[f64]]) {
+        self.find(slots, units);
+        self.sums.add(&self.found, columns);
+        self.waiting_rows += slots.len() as u64;
+        let start = self.batch.start as u32;
+        self.batch.came_again += self.found.iter().filter(|&&entry| entry < start).count();
+        self.batch.rows += slots.len();
+    }
+
+    /// Adds the totals of a unit.
+    pub(super) fn add_sums(&mut self, slot: u32, unit: u128, sums: &Sums) {
+        self.find(&[slot], &[unit]);
+        self.sums.merge_parts(self.found[0], sums.n, &sums.sums);
+        self.waiting_rows += 1;
+    }
+
+    /// Adds what waits for a slot to its content.
+    pub(super) fn add_to(&self, slot: usize, content: &mut Content, resampling: &Resampling) {
+        let columns = self.sums.columns();
+        let mut entries = self.entries_of(slot).peekable();
+        while let Some(&entry) = entries.peek() {
+            let Some(sums) = content.unit(self.units[entry as usize], columns) else { break };
+            sums.merge(&self.sums.get(entry));
+            entries.next();
+        }
+        if entries.peek().is_none() {
+            return;
+        }
+        let dense = content.make_dense(columns, resampling);
+        let mut accumulator = resampling.accumulator();
+        let (entries, blocks) = by_zeros(&self.sums, entries.collect());
+        let mut exponents: Vec<i32> = (0..columns).map(|c| self.sums.exponent(c)).collect();
+        exponents.push(0);
+        let (mut units, mut values) = (Vec::new(), vec![Vec::new(); columns + 1]);
+        for block in blocks {
+            let entries = &entries[block];
+            units.clear();
+            units.extend(entries.iter().map(|&entry| self.units[entry as usize]));
+            let [of_columns @ .., rows] = &mut values[..] else { unreachable!("rows are one") };
+            self.sums.integers(entries, of_columns);
+            rows.clear();
+            rows.extend(entries.iter().map(|&entry| i128::from(self.sums.count(entry))));
+            dense.add_block(&units, &values, &exponents, &mut accumulator);
+        }
+        for entry in entries {
+            if let Some(sums) = self.sums.beside(entry) {
+                dense.add_beside(self.units[entry as usize], sums, &mut accumulator);
+            }
+        }
+    }
+
+    /// The entries of a slot, the last first.
+    fn entries_of(&self, slot: usize) -> impl Iterator<Item = u32> + '_ {
+        let mut next = self.last[slot];
+        std::iter::from_fn(move || {
+            let entry = (next != NONE).then_some(next)?;
+            next = self.before[usize::from(entry)];
+            Some(entry.into())
+        })
+    }
+}
+
+/// That of a unit is one already.
+#[inline]
+fn hash(slot: u32, unit: u128) -> u64 {
+    // Of a pair of factors either half may be that of many units.
+    let unit = (unit as u64).wrapping_add((unit >> 64) as u64);
+    unit ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+}

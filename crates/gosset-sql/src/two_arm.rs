@@ -458,32 +458,26 @@ impl<C: Results> TwoArm<C> {
                 let Some(keyed) = Keyed::new(arm)? else {
                     return internal_err!("a dictionary was none: {}", arm.data_type());
                 };
-                // What a label means: its arm, one that is left out, or none.
-                let arms: Vec<Option<u32>> = keyed
-                    .labels
-                    .iter()
-                    .map(|label| match label.as_deref() {
-                        Some(label) if label == treatment => Some(1),
-                        Some(label) if label == control => Some(0),
-                        Some(_) => Some(LEFT_OUT),
-                        None => None,
-                    })
-                    .collect();
+                // By label, and at the end for none: which arm it is, if it is one.
+                let arms = keyed.labels.iter().map(|label| match label.as_deref() {
+                    Some(label) if label == treatment => 1,
+                    Some(label) if label == control => 0,
+                    _ => LEFT_OUT,
+                });
+                let arms: Vec<u32> = arms.chain([LEFT_OUT]).collect();
+                let none = keyed.labels.len();
                 for (r, slot) in slots.iter_mut().enumerate().filter(|(_, s)| **s != LEFT_OUT) {
-                    let key = keyed.key(r);
-                    *slot = match key.and_then(|key| arms[key]) {
-                        Some(LEFT_OUT) => {
-                            let label = key.and_then(|key| keyed.labels[key].as_deref());
-                            let group = &mut self.groups[groups[r]];
-                            self.found_bytes += label.map_or(0, |label| group.add_found(label));
-                            LEFT_OUT
-                        }
-                        Some(arm) => 2 * *slot + arm,
-                        None => {
-                            self.groups[groups[r]].without_arm += 1;
-                            LEFT_OUT
-                        }
-                    };
+                    let key = keyed.key(r).unwrap_or(none);
+                    if arms[key] != LEFT_OUT {
+                        *slot = 2 * *slot + arms[key];
+                        continue;
+                    }
+                    *slot = LEFT_OUT;
+                    let group = &mut self.groups[groups[r]];
+                    match keyed.labels.get(key).and_then(Option::as_deref) {
+                        Some(label) => self.found_bytes += group.add_found(label),
+                        None => group.without_arm += 1,
+                    }
                 }
             }
             (_, Some((treatment, control))) => {

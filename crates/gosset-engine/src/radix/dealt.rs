@@ -15,33 +15,86 @@ use datafusion::physical_expr_common::utils::evaluate_expressions_to_arrays;
 use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
 
-/// Rows with the hashes of their keys.
-#[derive(Default)]
+/// The parts that rows are dealt out to, by the hashes of their keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    /// Partitions of the output.
+    pub(super) partitions: usize,
+    /// Parts of each of them: a power of two.
+    pub(super) of_each: usize,
+}
+
+impl Parts {
+    pub(super) fn count(self) -> usize {
+        self.partitions * self.of_each
+    }
+
+    /// Appends the parts of rows with these hashes.
+    fn number(self, hashes: &[u64], numbers: &mut Vec<u32>) {
+        // Bits that say little about the partition.
+        let part = |hash: u64| (hash >> 40) as u32 & (self.of_each as u32 - 1);
+        let (partitions, of_each) = (self.partitions as u64, self.of_each as u32);
+        // Divisions would take as long as all the rest.
+        if partitions.is_power_of_two() {
+            let partition = |hash: u64| (hash & (partitions - 1)) as u32;
+            numbers.extend(hashes.iter().map(|&hash| partition(hash) * of_each + part(hash)));
+        } else {
+            let partition = |hash: u64| (hash % partitions) as u32;
+            numbers.extend(hashes.iter().map(|&hash| partition(hash) * of_each + part(hash)));
+        }
+    }
+}
+
+/// Rows with the parts that they are dealt out to.
 pub(super) struct Gathered {
+    parts: Parts,
     pub(super) rows: Vec<RecordBatch>,
+    /// Of all rows while they are a sample, else of those that were added last.
     hashes: Vec<u64>,
+    is_sample: bool,
+    /// By row its part.
+    numbers: Vec<u32>,
+    /// By part its rows.
+    counts: Vec<u32>,
     pub(super) bytes: usize,
 }
 
 impl Gathered {
+    pub(super) fn new(parts: Parts, is_sample: bool) -> Self {
+        Self {
+            parts,
+            rows: Vec::new(),
+            hashes: Vec::new(),
+            is_sample,
+            numbers: Vec::new(),
+            counts: vec![0; parts.count()],
+            bytes: 0,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.hashes.len()
+        self.numbers.len()
     }
 
     pub(super) fn add(&mut self, rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
         let keys = evaluate_expressions_to_arrays(keys, &rows)?;
+        if !self.is_sample {
+            self.hashes.clear();
+        }
         let start = self.hashes.len();
         self.hashes.resize(start + rows.num_rows(), 0);
-        if let Some(hashes) = self.hashes.get_mut(start..) {
-            // The hash of the exchange that was planned: other operators may rely on its partitions.
-            create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), hashes)?;
-        }
+        let hashes = &mut self.hashes[start..];
+        // The hash of the exchange that was planned: other operators may rely on its partitions.
+        create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), &mut *hashes)?;
+        let start = self.numbers.len();
+        self.parts.number(hashes, &mut self.numbers);
+        self.numbers[start..].iter().for_each(|&part| self.counts[part as usize] += 1);
         self.bytes += get_record_batch_memory_size(&rows);
         self.rows.push(rows);
         Ok(())
     }
 
-    /// Groups of these rows.
+    /// Groups of these rows, which are a sample.
     pub(super) fn groups(&self) -> usize {
         let mut groups = self.hashes.clone();
         groups.sort_unstable();
@@ -49,31 +102,14 @@ impl Gathered {
         groups.len()
     }
 
-    /// The rows in the order of the parts, of which each partition of the output has as many: a power of two.
-    pub(super) fn dealt(
-        self,
-        schema: &SchemaRef,
-        partitions: usize,
-        parts_of_each: usize,
-    ) -> Result<Dealt> {
-        // Divisions would take as long as all the rest.
-        let mask = (partitions as u64).wrapping_sub(1);
-        let partition = |hash: u64| match partitions.is_power_of_two() {
-            true => hash & mask,
-            false => hash % partitions as u64,
-        };
-        // Bits that say little about the partition.
-        let part = |hash: u64| (hash >> 40) & (parts_of_each as u64 - 1);
-        let number = |hash: &u64| partition(*hash) * parts_of_each as u64 + part(*hash);
-        let mut places: Vec<u32> = self.hashes.iter().map(|hash| number(hash) as u32).collect();
-        let mut starts = vec![0; partitions * parts_of_each + 1];
-        for part in &places {
-            starts[*part as usize + 1] += 1;
-        }
-        for part in 1..starts.len() {
-            starts[part] += starts[part - 1];
+    /// The rows in the order of their parts.
+    pub(super) fn dealt(self, schema: &SchemaRef) -> Result<Dealt> {
+        let mut starts = vec![0; self.counts.len() + 1];
+        for (part, &count) in self.counts.iter().enumerate() {
+            starts[part + 1] = starts[part] + count as usize;
         }
         let mut next: Vec<u32> = starts.iter().map(|start| *start as u32).collect();
+        let mut places = self.numbers;
         for place in &mut places {
             let at = &mut next[*place as usize];
             *place = *at;

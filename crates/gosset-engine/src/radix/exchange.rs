@@ -18,7 +18,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::dealt::{Dealt, Gathered};
+use super::dealt::{Dealt, Gathered, Parts};
 use super::memory::{self, Held, Joint};
 
 /// Rows of a partition in which it is seen whether there are many groups.
@@ -75,7 +75,7 @@ pub(super) struct Shared {
     schema: SchemaRef,
     are_many: fn(usize, usize) -> bool,
     outputs: Vec<mpsc::UnboundedSender<Result<Arc<Round>>>>,
-    pub(super) parts_of_each: usize,
+    pub(super) parts: Parts,
     rows_at_once: usize,
     way: watch::Sender<Option<Way>>,
     undecided: AtomicUsize,
@@ -126,7 +126,7 @@ pub(super) fn start(order: &Order<'_>, context: &Arc<TaskContext>) -> Result<Dea
         schema: Arc::clone(&schema),
         are_many: order.are_many,
         outputs,
-        parts_of_each: order.parts.div_ceil(partitions).next_power_of_two(),
+        parts: Parts { partitions, of_each: order.parts.div_ceil(partitions).next_power_of_two() },
         rows_at_once: order.rows_at_once,
         way: watch::Sender::new(None),
         undecided: AtomicUsize::new(inputs),
@@ -182,7 +182,7 @@ async fn read(
     shared: Arc<Shared>,
     replay: oneshot::Sender<Replayed>,
 ) {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new(shared.parts, true);
     let vote = loop {
         if gathered.len() >= SAMPLE {
             let are_many = memory::is_enough(&shared.context)
@@ -243,8 +243,8 @@ impl Shared {
     }
 
     pub(super) fn memory(&self) -> &Arc<Joint> {
-        let parts = self.outputs.len() * self.parts_of_each;
-        self.memory.get_or_init(|| Arc::new(Joint::new(self.name, parts, &self.context)))
+        let new = || Arc::new(Joint::new(self.name, self.parts.count(), &self.context));
+        self.memory.get_or_init(new)
     }
 
     async fn deal_all(
@@ -255,7 +255,8 @@ impl Shared {
         let most = self.memory().fraction(64, BYTES_DEALT);
         loop {
             if gathered.len() >= self.rows_at_once || gathered.bytes >= most {
-                self.deal(std::mem::take(&mut gathered)).await?;
+                let next = Gathered::new(self.parts, false);
+                self.deal(std::mem::replace(&mut gathered, next)).await?;
             }
             match input.try_next().await? {
                 Some(rows) => gathered.add(rows, &self.keys)?,
@@ -275,7 +276,7 @@ impl Shared {
             return Ok(());
         }
         let timer = self.dealing.timer();
-        let dealt = gathered.dealt(&self.schema, self.outputs.len(), self.parts_of_each)?;
+        let dealt = gathered.dealt(&self.schema)?;
         timer.done();
         let bytes = dealt.bytes();
         let held = match self.memory().try_hold(bytes) {

@@ -126,10 +126,10 @@ impl UnitExchangeExec {
                 let of_way = {
                     let schema = Arc::clone(&schema);
                     async move {
-                        let first = partition * shared.parts_of_each;
+                        let first = partition * shared.parts.of_each;
                         match shared.way().await {
                             Way::Few => replayed,
-                            Way::Many => dealt(schema, rounds, first..first + shared.parts_of_each),
+                            Way::Many => dealt(schema, rounds, first..first + shared.parts.of_each),
                         }
                     }
                 };

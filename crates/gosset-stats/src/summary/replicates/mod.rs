@@ -364,12 +364,18 @@ impl Dense {
         accumulator.add(units, &columns, &mut self.sums);
     }
 
-    /// Adds totals of a unit, but for the number of its rows.
-    fn add_beside(&mut self, unit: u128, sums: &[ExactSum], accumulator: &mut Accumulator) {
+    /// Adds totals of units, but for the number of their rows.
+    fn add_beside<'a>(
+        &mut self,
+        units: impl Iterator<Item = (u128, &'a [ExactSum])>,
+        accumulator: &mut Accumulator,
+    ) {
         let mut terms = Terms::default();
-        for (column, sum) in sums.iter().enumerate() {
-            self.totals.sums[column].merge(sum);
-            terms.push_sum(unit, column, sum);
+        for (unit, sums) in units {
+            for (column, sum) in sums.iter().enumerate() {
+                self.totals.sums[column].merge(sum);
+                terms.push_sum(unit, column, sum);
+            }
         }
         self.add_terms(terms, accumulator);
     }

@@ -239,11 +239,10 @@ impl Pending {
             rows.extend(entries.iter().map(|&entry| i128::from(self.sums.count(entry))));
             dense.add_block(&units, &values, &exponents, &mut accumulator);
         }
-        for entry in entries {
-            if let Some(sums) = self.sums.beside(entry) {
-                dense.add_beside(self.units[entry as usize], sums, &mut accumulator);
-            }
-        }
+        let beside = entries
+            .iter()
+            .filter_map(|&entry| Some((self.units[entry as usize], self.sums.beside(entry)?)));
+        dense.add_beside(beside, &mut accumulator);
     }
 
     /// The entries of a slot, the last first.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, UInt32Array,
-    downcast_primitive, make_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, Scalar, UInt32Array,
+    UInt64Array, downcast_primitive, make_array,
 };
-use arrow::compute::{concat, take};
+use arrow::compute::kernels::numeric::add_wrapping;
+use arrow::compute::{cast, concat, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::hash_utils::create_hashes;
 use datafusion::error::Result;
@@ -60,13 +61,14 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    pub(super) fn new(parts: Parts, is_sample: bool) -> Self {
+    /// Without rows, and with room for so many.
+    pub(super) fn new(parts: Parts, rows: usize, is_sample: bool) -> Self {
         Self {
             parts,
             rows: Vec::new(),
             hashes: Vec::new(),
             is_sample,
-            numbers: Vec::new(),
+            numbers: Vec::with_capacity(rows),
             counts: vec![0; parts.count()],
             bytes: 0,
         }
@@ -129,19 +131,15 @@ impl Gathered {
 }
 
 /// Values at their places: they are read in order, and written in order within each part. None for arrays of other forms
-/// than of a fixed width and without NULL, or dictionaries of the same values with such keys.
+/// than of a fixed width and without NULL, or dictionaries with such keys.
 fn scattered(arrays: &[&dyn Array], places: &[u32]) -> Result<Option<ArrayRef>> {
     let Some(first) = arrays.first() else { return Ok(None) };
     if arrays.iter().any(|array| array.null_count() > 0) {
         return Ok(None);
     }
-    if let Some(of_first) = first.as_any_dictionary_opt() {
-        let values = of_first.values();
-        let dictionaries: Vec<_> = arrays.iter().map(|array| array.as_any_dictionary()).collect();
-        if !dictionaries.iter().all(|of| of.values().to_data().ptr_eq(&values.to_data())) {
-            return Ok(None);
-        }
-        let keys: Vec<&dyn Array> = dictionaries.iter().map(|of| of.keys()).collect();
+    if first.as_any_dictionary_opt().is_some() {
+        let Some((keys, values)) = with_one_dictionary(arrays)? else { return Ok(None) };
+        let keys: Vec<&dyn Array> = keys.iter().map(AsRef::as_ref).collect();
         let Some(keys) = scattered(&keys, places)? else { return Ok(None) };
         let dealt = keys.to_data().into_builder().data_type(first.data_type().clone());
         return Ok(Some(make_array(dealt.child_data(vec![values.to_data()]).build()?)));
@@ -165,6 +163,32 @@ fn scattered(arrays: &[&dyn Array], places: &[u32]) -> Result<Option<ArrayRef>> 
         }};
     }
     Ok(downcast_primitive! { first.data_type() => (of_width), _ => None })
+}
+
+/// Values of dictionaries that may be put after each other: of more it is better to look for those that are the same.
+const MAX_VALUES: usize = 256;
+
+/// The keys of dictionaries and what they are keys of: the values of all of them, one after the other. None if these are
+/// many, or more than the keys can count.
+fn with_one_dictionary(arrays: &[&dyn Array]) -> Result<Option<(Vec<ArrayRef>, ArrayRef)>> {
+    let (mut keys, mut all) = (Vec::new(), Vec::<&ArrayRef>::new());
+    let (mut start, mut end) = (0, 0);
+    for dictionary in arrays.iter().map(|array| array.as_any_dictionary()) {
+        let values = dictionary.values();
+        // Neighbours are often of one row group.
+        if !all.last().is_some_and(|last| last.to_data().ptr_eq(&values.to_data())) {
+            all.push(values);
+            (start, end) = (end, end + values.len());
+        }
+        let of_type = dictionary.keys().data_type();
+        let ends = cast(&UInt64Array::from(vec![start as u64, end as u64]), of_type)?;
+        if end > MAX_VALUES || ends.null_count() > 0 {
+            return Ok(None);
+        }
+        keys.push(add_wrapping(&dictionary.keys(), &Scalar::new(ends.slice(0, 1)))?);
+    }
+    let all: Vec<&dyn Array> = all.into_iter().map(AsRef::as_ref).collect();
+    Ok(Some((keys, concat(&all)?)))
 }
 
 /// As [`scattered`], of any arrays.
@@ -191,5 +215,37 @@ impl Dealt {
 
     pub(super) fn bytes(&self) -> usize {
         get_record_batch_memory_size(&self.rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::DictionaryArray;
+    use arrow::datatypes::Int8Type;
+
+    use super::*;
+
+    #[test]
+    fn dictionaries_become_one_or_are_merged() {
+        let few: [Vec<&str>; 3] = [vec!["a", "b", "a"], vec!["b", "c"], vec!["c", "c", "a"]];
+        let many: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let many = [many.clone(), vec!["a"; 20], many];
+        for labels in [few, many] {
+            let arrays: Vec<DictionaryArray<Int8Type>> =
+                labels.iter().map(|labels| labels.iter().copied().collect()).collect();
+            let arrays: Vec<&dyn Array> = arrays.iter().map(|array| array as &dyn Array).collect();
+            let labels: Vec<&str> = labels.concat();
+            let places: Vec<u32> = (0..labels.len() as u32).rev().collect();
+            let dealt = scattered(&arrays, &places).expect("dictionaries");
+            assert_eq!(dealt.is_some(), labels.len() < 10, "keys of a byte count to 127");
+            let dealt = dealt.unwrap_or_else(|| taken(&arrays, &places).expect("dictionaries"));
+            let found = dealt.as_any_dictionary();
+            assert_eq!(found.data_type(), arrays[0].data_type());
+            let values = found.values().as_string::<i32>();
+            let found: Vec<&str> =
+                found.normalized_keys().into_iter().map(|key| values.value(key)).collect();
+            assert_eq!(found, labels.into_iter().rev().collect::<Vec<_>>());
+        }
     }
 }

@@ -182,7 +182,7 @@ async fn read(
     shared: Arc<Shared>,
     replay: oneshot::Sender<Replayed>,
 ) {
-    let mut gathered = Gathered::new(shared.parts, true);
+    let mut gathered = Gathered::new(shared.parts, SAMPLE, true);
     let vote = loop {
         if gathered.len() >= SAMPLE {
             let are_many = memory::is_enough(&shared.context)
@@ -255,7 +255,7 @@ impl Shared {
         let most = self.memory().fraction(64, BYTES_DEALT);
         loop {
             if gathered.len() >= self.rows_at_once || gathered.bytes >= most {
-                let next = Gathered::new(self.parts, false);
+                let next = Gathered::new(self.parts, self.rows_at_once, false);
                 self.deal(std::mem::replace(&mut gathered, next)).await?;
             }
             match input.try_next().await? {

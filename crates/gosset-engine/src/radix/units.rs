@@ -37,7 +37,7 @@ const ROWS_AT_ONCE: usize = 1 << 20;
 
 /// Rows of a part up to which batches go on as one: all of them, unless a few units have most. What takes them would spend
 /// more time for each batch than for its few rows.
-const ROWS_TOGETHER: usize = 1 << 16;
+const ROWS_TOGETHER: usize = 1 << 17;
 
 /// Deals rows out by the hash of their unit, where units have several rows each that are far from each other.
 ///

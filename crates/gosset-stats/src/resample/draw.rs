@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::weights::{Law, TILE_REPLICATES, Tile, Weights, key_of};
+use crate::weights::{Law, TILE_REPLICATES, Tile, Units, Weights, key_of};
 
 /// Bits of a part.
 const PART_BITS: u32 = 4;
@@ -23,7 +23,7 @@ pub(crate) struct Draw {
 #[derive(Debug)]
 struct Factor {
     weights: Weights,
-    keys: Vec<u64>,
+    units: Units,
     tile: Box<Tile>,
 }
 
@@ -35,7 +35,7 @@ impl Draw {
         let parts = if largest <= LARGEST_WHOLE { 1 } else { bits.div_ceil(PART_BITS) };
         let factor = |factor: u32| Factor {
             weights: Weights::of_factor(law, seed, factor as u8),
-            keys: Vec::new(),
+            units: Units::default(),
             tile: Box::new(Tile::new()),
         };
         Self {
@@ -62,11 +62,8 @@ impl Draw {
 
     /// Takes the units of a block, in groups of four: those that are added have weights and no values.
     pub(crate) fn set_units(&mut self, units: &[u128]) {
-        let padded = units.len().next_multiple_of(4);
         for (factor, shift) in self.factors.iter_mut().zip([0, 64]) {
-            factor.keys.clear();
-            factor.keys.extend(units.iter().map(|&unit| key_of(unit << shift)));
-            factor.keys.resize(padded, 0);
+            factor.units.set(&factor.weights, units.iter().map(|&unit| key_of(unit << shift)));
         }
     }
 
@@ -74,11 +71,11 @@ impl Draw {
     pub(crate) fn tiles(&mut self, units: Range<usize>, t: u64) -> &[Tile] {
         let parts = self.parts.len();
         match (&mut self.factors[..], &mut self.parts[..]) {
-            ([factor], [tile]) => factor.weights.tile(&factor.keys[units], t, tile),
+            ([factor], [tile]) => factor.weights.tile(&factor.units, units, t, tile),
             (factors, tiles) => {
                 let rows = units.len() / 2;
                 for factor in &mut *factors {
-                    factor.weights.tile(&factor.keys[units.clone()], t, &mut factor.tile);
+                    factor.weights.tile(&factor.units, units.clone(), t, &mut factor.tile);
                 }
                 for r in 0..rows {
                     let mut weights = [1u16; 2 * TILE_REPLICATES];

@@ -3,13 +3,14 @@
 //! Draws of laws other than Poisson come from blocks of the same construction under keys of their own, by the same engines:
 //! these give the bytes of the draws, and what a draw weighs is the same code for all machines.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use crate::summary::{Reader, Writer};
 use crate::{Error, Result};
 
 use super::{
-    Engine, HIGH, LOW, PoissonWeights, Row, SEED_MARK, TILE_UNITS, Tile, key_of, portable,
+    Engine, HIGH, LOW, PoissonWeights, Row, SEED_MARK, TILE_UNITS, Tile, Units, key_of, portable,
 };
 
 /// The law of the weights of a unit: those of bootstraps all have mean 1 and variance 1 exactly.
@@ -167,22 +168,32 @@ impl Weights {
     }
 
     /// As [`PoissonWeights::tile`], in units of `2^-scale` of the law.
-    pub(crate) fn tile(&self, keys: &[u64], t: u64, tile: &mut Tile) {
+    pub(crate) fn tile(&self, units: &Units, range: Range<usize>, t: u64, tile: &mut Tile) {
         match self.0 {
-            Inner::Poisson(weights) => weights.tile(keys, t, tile),
+            Inner::Poisson(weights) => weights.tile(units, range, t, tile),
             Inner::Draws(Draws { whitening, engine }, weigh) => {
-                assert!(keys.len() <= TILE_UNITS, "{} units in a tile", keys.len());
+                assert!(range.len() <= TILE_UNITS, "{} units in a tile", range.len());
                 let mut low = [[0; size_of::<Row>()]; LOW_ROWS];
-                for (keys, rows) in keys.chunks(2 * LOW_ROWS).zip(tile.0.chunks_mut(LOW_ROWS)) {
-                    engine.rows::<HIGH>(whitening, keys, t, rows);
+                let starts = range.clone().step_by(2 * LOW_ROWS);
+                for (start, rows) in starts.zip(tile.0.chunks_mut(LOW_ROWS)) {
+                    let range = start..range.end.min(start + 2 * LOW_ROWS);
+                    engine.rows::<HIGH>(whitening, units, range.clone(), t, rows);
                     if !matches!(weigh, Weigh::Coin) {
-                        engine.rows::<LOW>(whitening, keys, t, &mut low);
+                        engine.rows::<LOW>(whitening, units, range.clone(), t, &mut low);
                     }
-                    for (row, low) in rows.iter_mut().zip(&low).take(keys.len() / 2) {
+                    for (row, low) in rows.iter_mut().zip(&low).take(range.len() / 2) {
                         weigh.all(row, low);
                     }
                 }
             }
+        }
+    }
+
+    /// What its draws are made of, and by what.
+    pub(super) fn source(&self) -> ([u8; 16], Engine) {
+        match self.0 {
+            Inner::Poisson(weights) => (weights.whitening, weights.engine),
+            Inner::Draws(draws, _) => (draws.whitening, draws.engine),
         }
     }
 }
@@ -238,12 +249,14 @@ mod tests {
     #[test]
     fn tiles_hold_the_weights_of_their_units() {
         let hashes: Vec<u128> = (0..TILE_UNITS as i128).map(units::integer).collect();
-        let keys: Vec<u64> = hashes.iter().map(|&hash| key_of(hash)).collect();
+        let keys = hashes.iter().map(|&hash| key_of(hash));
         for law in Law::ALL.into_iter().chain([Law::Assignment(6554)]) {
             let weights = Weights::of_factor(law, 3, 1);
+            let mut all = Units::default();
+            all.set(&weights, keys.clone());
             for (count, t) in [(TILE_UNITS, 0), (64, 31), (36, 3), (12, 1), (4, 3124), (0, 2)] {
                 let mut tile = Tile::new();
-                weights.tile(&keys[..count], t, &mut tile);
+                weights.tile(&all, 0..count, t, &mut tile);
                 let mut row = vec![0; (t as usize + 1) * TILE_REPLICATES];
                 for (u, &hash) in hashes.iter().enumerate() {
                     if u < count {

@@ -21,6 +21,8 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_512;
 
+use std::ops::Range;
+
 use laws::Inner;
 pub use laws::{Law, Weights};
 pub(crate) use sums::SUMMED_REPLICATES;
@@ -240,14 +242,65 @@ impl PoissonWeights {
 
     /// Draws the weights of units, at most [`TILE_UNITS`] and a multiple of four, for the `t`-th 32 replicates. The
     /// rows of further units stay as they are.
-    pub(crate) fn tile(&self, keys: &[u64], t: u64, tile: &mut Tile) {
-        self.engine.rows::<WEIGHTS>(self.whitening, keys, t, &mut tile.0);
+    fn tile(&self, units: &Units, range: Range<usize>, t: u64, tile: &mut Tile) {
+        self.engine.rows::<WEIGHTS>(self.whitening, units, range, t, &mut tile.0);
+    }
+}
+
+/// Units that tiles are drawn of.
+#[derive(Debug, Default)]
+pub(crate) struct Units {
+    /// A multiple of four: those that are added are drawn and of no use.
+    keys: Vec<u64>,
+    /// What the first round makes of their halves of blocks, where that is where a tile starts from: it is the same for all
+    /// replicates.
+    started: Vec<Started>,
+}
+
+/// See [`Units::started`].
+type Started = [u8; 16];
+
+impl Units {
+    /// Takes units whose weights, of the keys of these, are to be drawn.
+    pub(crate) fn set(&mut self, weights: &Weights, keys: impl Iterator<Item = u64>) {
+        self.keys.clear();
+        self.keys.extend(keys);
+        self.keys.resize(self.keys.len().next_multiple_of(4), 0);
+        let (whitening, engine) = weights.source();
+        engine.start(whitening, &self.keys, &mut self.started);
+    }
+
+    /// How many there are, with those that are added.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
     }
 }
 
 impl Engine {
+    /// Does for units what is the same for all tiles.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "no other engine starts there")
+    )]
+    fn start(self, whitening: [u8; 16], keys: &[u64], started: &mut Vec<Started>) {
+        started.clear();
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Vaes512(_, vaes) = self {
+            started.resize(keys.len(), [0; 16]);
+            vaes.start(whitening, keys.as_chunks::<4>().0, started.as_chunks_mut::<4>().0);
+        }
+    }
+
     /// Draws what the rows of units hold, a multiple of four, for the `t`-th 32 replicates. Further rows stay as they are.
-    fn rows<const OF: u8>(self, whitening: [u8; 16], keys: &[u64], t: u64, rows: &mut [Row]) {
+    fn rows<const OF: u8>(
+        self,
+        whitening: [u8; 16],
+        units: &Units,
+        range: Range<usize>,
+        t: u64,
+        rows: &mut [Row],
+    ) {
+        let keys = &units.keys[range.clone()];
         assert!(keys.len() <= 2 * rows.len(), "{} units in {} rows", keys.len(), rows.len());
         let (quads, rest) = keys.as_chunks::<4>();
         assert!(rest.is_empty(), "expected a multiple of four units, found {}", keys.len());
@@ -259,7 +312,10 @@ impl Engine {
             #[cfg(target_arch = "x86_64")]
             Self::Vaes(vaes) => vaes.tile::<OF>(whitening, quads, t, rows),
             #[cfg(target_arch = "x86_64")]
-            Self::Vaes512(_, vaes) => vaes.tile::<OF>(whitening, quads, t, rows),
+            Self::Vaes512(_, vaes) => {
+                let started = units.started[range].as_chunks::<4>().0;
+                vaes.tile::<OF>(whitening, started, t, rows);
+            }
             #[cfg(target_arch = "aarch64")]
             Self::Arm(arm) => arm.tile::<OF>(whitening, quads, t, rows),
         }
@@ -372,12 +428,14 @@ mod tests {
     #[test]
     fn tiles_hold_the_weights_of_their_units() {
         let hashes: Vec<u128> = (0..TILE_UNITS as i128).map(crate::units::integer).collect();
-        let keys: Vec<u64> = hashes.iter().map(|&hash| key_of(hash)).collect();
+        let keys = hashes.iter().map(|&hash| key_of(hash));
         for engine in Engine::available() {
             let weights = PoissonWeights::with(3, engine);
+            let mut all = Units::default();
+            all.set(&Weights(Inner::Poisson(weights)), keys.clone());
             for (units, t) in [(TILE_UNITS, 0), (64, 31), (12, 1), (4, 3124), (0, 2)] {
                 let mut tile = Tile::new();
-                weights.tile(&keys[..units], t, &mut tile);
+                weights.tile(&all, 0..units, t, &mut tile);
                 let mut row = vec![0; (t as usize + 1) * TILE_REPLICATES];
                 for (u, &hash) in hashes.iter().enumerate() {
                     if u < units {

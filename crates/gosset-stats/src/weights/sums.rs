@@ -1,6 +1,6 @@
 //! The sums of the weights of many units.
 
-use super::{Engine, Inner, TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Weights};
+use super::{Engine, Inner, TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Units, Weights};
 
 /// Sums have whole blocks of so many replicates.
 pub(crate) const SUMMED_REPLICATES: usize = 64;
@@ -55,21 +55,24 @@ impl Weights {
                 vaes.add(weights.whitening, binned);
             }
             _ => {
-                let mut tile = Tile::new();
-                binned.bins().for_each(|(keys, sums)| self.add_tiles(keys, sums, &mut tile));
+                let mut drawn = (Units::default(), Tile::new());
+                binned.bins().for_each(|(keys, sums)| self.add_tiles(keys, sums, &mut drawn));
             }
         }
     }
 
     /// Adds the weights of units to the sums of one bin, by way of a tile.
-    fn add_tiles(&self, keys: &[u64], sums: &mut [[u16; SUMMED_REPLICATES]], tile: &mut Tile) {
-        let mut padded = [0; TILE_UNITS];
+    fn add_tiles(
+        &self,
+        keys: &[u64],
+        sums: &mut [[u16; SUMMED_REPLICATES]],
+        (units, tile): &mut (Units, Tile),
+    ) {
         for keys in keys.chunks(TILE_UNITS) {
-            padded[..keys.len()].copy_from_slice(keys);
-            let padded = &padded[..keys.len().next_multiple_of(4)];
+            units.set(self, keys.iter().copied());
             let tiles = sums.as_flattened_mut().as_chunks_mut::<TILE_REPLICATES>().0;
             for (t, sums) in (0..).zip(tiles) {
-                self.tile(padded, t, tile);
+                self.tile(units, 0..units.len(), t, tile);
                 let mut in_order = [0; TILE_REPLICATES];
                 let (pairs, odd) = tile.0[..keys.len().div_ceil(2)].split_at(keys.len() / 2);
                 for row in pairs {

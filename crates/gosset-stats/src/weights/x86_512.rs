@@ -7,17 +7,16 @@
 
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_aesenc_si128, _mm_loadu_si128, _mm_set_epi64x, _mm_xor_si128,
-    _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi8, _mm512_add_epi16,
-    _mm512_aesenc_epi128, _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_castsi512_si256,
-    _mm512_cmpge_epu8_mask, _mm512_cmpgt_epu8_mask, _mm512_cvtepu8_epi16,
-    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_mask_adds_epu8,
-    _mm512_mask_permutexvar_epi8, _mm512_maskz_permutexvar_epi64, _mm512_permutexvar_epi8,
-    _mm512_set_epi64, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srli_epi16,
-    _mm512_storeu_si512, _mm512_unpackhi_epi8, _mm512_unpacklo_epi8, _mm512_xor_si512,
+    _mm256_storeu_si256, _mm512_add_epi8, _mm512_add_epi16, _mm512_aesenc_epi128,
+    _mm512_broadcast_i32x4, _mm512_castsi512_si256, _mm512_cmpge_epu8_mask, _mm512_cmpgt_epu8_mask,
+    _mm512_cvtepu8_epi16, _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_mask_adds_epu8,
+    _mm512_mask_permutexvar_epi8, _mm512_permutexvar_epi8, _mm512_set_epi64, _mm512_set1_epi8,
+    _mm512_setzero_si512, _mm512_shuffle_i64x2, _mm512_srli_epi16, _mm512_storeu_si512,
+    _mm512_unpackhi_epi8, _mm512_unpacklo_epi8, _mm512_xor_si512,
 };
 
 use super::sums::{Binned, SUMMED_REPLICATES, UNITS_OF_A_BYTE};
-use super::{BYTES, HIGH, LOW, ROUND_KEYS, TILE_REPLICATES};
+use super::{BYTES, HIGH, LOW, ROUND_KEYS, Started, TILE_REPLICATES};
 
 /// The proof that this processor has AES instructions for four blocks at once, and shuffles of 64 bytes.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +38,18 @@ impl Vaes512 {
     pub(super) fn tile<const OF: u8>(
         self,
         whitening: [u8; 16],
-        quads: &[[u64; 4]],
+        quads: &[[Started; 4]],
         t: u64,
         rows: &mut [TileRows],
     ) {
         // SAFETY: `self` proves that the features are there.
         unsafe { tile::<OF>(whitening, quads, t, rows) }
+    }
+
+    /// The first round of units.
+    pub(super) fn start(self, whitening: [u8; 16], keys: &[[u64; 4]], out: &mut [[Started; 4]]) {
+        // SAFETY: `self` proves that the features are there.
+        unsafe { start(whitening, keys, out) }
     }
 
     /// Adds the weights of units to the sums of their bins.
@@ -145,23 +150,32 @@ fn counters(whitening: [u8; 16], [a, b, c, d]: [u64; 4]) -> __m512i {
     _mm512_xor_si512(of_all, _mm512_aesenc_epi128(whitening, key))
 }
 
+#[target_feature(enable = "avx512f,vaes")]
+fn start(whitening: [u8; 16], keys: &[[u64; 4]], out: &mut [[Started; 4]]) {
+    let (whitening, key) = (four(&whitening), four(&ROUND_KEYS[1]));
+    for (&[a, b, c, d], out) in keys.iter().zip(out) {
+        let units = _mm512_set_epi64(0, d as i64, 0, c as i64, 0, b as i64, 0, a as i64);
+        let started = _mm512_aesenc_epi128(_mm512_xor_si512(units, whitening), key);
+        // SAFETY: four blocks are the 64 bytes that are written.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), started) }
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
-fn tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
+fn tile<const OF: u8>(whitening: [u8; 16], quads: &[[Started; 4]], t: u64, rows: &mut [TileRows]) {
     let shared = Shared::new();
     let high_counters = counters(whitening, [4 * t, 4 * t + 2, 4 * t, 4 * t + 2]);
     let low_counters = counters(whitening, [4 * t + 1, 4 * t + 3, 4 * t + 1, 4 * t + 3]);
-    let (whitening, first_key) = (four(&whitening), four(&ROUND_KEYS[1]));
-    // The first and the third unit of four, in the lower halves of blocks; and the second and the fourth.
-    let odd_places = _mm512_set_epi64(0, 2, 0, 2, 0, 0, 0, 0);
-    let even_places = _mm512_set_epi64(0, 3, 0, 3, 0, 1, 0, 1);
-    for (keys, rows) in quads.iter().zip(rows) {
-        // SAFETY: these are the 32 bytes that are read.
-        let keys: __m256i = unsafe { _mm256_loadu_si256(keys.as_ptr().cast()) };
-        let keys = _mm512_castsi256_si512(keys);
-        let mut drawn = [odd_places, even_places];
+    for (units, rows) in quads.iter().zip(rows) {
+        // SAFETY: four blocks are the 64 bytes that are read.
+        let units = unsafe { _mm512_loadu_si512(units.as_ptr().cast()) };
+        // The first and the third unit of four, twice each; and the second and the fourth.
+        let mut drawn = [
+            _mm512_shuffle_i64x2::<0b10_10_00_00>(units, units),
+            _mm512_shuffle_i64x2::<0b11_11_01_01>(units, units),
+        ];
         for drawn in &mut drawn {
-            let units = _mm512_maskz_permutexvar_epi64(0b0101_0101, *drawn, keys);
-            let units = _mm512_aesenc_epi128(_mm512_xor_si512(units, whitening), first_key);
+            let units = *drawn;
             let high = _mm512_xor_si512(units, high_counters);
             let low = _mm512_xor_si512(units, low_counters);
             *drawn = match OF {

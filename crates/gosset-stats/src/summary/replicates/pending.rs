@@ -15,6 +15,10 @@ const ENOUGH: usize = 1 << 13;
 pub(super) const ROWS_AT_ONCE: usize = 4096;
 const _: () = assert!(MAX_PENDING + ROWS_AT_ONCE < 1 << u16::BITS);
 
+/// Batches in a row with units of their own, after which one is taken for a whole part of all units: with one, the second
+/// batch of a part would find what waited of the first gone.
+const BATCHES_APART: u32 = 2;
+
 /// How many units have an entry for each of their rows, after a time when hardly any had several.
 const UNITS_APART: usize = 15 * MAX_PENDING;
 
@@ -44,12 +48,14 @@ pub(super) struct Pending {
     sums: SumTable,
     pub(super) waiting_rows: u64,
     batch: Batch,
+    /// How many batches in a row had units of their own.
+    batches_apart: u32,
     /// The entries of the rows that are being added.
     found: Vec<u32>,
 }
 
 /// Rows that come together, as those of a part of all units do.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Batch {
     rows: usize,
     /// Where the entries of the units that are new start.
@@ -71,6 +77,7 @@ impl Pending {
             sums: SumTable::new(columns, Products::None),
             waiting_rows: 0,
             batch: Batch::default(),
+            batches_apart: 0,
             found: Vec::new(),
         }
     }
@@ -84,13 +91,17 @@ impl Pending {
         self.len() >= if self.apart > 0 { ENOUGH } else { MAX_PENDING }
     }
 
-    /// Starts a batch. Whether what waits is better weighted before, since its units do not come again soon: if hardly any
-    /// row of the last batch was of one that waited, and most were of its own.
+    /// Starts a batch. Whether what waits is better weighted before, since its units do not come again soon: as with
+    /// the last batches that found some waiting, which had hardly a row of those and most rows of units of their own.
     pub(super) fn start_batch(&mut self) -> bool {
-        let Batch { rows, start, came_again } =
-            std::mem::replace(&mut self.batch, Batch { rows: 0, start: self.end, came_again: 0 });
+        let Batch { rows, start, came_again } = self.batch;
         let new = self.end.saturating_sub(start);
-        self.len() >= ENOUGH && 16 * came_again < rows && 2 * new < rows
+        if start > 1 {
+            let is_apart = 16 * came_again < rows && 2 * new < rows;
+            self.batches_apart = if is_apart { self.batches_apart + 1 } else { 0 };
+        }
+        self.batch = Batch { rows: 0, start: self.end, came_again: 0 };
+        self.len() >= ENOUGH && self.batches_apart >= BATCHES_APART
     }
 
     /// Whether something waits for a slot.

@@ -123,33 +123,34 @@ fn units_that_have_room_wait_together() {
     }
 }
 
-/// Units that come in parts, each with all of its rows in one batch, wait no longer than is good for them; those that come
-/// again every day do.
+/// Units that come in parts, each with all of its rows in one batch, wait no longer than is good for them; those of parts
+/// in several batches do, and those that come again every day.
 #[test]
 fn units_of_parts_do_not_wait_for_more() {
     let (part, parts) = (20_000, 8);
-    let waiting = |unit: fn(usize) -> usize| {
+    let waiting = |batch: usize, unit: fn(usize) -> usize| {
         let mut table = ReplicatesTable::new(columns(), resampling()).expect("valid options");
         table.resize(2);
         let mut ids = Vec::new();
-        for p in 0..parts {
-            let of_part: Vec<i128> = (p * part..(p + 1) * part).map(|r| unit(r) as i128).collect();
-            let (y, d) = (values(1, part), values(0, part));
+        let (y, d) = (values(1, part).repeat(parts), values(0, part).repeat(parts));
+        for start in (0..parts * part).step_by(batch) {
+            let rows = start..start + batch;
+            let of_batch: Vec<i128> = rows.clone().map(|r| unit(r) as i128).collect();
             table.update(Rows {
-                slots: &vec![1; part],
-                columns: &[&y, &d],
-                units: &of_part.iter().map(|&id| units::integer(id)).collect::<Vec<_>>(),
+                slots: &vec![1; batch],
+                columns: &[&y[rows.clone()], &d[rows]],
+                units: &of_batch.iter().map(|&id| units::integer(id)).collect::<Vec<_>>(),
                 ..Rows::default()
             });
-            ids.extend(of_part);
+            ids.extend(of_batch);
         }
-        let again = |values: Vec<f64>| values.repeat(parts);
-        let (y, d) = (again(values(1, part)), again(values(0, part)));
         assert_eq!(table.get(1).encode(), summary(&ids, &y, &d, 999).encode());
         table.pending.len()
     };
-    assert!(waiting(|row| row / 20_000 * 5000 + row * 7 % 5000) < 15_000);
-    assert_eq!(waiting(|row| row % 25_000), 25_000);
+    let of_parts = |row| row / 20_000 * 3000 + row * 7 % 3000;
+    assert!(waiting(20_000, of_parts) < 12_000);
+    assert_eq!(waiting(10_000, of_parts), 24_000);
+    assert_eq!(waiting(20_000, |row| row % 25_000), 25_000);
 }
 
 /// More units than wait at once, in batches that are torn, that are not, and that are larger than what waits.

@@ -15,7 +15,7 @@ const SAMPLE: usize = 256;
 /// The most columns whose zeros are looked at.
 const MAX_COLUMNS: usize = 6;
 
-/// Bits of the values of a column, from which on it is worth it not to multiply zeros.
+/// Bits of the values of a column from which on its zeros are better not multiplied.
 const LEAST_BITS: u32 = 20;
 
 /// Brings slots into an order in which those are together that have zeros in the same columns, and says which are to be

@@ -19,8 +19,8 @@ const _: () = assert!(MAX_PENDING + ROWS_AT_ONCE < 1 << u16::BITS);
 /// batch of a part would find what waited of the first gone.
 const BATCHES_APART: u32 = 2;
 
-/// How many units have an entry for each of their rows, after a time when hardly any had several.
-const UNITS_APART: usize = 15 * MAX_PENDING;
+/// How many rows are taken for the single ones of their units, after a time when hardly any unit had several.
+const SINGLE_UNITS: usize = 15 * MAX_PENDING;
 
 /// Places of the index for an entry, at least: in most of them there is nobody else's.
 const PLACES: usize = 4;
@@ -33,9 +33,9 @@ const NONE: u16 = 0;
 pub(super) struct Pending {
     /// A hash table of entries, open and linear.
     index: Vec<u16>,
-    /// For how many rows yet each has an entry of its own, which the index does not know: where units come once, looking
-    /// them up is in vain.
-    apart: usize,
+    /// For how many rows yet each is taken for the single one of its unit and has an entry that the index does not know:
+    /// where units come once, looking them up is in vain.
+    single: usize,
     /// How many entries there are, of which the first is that of nobody.
     end: usize,
     /// By entry its unit and its slot, with room for others; and the entry before it in its slot.
@@ -68,7 +68,7 @@ impl Pending {
     pub(super) fn new(columns: usize) -> Self {
         Self {
             index: Vec::new(),
-            apart: 0,
+            single: 0,
             end: 1,
             units: vec![0],
             slots: vec![u32::MAX],
@@ -88,7 +88,7 @@ impl Pending {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= if self.apart > 0 { ENOUGH } else { MAX_PENDING }
+        self.len() >= if self.single > 0 { ENOUGH } else { MAX_PENDING }
     }
 
     /// Starts a batch. Whether what waits is better weighted before, since its units do not come again soon: as with
@@ -117,8 +117,8 @@ impl Pending {
     pub(super) fn clear(&mut self) {
         let are_many = 2 * self.len() > MAX_PENDING;
         let hardly_any = 10 * self.len() as u64 > 9 * self.waiting_rows;
-        self.apart = match self.apart {
-            0 if hardly_any && are_many => UNITS_APART,
+        self.single = match self.single {
+            0 if hardly_any && are_many => SINGLE_UNITS,
             left => left.saturating_sub(self.len()),
         };
         self.index.fill(NONE);
@@ -146,7 +146,7 @@ impl Pending {
             self.units.resize(room, 0);
             self.slots.resize(room, 0);
         }
-        if self.apart > 0 {
+        if self.single > 0 {
             self.units[self.end..room].copy_from_slice(units);
             self.slots[self.end..room].copy_from_slice(slots);
             self.found.clear();

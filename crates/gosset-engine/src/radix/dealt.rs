@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, Scalar, UInt32Array,
-    UInt64Array, downcast_primitive, make_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    Scalar, UInt32Array, UInt64Array, downcast_primitive, make_array,
 };
 use arrow::compute::kernels::numeric::add_wrapping;
 use arrow::compute::{cast, concat, take};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::hash_utils::create_hashes;
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
@@ -141,8 +141,7 @@ fn scattered(arrays: &[&dyn Array], places: &[u32]) -> Result<Option<ArrayRef>> 
         let Some((keys, values)) = with_one_dictionary(arrays)? else { return Ok(None) };
         let keys: Vec<&dyn Array> = keys.iter().map(AsRef::as_ref).collect();
         let Some(keys) = scattered(&keys, places)? else { return Ok(None) };
-        let dealt = keys.to_data().into_builder().data_type(first.data_type().clone());
-        return Ok(Some(make_array(dealt.child_data(vec![values.to_data()]).build()?)));
+        return dictionary(first.data_type(), &keys, &values).map(Some);
     }
     fn scatter<T: ArrowPrimitiveType>(arrays: &[&dyn Array], places: &[u32]) -> Vec<T::Native> {
         let mut dealt = vec![T::Native::default(); places.len()];
@@ -168,17 +167,21 @@ fn scattered(arrays: &[&dyn Array], places: &[u32]) -> Result<Option<ArrayRef>> 
 /// Values of dictionaries that may be put after each other: of more it is better to look for those that are the same.
 const MAX_VALUES: usize = 256;
 
-/// The keys of dictionaries and what they are keys of: the values of all of them, one after the other. None if these are
+/// The keys of dictionaries and what they are keys of: the values of those that differ, one after the other. None if these are
 /// many, or more than the keys can count.
 fn with_one_dictionary(arrays: &[&dyn Array]) -> Result<Option<(Vec<ArrayRef>, ArrayRef)>> {
-    let (mut keys, mut all) = (Vec::new(), Vec::<&ArrayRef>::new());
-    let (mut start, mut end) = (0, 0);
+    let mut keys = Vec::new();
+    // With where each starts.
+    let mut all: Vec<(&ArrayRef, usize)> = Vec::new();
+    let mut end = 0;
     for dictionary in arrays.iter().map(|array| array.as_any_dictionary()) {
         let values = dictionary.values();
-        // Neighbours are often of one row group.
-        if !all.last().is_some_and(|last| last.to_data().ptr_eq(&values.to_data())) {
-            all.push(values);
-            (start, end) = (end, end + values.len());
+        let known =
+            all.iter().rev().find(|(known, _)| known.len() == values.len() && *known == values);
+        let start = known.map_or(end, |(_, start)| *start);
+        if known.is_none() {
+            all.push((values, start));
+            end += values.len();
         }
         let of_type = dictionary.keys().data_type();
         let ends = cast(&UInt64Array::from(vec![start as u64, end as u64]), of_type)?;
@@ -187,8 +190,32 @@ fn with_one_dictionary(arrays: &[&dyn Array]) -> Result<Option<(Vec<ArrayRef>, A
         }
         keys.push(add_wrapping(&dictionary.keys(), &Scalar::new(ends.slice(0, 1)))?);
     }
-    let all: Vec<&dyn Array> = all.into_iter().map(AsRef::as_ref).collect();
+    let all: Vec<&dyn Array> = all.into_iter().map(|(values, _)| values.as_ref()).collect();
     Ok(Some((keys, concat(&all)?)))
+}
+
+fn dictionary(of_type: &DataType, keys: &ArrayRef, values: &ArrayRef) -> Result<ArrayRef> {
+    let data = keys.to_data().into_builder().data_type(of_type.clone());
+    Ok(make_array(data.child_data(vec![values.to_data()]).build()?))
+}
+
+/// Batches as one.
+pub(super) fn together(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    let column = |c: usize| {
+        let arrays: Vec<&dyn Array> = batches.iter().map(|rows| rows.column(c).as_ref()).collect();
+        let of_type = schema.field(c).data_type();
+        if let DataType::Dictionary(..) = of_type
+            && let Some((keys, values)) = with_one_dictionary(&arrays)?
+        {
+            let keys: Vec<&dyn Array> = keys.iter().map(AsRef::as_ref).collect();
+            return dictionary(of_type, &concat(&keys)?, &values);
+        }
+        Ok(concat(&arrays)?)
+    };
+    let columns = (0..schema.fields().len()).map(column).collect::<Result<_>>()?;
+    let rows = batches.iter().map(RecordBatch::num_rows).sum();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 /// As [`scattered`], of any arrays.
@@ -221,9 +248,15 @@ impl Dealt {
 #[cfg(test)]
 mod tests {
     use arrow::array::DictionaryArray;
-    use arrow::datatypes::Int8Type;
+    use arrow::datatypes::{Field, Int8Type, Schema};
 
     use super::*;
+
+    fn texts(array: &ArrayRef) -> Vec<&str> {
+        let dictionary = array.as_any_dictionary();
+        let values = dictionary.values().as_string::<i32>();
+        dictionary.normalized_keys().into_iter().map(|key| values.value(key)).collect()
+    }
 
     #[test]
     fn dictionaries_become_one_or_are_merged() {
@@ -237,15 +270,20 @@ mod tests {
             let arrays: Vec<&dyn Array> = arrays.iter().map(|array| array as &dyn Array).collect();
             let labels: Vec<&str> = labels.concat();
             let places: Vec<u32> = (0..labels.len() as u32).rev().collect();
+            let field = Field::new("label", arrays[0].data_type().clone(), false);
+            let schema = Arc::new(Schema::new(vec![field]));
+            let batch = |array: &&dyn Array| {
+                RecordBatch::try_new(Arc::clone(&schema), vec![make_array(array.to_data())])
+                    .expect("a batch")
+            };
+            let batches: Vec<RecordBatch> = arrays.iter().map(batch).collect();
+            let rows = together(&schema, &batches).expect("batches");
+            assert_eq!(texts(rows.column(0)), labels);
             let dealt = scattered(&arrays, &places).expect("dictionaries");
             assert_eq!(dealt.is_some(), labels.len() < 10, "keys of a byte count to 127");
             let dealt = dealt.unwrap_or_else(|| taken(&arrays, &places).expect("dictionaries"));
-            let found = dealt.as_any_dictionary();
-            assert_eq!(found.data_type(), arrays[0].data_type());
-            let values = found.values().as_string::<i32>();
-            let found: Vec<&str> =
-                found.normalized_keys().into_iter().map(|key| values.value(key)).collect();
-            assert_eq!(found, labels.into_iter().rev().collect::<Vec<_>>());
+            assert_eq!(dealt.data_type(), arrays[0].data_type());
+            assert_eq!(texts(&dealt), labels.into_iter().rev().collect::<Vec<_>>());
         }
     }
 }

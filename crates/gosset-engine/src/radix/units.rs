@@ -5,7 +5,6 @@ use std::iter::Peekable;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -26,6 +25,7 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 
+use super::dealt::together;
 use super::exchange::{self, Dealing, Order, Round, Way};
 use super::exec::are_few;
 use super::leaf::Leaf;
@@ -171,8 +171,8 @@ async fn send(
         for part in parts.clone() {
             let mut rows = round.part(part).peekable();
             while rows.peek().is_some() {
-                let together = concat_batches(&schema, &first_of(&mut rows, ROWS_TOGETHER))?;
-                if to.send(Ok(together)).await.is_err() {
+                let rows = together(&schema, &first_of(&mut rows, ROWS_TOGETHER))?;
+                if to.send(Ok(rows)).await.is_err() {
                     return Ok(());
                 }
             }

@@ -66,7 +66,7 @@ fn add_at(shift: i32, plane: &[i32; TILE_REPLICATES], lane: &mut [i64]) {
 /// The plain code, in vectors.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn write(values: &[i128], shift: i32, out: &mut [u8], stride: usize, digits: usize) {
-    write_bytes(values, shift, out, stride, digits);
+    write_bytes::<{ u8::BITS }>(values, shift, out, stride, digits);
 }
 
 /// Planes share the loads of weights, as many as the registers hold sums of.

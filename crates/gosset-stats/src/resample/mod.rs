@@ -2,8 +2,9 @@
 //!
 //! A value is an integer on a binary grid and is written in signed digits of base 128 at *absolute* places: digit `k`
 //! counts `2^(7k)`. A weight of at most 8 times a digit is a small integer, so that a vector unit multiplies and adds 32 of
-//! them an instruction (`planes`, `avx2`, `avx512`), and what comes out is added at its place. Every block of units takes the
-//! digits that its own values need; since nothing is ever rounded, blocks, orders and machines change no bit.
+//! them an instruction (`planes`, `avx2`), and what comes out is added at its place. Where products are added in 32 bits
+//! (`avx512`) digits have a bit more. Every block of units takes the digits that its own values need; since nothing is ever
+//! rounded, blocks, digits, orders and machines change no bit.
 //! Larger weights are taken apart into their four-bit parts (`draw`).
 
 #[cfg(target_arch = "x86_64")]
@@ -20,23 +21,18 @@ use crate::{Error, Result};
 pub(crate) use draw::Draw;
 use planes::{Multiply, Word};
 
-/// Bits of a digit.
-const DIGIT_BITS: i32 = 7;
-
-/// Digits that are kept in one lane.
-const DIGITS_PER_LANE: i32 = 4;
-
 /// Bits between the units of two lanes.
-const LANE_BITS: i32 = DIGITS_PER_LANE * DIGIT_BITS;
+const LANE_BITS: i32 = 28;
 
-/// Bits that a value may have: with less than 7 more to come to its grid it has 18 digits at the most, 126 bits.
+/// Bits that a value may have: with less than 8 more to come to the place of its first digit it has 126 or 128 bits in digits.
 pub(crate) const VALUE_BITS: u32 = 117;
 
 /// Units of a block, at most. Its digits stay in a near cache, and the lanes are gone through once for all of its units.
 pub(crate) const BLOCK: usize = 4096;
 
-/// Values that may be added to a lane before carries are taken: each adds less than `2^30.1` to it.
-const MAX_TERMS: u64 = 1 << 32;
+/// Values that may be added to a lane before carries are taken: each adds less than `2^37.1` to it, whose digits are at most
+/// 128, times 8, at places up to `2^27`.
+const MAX_TERMS: u64 = 1 << 25;
 
 /// The ends of the range of exponents and the width of the byte form, in bytes; wider than any sum.
 const EXPONENT_OFFSET: i32 = 300;
@@ -50,7 +46,7 @@ pub(crate) struct ReplicateSums {
     first: i32,
     /// A row of replicates (rounded up to whole tiles) for every lane.
     lanes: Vec<i64>,
-    /// Bounds the lanes: none is beyond `terms · 2^30.1`.
+    /// Bounds the lanes: none is beyond `terms · 2^37.1`.
     terms: u64,
 }
 
@@ -286,19 +282,20 @@ impl Accumulator {
         let padded = units.len().next_multiple_of(4);
         let stride = padded / self.multiply.units_per_word();
         let parts = self.draw.parts();
+        let digit_bits = self.multiply.digit_bits();
         self.words.clear();
         let mut ranges = Vec::new();
         for column in columns {
-            let Some(range) = range_of(&column) else { continue };
+            let Some(range) = range_of(&column, digit_bits) else { continue };
             let start = self.words.len();
             self.words.resize(start + range.digits * stride, [0; 4]);
-            let shift = column.exponent - DIGIT_BITS * range.first;
+            let shift = column.exponent - digit_bits * range.first;
             let words = &mut self.words[start..];
             self.multiply.write(column.values, shift, words, stride, range.digits);
             let sums = &mut out[range.target];
             sums.reserve((units.len() as u64) << self.draw.headroom());
             let last = range.first + range.digits as i32 - 1;
-            let lane = |place: i32| place.div_euclid(DIGITS_PER_LANE);
+            let lane = |place: i32| (digit_bits * place).div_euclid(LANE_BITS);
             sums.make_room(lane(range.first), lane(last));
             ranges.push(range);
         }
@@ -331,9 +328,9 @@ impl Accumulator {
                     let sums = &mut out[range.target];
                     let (first, row) = (sums.first, sums.width());
                     for (place, plane) in (range.first..).zip(planes.by_ref().take(range.digits)) {
-                        let lane = (place.div_euclid(DIGITS_PER_LANE) - first) as usize;
-                        let shift =
-                            DIGIT_BITS * place.rem_euclid(DIGITS_PER_LANE) + 4 * part as i32;
+                        let bit = digit_bits * place;
+                        let lane = (bit.div_euclid(LANE_BITS) - first) as usize;
+                        let shift = bit.rem_euclid(LANE_BITS) + 4 * part as i32;
                         let lane = &mut sums.lanes[lane * row + t * TILE_REPLICATES..];
                         self.multiply.add_at(shift, plane, lane);
                     }
@@ -344,7 +341,7 @@ impl Accumulator {
 }
 
 /// The digits of a column's values; `None` where all are zero.
-fn range_of(column: &BlockColumn<'_>) -> Option<Range> {
+fn range_of(column: &BlockColumn<'_>, digit_bits: i32) -> Option<Range> {
     let (mut all, mut bits) = (0, 0);
     for &value in column.values {
         all |= value;
@@ -357,10 +354,10 @@ fn range_of(column: &BlockColumn<'_>) -> Option<Range> {
     }
     let high = 128 - bits.leading_zeros();
     assert!(high <= VALUE_BITS, "a value has {high} bits");
-    let first = (column.exponent + low as i32).div_euclid(DIGIT_BITS);
-    // Digits from −64 to 63: what is below 2^(7n − 2) has n of them.
-    let above = column.exponent + high as i32 - DIGIT_BITS * first;
-    let digits = (above + DIGIT_BITS + 1) / DIGIT_BITS;
+    let first = (column.exponent + low as i32).div_euclid(digit_bits);
+    // Digits from −64 to 63, say: what is below 2^(7n − 2) has n of them.
+    let above = column.exponent + high as i32 - digit_bits * first;
+    let digits = (above + digit_bits + 1) / digit_bits;
     Some(Range { target: column.target, first, digits: digits as usize })
 }
 
@@ -449,7 +446,8 @@ mod tests {
         for (parts, largest) in [(1, 8), (2, 15)] {
             for multiply in Multiply::available() {
                 let rows = vec![[largest; 2 * TILE_REPLICATES]; multiply.rows_at_once(parts)];
-                for digit in [-64i32, 63] {
+                let half = 1 << (multiply.digit_bits() - 1);
+                for digit in [-half, half - 1] {
                     let words = vec![[digit as u8; 4]; 7 * rows.len()];
                     let mut sums = [[1; TILE_REPLICATES]; 7];
                     multiply.add(&rows, &words, rows.len(), &mut sums);
@@ -463,7 +461,16 @@ mod tests {
     #[test]
     fn the_largest_values_fit() {
         let units: Vec<u128> = (0..BLOCK as u128).map(|k| k << 64).collect();
-        for value in [-64i128, 63, -(64 + 64 * 128), (1 << VALUE_BITS) - 1, 1 - (1 << VALUE_BITS)] {
+        for value in [
+            -64i128,
+            63,
+            -128,
+            127,
+            -(64 + 64 * 128),
+            -(128 + 128 * 256),
+            (1 << VALUE_BITS) - 1,
+            1 - (1 << VALUE_BITS),
+        ] {
             let values = vec![value; BLOCK];
             for multiply in Multiply::available() {
                 let draw = Draw::new(Law::Poisson, 1, false);

@@ -1,15 +1,13 @@
 //! Digits, and the sums of weights times digits, in plain code.
 
-use super::DIGIT_BITS;
 pub(super) use crate::weights::Row;
 use crate::weights::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS};
 
 /// The digits of units in one plane, as bytes.
 pub(super) type Word = [u8; 4];
 
-/// Digits whose bits are taken from one half of a value.
-const DIGITS_OF_A_HALF: usize = 9;
-const BITS_OF_A_HALF: i32 = DIGITS_OF_A_HALF as i32 * DIGIT_BITS;
+/// Bits of a digit where products are added in 16 bits.
+const NARROW_DIGIT: u32 = 7;
 
 /// What multiplies and adds. All of it gives the same sums.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +35,15 @@ impl Multiply {
 
     pub(super) fn detect() -> Self {
         Self::available().last().unwrap_or(Self::Portable)
+    }
+
+    /// Bits of a digit: in 32 bits there is room for the products of all that a byte holds.
+    pub(super) fn digit_bits(self) -> i32 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => u8::BITS as i32,
+            _ => NARROW_DIGIT as i32,
+        }
     }
 
     /// Units whose digits are in one word.
@@ -137,34 +144,34 @@ fn add(rows: &[Row], pairs: &[Word], stride: usize, sums: &mut [[i32; TILE_REPLI
     }
 }
 
-/// Digits from −64 to 63 are those from 0 to 127 of a value with 64 added at every place.
-fn bias(digits: usize) -> u128 {
-    (0..digits).fold(0, |bias, _| bias << DIGIT_BITS | 64)
+/// Digits from −64 to 63 are those from 0 to 127 of a value with 64 added at every place; and so on.
+fn bias<const BITS: u32>(digits: usize) -> u128 {
+    (0..digits).fold(0, |bias, _| bias << BITS | 1 << (BITS - 1))
 }
 
 /// See [`Multiply::write`]: the digits of two units, twice.
 fn write(values: &[i128], shift: i32, out: &mut [Word], stride: usize, digits: usize) {
     let mut bytes = vec![0; digits * 2 * stride];
-    write_bytes(values, shift, &mut bytes, 2 * stride, digits);
+    write_bytes::<NARROW_DIGIT>(values, shift, &mut bytes, 2 * stride, digits);
     let pairs = bytes.as_chunks::<2>().0;
     for (plane, pairs) in out.chunks_mut(stride).zip(pairs.chunks(stride)) {
         plane.iter_mut().zip(pairs).for_each(|(word, &[a, b])| *word = [a, b, a, b]);
     }
 }
 
-/// Writes the digits of `value · 2^shift`, those of plane `k` from `k · stride` on.
+/// Writes the digits of `value · 2^shift`, of so many bits, those of plane `k` from `k · stride` on.
 #[inline(always)]
-pub(super) fn write_bytes(
+pub(super) fn write_bytes<const BITS: u32>(
     values: &[i128],
     shift: i32,
     out: &mut [u8],
     stride: usize,
     digits: usize,
 ) {
-    let bias = bias(digits);
+    let bias = bias::<BITS>(digits);
     let (blocks, rest) = values.as_chunks::<UNITS>();
     for (i, values) in blocks.iter().enumerate() {
-        let mut halves = Halves::new(values, shift, bias);
+        let mut halves = Halves::<BITS>::new(values, shift, bias);
         for k in 0..digits {
             let places = &mut out[k * stride + i * UNITS..];
             halves.take(k, places.first_chunk_mut().expect("a plane has its units"));
@@ -172,7 +179,7 @@ pub(super) fn write_bytes(
     }
     let mut padded = [0; UNITS];
     padded[..rest.len()].copy_from_slice(rest);
-    let mut halves = Halves::new(&padded, shift, bias);
+    let mut halves = Halves::<BITS>::new(&padded, shift, bias);
     for k in 0..digits {
         let mut places = [0; UNITS];
         halves.take(k, &mut places);
@@ -185,12 +192,16 @@ pub(super) fn write_bytes(
 const UNITS: usize = 16;
 
 /// The digits of values that are not taken yet, from the lowest: in the low bits of two halves.
-struct Halves {
+struct Halves<const BITS: u32> {
     low: [u64; UNITS],
     high: [i64; UNITS],
 }
 
-impl Halves {
+impl<const BITS: u32> Halves<BITS> {
+    /// Digits whose bits are in the low half, whole ones.
+    const LOW_DIGITS: u32 = u64::BITS / BITS;
+    const LOW_BITS: u32 = Self::LOW_DIGITS * BITS;
+
     /// In words, since vectors have no integers of 128 bits.
     #[inline(always)]
     fn new(values: &[i128; UNITS], shift: i32, bias: u128) -> Self {
@@ -210,8 +221,8 @@ impl Halves {
         for i in 0..UNITS {
             let (sum, carry) = low[i].overflowing_add(bias_low);
             let above = high[i].wrapping_add(bias_high).wrapping_add(carry.into());
-            (low[i], high[i]) =
-                (sum, above << (64 - BITS_OF_A_HALF) | (sum >> BITS_OF_A_HALF) as i64);
+            let left = u64::BITS - Self::LOW_BITS;
+            (low[i], high[i]) = (sum, above << left | (sum >> 1 >> (Self::LOW_BITS - 1)) as i64);
         }
         Self { low, high }
     }
@@ -219,15 +230,15 @@ impl Halves {
     /// Takes the digits of plane `k`: planes follow each other.
     #[inline(always)]
     fn take(&mut self, k: usize, places: &mut [u8; UNITS]) {
-        let is_low = k < DIGITS_OF_A_HALF;
+        let is_low = k < Self::LOW_DIGITS as usize;
         for (i, place) in places.iter_mut().enumerate() {
             let half = if is_low { self.low[i] as u8 } else { self.high[i] as u8 };
-            *place = (half & 127).wrapping_sub(64);
+            *place = (half & u8::MAX >> (u8::BITS - BITS)).wrapping_sub(1 << (BITS - 1));
         }
         if is_low {
-            self.low.iter_mut().for_each(|half| *half >>= DIGIT_BITS);
+            self.low.iter_mut().for_each(|half| *half >>= BITS);
         } else {
-            self.high.iter_mut().for_each(|half| *half >>= DIGIT_BITS);
+            self.high.iter_mut().for_each(|half| *half >>= BITS);
         }
     }
 }
@@ -239,26 +250,31 @@ mod tests {
     use super::*;
     use crate::resample::VALUE_BITS;
 
+    fn check_digits<const BITS: u32>(values: &[i128], shift: i32, digits: usize) {
+        let stride = values.len() + 3;
+        let mut found = vec![1; digits * stride];
+        write_bytes::<BITS>(values, shift, &mut found, stride, digits);
+        for (u, &value) in values.iter().enumerate() {
+            let shifted = if shift >= 0 { value << shift } else { value >> -shift };
+            let biased = bias::<BITS>(digits).wrapping_add(shifted as u128);
+            for (k, plane) in found.chunks(stride).enumerate() {
+                let digit = (biased >> (BITS as usize * k)) as i32 & ((1 << BITS) - 1);
+                assert_eq!(i32::from(plane[u] as i8), digit - (1 << (BITS - 1)), "{value} at {k}");
+            }
+        }
+    }
+
     proptest! {
         /// In words as in integers of 128 bits, whatever the shift, and in blocks as in what is left of them.
         #[test]
         fn digits_are_those_of_shifted_values(
             values in prop::collection::vec((any::<i128>(), 128 - VALUE_BITS..128), 0..50),
-            shift in -(VALUE_BITS as i32)..DIGIT_BITS,
-            digits in 1usize..=18,
+            shift in -(VALUE_BITS as i32)..7,
+            digits in 1usize..=16,
         ) {
             let values: Vec<i128> = values.into_iter().map(|(v, bits)| v >> bits).collect();
-            let stride = values.len() + 3;
-            let mut found = vec![1; digits * stride];
-            write_bytes(&values, shift, &mut found, stride, digits);
-            for (u, &value) in values.iter().enumerate() {
-                let shifted = if shift >= 0 { value << shift } else { value >> -shift };
-                let biased = bias(digits).wrapping_add(shifted as u128);
-                for (k, plane) in found.chunks(stride).enumerate() {
-                    let digit = (biased >> (DIGIT_BITS as usize * k)) as u8 & 127;
-                    prop_assert_eq!(plane[u], digit.wrapping_sub(64), "{} at {}", value, k);
-                }
-            }
+            check_digits::<NARROW_DIGIT>(&values, shift, digits + 2);
+            check_digits::<8>(&values, shift, digits);
         }
     }
 }

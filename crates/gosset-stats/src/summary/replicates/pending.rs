@@ -22,6 +22,9 @@ const BATCHES_APART: u32 = 2;
 /// How many rows are taken for the single ones of their units, after a time when hardly any unit had several.
 const SINGLE_UNITS: usize = 15 * MAX_PENDING;
 
+/// Rows whose places are read before the first of them is looked at.
+const READ_AHEAD: usize = 128;
+
 /// Places of the index for an entry, at least: in most of them there is nobody else's.
 const PLACES: usize = 4;
 
@@ -154,7 +157,13 @@ impl Pending {
             self.end = room;
         } else {
             self.make_places(room);
-            self.look_up(slots, units);
+            let mut found = std::mem::take(&mut self.found);
+            found.resize(units.len(), 0);
+            let rows = slots.chunks(READ_AHEAD).zip(units.chunks(READ_AHEAD));
+            for ((slots, units), found) in rows.zip(found.chunks_mut(READ_AHEAD)) {
+                self.look_up(slots, units, found);
+            }
+            self.found = found;
         }
         for (entry, &slot) in (self.before.len()..self.end).zip(&self.slots[self.before.len()..]) {
             let last = &mut self.last[slot as usize];
@@ -163,29 +172,58 @@ impl Pending {
         self.sums.resize(self.end);
     }
 
-    fn look_up(&mut self, slots: &[u32], units: &[u128]) {
-        self.found.resize(units.len(), 0);
-        let (index, known) = (&mut self.index[..], &mut self.units[..]);
-        let slots_of = &mut self.slots[..known.len()];
-        let (mask, mut end) = (index.len() - 1, self.end);
-        for ((&slot, &unit), found) in slots.iter().zip(units).zip(&mut self.found) {
-            let mut at = hash(slot, unit) as usize & mask;
-            // Whether a row is the first of its unit is not to be foreseen: there is no branch on it.
-            let (entry, is_known) = loop {
-                let entry = usize::from(index[at]);
-                let is_known = (known[entry] == unit) & (slots_of[entry] == slot);
-                if is_known | (entry == usize::from(NONE)) {
-                    break (entry, is_known);
-                }
-                at = (at + 1) & mask;
-            };
-            let entry = if is_known { entry } else { end };
-            index[at] = entry as u16;
-            *found = entry as u32;
-            (known[end], slots_of[end]) = (unit, slot);
-            end += usize::from(!is_known);
+    /// The entries of at most [`READ_AHEAD`] rows: all places are read before the first is looked at, so that none waits for
+    /// another, and without a branch on what they have, which is not to be foreseen. Rows that do not find their unit there
+    /// are looked up one by one.
+    fn look_up(&mut self, slots: &[u32], units: &[u128], found: &mut [u32]) {
+        let mut first = [NONE; READ_AHEAD];
+        for (first, (&slot, &unit)) in first.iter_mut().zip(slots.iter().zip(units)) {
+            *first = self.index[self.place(slot, unit)];
         }
-        self.end = end;
+        let (mut left, mut count) = ([0; READ_AHEAD], 0);
+        for (r, (&slot, &unit)) in slots.iter().zip(units).enumerate() {
+            found[r] = first[r].into();
+            left[count] = r;
+            count += usize::from(!self.is_of(first[r], slot, unit));
+        }
+        for &r in &left[..count] {
+            found[r] = self.entry(slots[r], units[r]).into();
+        }
+    }
+
+    /// The entry of a unit in a slot, which may be new; again without a branch on that.
+    #[inline]
+    fn entry(&mut self, slot: u32, unit: u128) -> u16 {
+        let mut at = self.place(slot, unit);
+        let (entry, is_known) = loop {
+            let entry = self.index[at];
+            let is_known = self.is_of(entry, slot, unit);
+            if is_known | (entry == NONE) {
+                break (entry, is_known);
+            }
+            at = (at + 1) & (self.index.len() - 1);
+        };
+        let end = self.end;
+        let entry = if is_known { entry } else { end as u16 };
+        self.index[at] = entry;
+        (self.units[end], self.slots[end]) = (unit, slot);
+        self.end += usize::from(!is_known);
+        entry
+    }
+
+    #[inline]
+    fn is_of(&self, entry: u16, slot: u32, unit: u128) -> bool {
+        let entry = usize::from(entry);
+        (self.units[entry] == unit) & (self.slots[entry] == slot)
+    }
+
+    /// Where the search for a unit in a slot starts.
+    #[inline]
+    fn place(&self, slot: u32, unit: u128) -> usize {
+        // A unit is a hash already. Of a pair of factors either half may be that of many units.
+        let unit = (unit as u64).wrapping_add((unit >> 64) as u64);
+        let hash = unit ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        hash as usize & (self.index.len() - 1)
     }
 
     /// Gives so many entries their places in the index.
@@ -194,12 +232,10 @@ impl Pending {
             return;
         }
         self.index = vec![NONE; (PLACES * entries).next_power_of_two()];
-        let mask = self.index.len() - 1;
-        let known = self.slots.iter().zip(&self.units).enumerate().take(self.end);
-        for (entry, (&slot, &unit)) in known.skip(1) {
-            let mut at = hash(slot, unit) as usize & mask;
+        for entry in 1..self.end {
+            let mut at = self.place(self.slots[entry], self.units[entry]);
             while self.index[at] != NONE {
-                at = (at + 1) & mask;
+                at = (at + 1) & (self.index.len() - 1);
             }
             self.index[at] = entry as u16;
         }
@@ -265,12 +301,4 @@ impl Pending {
             Some(entry.into())
         })
     }
-}
-
-/// That of a unit is one already.
-#[inline]
-fn hash(slot: u32, unit: u128) -> u64 {
-    // Of a pair of factors either half may be that of many units.
-    let unit = (unit as u64).wrapping_add((unit >> 64) as u64);
-    unit ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
 }

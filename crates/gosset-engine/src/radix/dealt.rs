@@ -176,19 +176,23 @@ fn with_one_dictionary(arrays: &[&dyn Array]) -> Result<Option<(Vec<ArrayRef>, A
     let mut end = 0;
     for dictionary in arrays.iter().map(|array| array.as_any_dictionary()) {
         let values = dictionary.values();
-        let known =
-            all.iter().rev().find(|(known, _)| known.len() == values.len() && *known == values);
+        let is_same = |known: &ArrayRef| {
+            known.to_data().ptr_eq(&values.to_data())
+                || values.len() <= MAX_VALUES && known.len() == values.len() && known == values
+        };
+        let known = all.iter().rev().find(|(known, _)| is_same(known));
         let start = known.map_or(end, |(_, start)| *start);
         if known.is_none() {
             all.push((values, start));
             end += values.len();
         }
         let of_type = dictionary.keys().data_type();
-        let ends = cast(&UInt64Array::from(vec![start as u64, end as u64]), of_type)?;
-        if end > MAX_VALUES || ends.null_count() > 0 {
+        let last = end.saturating_sub(1);
+        let starts = cast(&UInt64Array::from(vec![start as u64, last as u64]), of_type)?;
+        if starts.null_count() > 0 || all.len() > 1 && end > MAX_VALUES {
             return Ok(None);
         }
-        keys.push(add_wrapping(&dictionary.keys(), &Scalar::new(ends.slice(0, 1)))?);
+        keys.push(add_wrapping(&dictionary.keys(), &Scalar::new(starts.slice(0, 1)))?);
     }
     let all: Vec<&dyn Array> = all.into_iter().map(|(values, _)| values.as_ref()).collect();
     Ok(Some((keys, concat(&all)?)))

@@ -8,8 +8,9 @@ use crate::exact::{Products, SumTable, Sums};
 pub(super) const MAX_PENDING: usize = 1 << 15;
 
 /// As many of them as are weighted well together, while their sums stay in a near cache: more wait for the sake of their
-/// other rows alone.
+/// other rows alone. Of each slot there are to be some.
 const ENOUGH: usize = 1 << 13;
+const ENOUGH_OF_A_SLOT: usize = 1 << 9;
 
 /// Rows that are added at a time, beyond which limits are not looked at.
 pub(super) const ROWS_AT_ONCE: usize = 4096;
@@ -57,12 +58,14 @@ pub(super) struct Pending {
     found: Vec<u32>,
 }
 
-/// Rows that come together, as those of a part of all units do.
+/// Rows that come together, as those of a part of all units do, until what waits is weighted.
 #[derive(Debug, Clone, Copy, Default)]
 struct Batch {
     rows: usize,
-    /// Where the entries of the units that are new start.
-    start: usize,
+    /// Where the entries of its new units start; none is looked at where nothing waited before.
+    start: Option<usize>,
+    /// How many units are new.
+    new: usize,
     /// How many rows are of units that waited before.
     came_again: usize,
 }
@@ -91,20 +94,24 @@ impl Pending {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= if self.single > 0 { ENOUGH } else { MAX_PENDING }
+        self.len() >= if self.single > 0 { self.enough() } else { MAX_PENDING }
     }
 
     /// Starts a batch. Whether what waits is better weighted before, since its units do not come again soon: as with
     /// the last batches that found some waiting, which had hardly a row of those and most rows of units of their own.
     pub(super) fn start_batch(&mut self) -> bool {
-        let Batch { rows, start, came_again } = self.batch;
-        let new = self.end.saturating_sub(start);
-        if start > 1 {
+        let Batch { rows, new, came_again, .. } = self.batch;
+        if rows > 0 {
             let is_apart = 16 * came_again < rows && 2 * new < rows;
             self.batches_apart = if is_apart { self.batches_apart + 1 } else { 0 };
         }
-        self.batch = Batch { rows: 0, start: self.end, came_again: 0 };
-        self.len() >= ENOUGH && self.batches_apart >= BATCHES_APART
+        let start = (self.len() > 0).then_some(self.end);
+        self.batch = Batch { start, ..Batch::default() };
+        self.len() >= self.enough() && self.batches_apart >= BATCHES_APART
+    }
+
+    fn enough(&self) -> usize {
+        (ENOUGH_OF_A_SLOT * self.last.len()).clamp(ENOUGH, MAX_PENDING)
     }
 
     /// Whether something waits for a slot.
@@ -126,7 +133,7 @@ impl Pending {
         };
         self.index.fill(NONE);
         self.end = 1;
-        self.batch.start = 1;
+        self.batch.start = None;
         self.before.truncate(1);
         self.last.fill(NONE);
         self.sums.resize(0);
@@ -246,9 +253,12 @@ impl Pending {
         self.find(slots, units);
         self.sums.add(&self.found, columns);
         self.waiting_rows += slots.len() as u64;
-        let start = self.batch.start as u32;
-        self.batch.came_again += self.found.iter().filter(|&&entry| entry < start).count();
-        self.batch.rows += slots.len();
+        if let Some(start) = self.batch.start {
+            let came_again = self.found.iter().filter(|&&entry| (entry as usize) < start);
+            self.batch.came_again += came_again.count();
+            self.batch.rows += slots.len();
+            self.batch.new = self.end - start;
+        }
     }
 
     /// Adds the totals of a unit.

@@ -267,7 +267,8 @@ mod tests {
         let few: [Vec<&str>; 3] = [vec!["a", "b", "a"], vec!["b", "c"], vec!["c", "c", "a"]];
         let many: Vec<String> = (0..100).map(|i| i.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let many = [many.clone(), vec!["a"; 20], many];
+        let backwards = many.iter().rev().copied().collect();
+        let many = [many, vec!["a"; 20], backwards];
         for labels in [few, many] {
             let arrays: Vec<DictionaryArray<Int8Type>> =
                 labels.iter().map(|labels| labels.iter().copied().collect()).collect();

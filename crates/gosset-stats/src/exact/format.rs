@@ -253,15 +253,8 @@ impl Format {
             column.reserve(slots.len());
         }
         for slot in slots {
-            match self.mode {
-                Mode::Narrow => {
-                    let lanes = out.iter_mut().zip(&slot[1..]);
-                    lanes.for_each(|(column, &lane)| column.push(lane.into()));
-                }
-                Mode::Wide => {
-                    let lanes = out.iter_mut().zip(slot[1..].as_chunks::<2>().0);
-                    lanes.for_each(|(column, &[hi, lo])| column.push(upper(hi, lo)));
-                }
+            for (c, column) in out.iter_mut().enumerate() {
+                column.push(self.integer(slot, c));
             }
         }
     }

@@ -309,10 +309,10 @@ impl SumTable {
         self.format.exponent(column)
     }
 
-    /// The sums of what is not in the lanes of a slot, if there is something.
+    /// Whether the lanes of a slot do not have all of its sums.
     #[inline]
-    pub(crate) fn beside(&self, slot: u32) -> Option<&[ExactSum]> {
-        self.side.get(slot)
+    pub(crate) fn is_beside(&self, slot: u32) -> bool {
+        self.side.get(slot).is_some()
     }
 
     /// Empties a slot.

@@ -50,7 +50,7 @@ pub(super) fn by_zeros(sums: &SumTable, slots: Vec<u32>) -> (Vec<u32>, Vec<Range
 
 /// The columns of large values of which many are zero.
 fn worth_it<'a>(sums: &'a SumTable, slots: &'a [u32]) -> impl Iterator<Item = usize> + 'a {
-    let sample = slots.iter().step_by(slots.len().div_ceil(SAMPLE));
+    let sample = slots.iter().step_by(slots.len().div_ceil(SAMPLE).max(1));
     (0..sums.columns()).filter(move |&column| {
         let (mut all, mut bits, mut zeros) = (0, 0, 0);
         for &slot in sample.clone() {

@@ -364,22 +364,6 @@ impl Dense {
         accumulator.add(units, &columns, &mut self.sums);
     }
 
-    /// Adds totals of units, but for the number of their rows.
-    fn add_beside<'a>(
-        &mut self,
-        units: impl Iterator<Item = (u128, &'a [ExactSum])>,
-        accumulator: &mut Accumulator,
-    ) {
-        let mut terms = Terms::default();
-        for (unit, sums) in units {
-            for (column, sum) in sums.iter().enumerate() {
-                self.totals.sums[column].merge(sum);
-                terms.push_sum(unit, column, sum);
-            }
-        }
-        self.add_terms(terms, accumulator);
-    }
-
     fn add_terms(&mut self, terms: Terms, accumulator: &mut Accumulator) {
         for ((window, target), (units, values)) in terms.0 {
             let column = BlockColumn { values: &values, exponent: WINDOW * window, target };

@@ -1,11 +1,13 @@
 //! Rows that wait for others of their units.
 
+use std::collections::BTreeMap;
+
 use super::blocks::by_zeros;
 use super::{Content, Resampling};
 use crate::exact::{Products, SumTable, Sums};
 
 /// The most units of slots whose rows wait for the others.
-pub(super) const MAX_PENDING: usize = 1 << 15;
+const MAX_PENDING: usize = 1 << 15;
 
 /// As many of them as are weighted well together, while their sums stay in a near cache: more wait for the sake of their
 /// other rows alone. Of each slot there are to be some.
@@ -282,7 +284,9 @@ impl Pending {
         }
         let dense = content.make_dense(columns, resampling);
         let mut accumulator = resampling.accumulator();
-        let (entries, blocks) = by_zeros(&self.sums, entries.collect());
+        let (beside, entries): (Vec<u32>, Vec<u32>) =
+            entries.partition(|&entry| self.sums.is_beside(entry));
+        let (entries, blocks) = by_zeros(&self.sums, entries);
         let mut exponents: Vec<i32> = (0..columns).map(|c| self.sums.exponent(c)).collect();
         exponents.push(0);
         let (mut units, mut values) = (Vec::new(), vec![Vec::new(); columns + 1]);
@@ -296,10 +300,12 @@ impl Pending {
             rows.extend(entries.iter().map(|&entry| i128::from(self.sums.count(entry))));
             dense.add_block(&units, &values, &exponents, &mut accumulator);
         }
-        let beside = entries
-            .iter()
-            .filter_map(|&entry| Some((self.units[entry as usize], self.sums.beside(entry)?)));
-        dense.add_beside(beside, &mut accumulator);
+        let mut units = BTreeMap::new();
+        for entry in beside {
+            let sums = units.entry(self.units[entry as usize]);
+            sums.or_insert_with(|| Sums::new(columns, Products::None)).merge(&self.sums.get(entry));
+        }
+        dense.add_units(&units, &mut accumulator);
     }
 
     /// The entries of a slot, the last first.

@@ -10,14 +10,11 @@ use std::arch::aarch64::{
 };
 use std::arch::is_aarch64_feature_detected;
 
-use super::{BYTES, HIGH, LOW, ROUND_KEYS, TILE_REPLICATES, WEIGHTS};
+use super::{BYTES, HIGH, LOW, ROUND_KEYS, Row, WEIGHTS};
 
 /// The proof that this processor has AES instructions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arm(());
-
-/// Two rows of a tile: of four units.
-type TileRows = [[u8; 2 * TILE_REPLICATES]; 2];
 
 impl Arm {
     pub(super) fn detect() -> Option<Self> {
@@ -35,7 +32,7 @@ impl Arm {
         whitening: [u8; 16],
         quads: &[[u64; 4]],
         t: u64,
-        rows: &mut [TileRows],
+        rows: &mut [[Row; 2]],
     ) {
         // SAFETY: `self` proves that the features are there.
         unsafe { tile::<OF>(whitening, quads, t, rows) }
@@ -128,7 +125,7 @@ fn fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
 }
 
 #[target_feature(enable = "neon,aes")]
-fn tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
+fn tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [[Row; 2]]) {
     for half in 0..2 {
         let counter = 4 * t + 2 * half;
         for (keys, rows) in quads.iter().zip(&mut *rows) {

@@ -3,7 +3,7 @@
 use aes::Block;
 use aes::hazmat::cipher_round;
 
-use super::{HIGH, LOW, ROUND_KEYS, TABLE, TILE_ORDER, TILE_REPLICATES, WEIGHTS};
+use super::{HIGH, LOW, ROUND_KEYS, Row, TABLE, TILE_ORDER, TILE_REPLICATES, WEIGHTS};
 
 /// The constant and the seed's key, which every block starts with; the mark tells laws and factors apart.
 pub(super) fn whitening(seed: u64, mark: u64) -> [u8; 16] {
@@ -41,7 +41,7 @@ pub(super) fn tile<const OF: u8>(
     whitening: [u8; 16],
     quads: &[[u64; 4]],
     t: u64,
-    rows: &mut [[[u8; 2 * TILE_REPLICATES]; 2]],
+    rows: &mut [[Row; 2]],
 ) {
     for (keys, rows) in quads.iter().zip(rows) {
         for (u, &key) in keys.iter().enumerate() {

@@ -18,7 +18,7 @@ use std::arch::x86_64::{
 };
 
 use super::sums::{Binned, SUMMED_REPLICATES, UNITS_OF_A_BYTE};
-use super::{BYTES, HIGH, LOW, ROUND_KEYS, TILE_REPLICATES, WEIGHTS};
+use super::{BYTES, HIGH, LOW, ROUND_KEYS, Row, WEIGHTS};
 
 /// The proof that this processor has AES instructions (and AVX, for their form with three operands).
 #[derive(Debug, Clone, Copy)]
@@ -27,9 +27,6 @@ pub(super) struct AesNi(());
 /// The proof that this processor has AES instructions for two blocks at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Vaes(());
-
-/// Two rows of a tile: of four units.
-type TileRows = [[u8; 2 * TILE_REPLICATES]; 2];
 
 impl AesNi {
     pub(super) fn detect() -> Option<Self> {
@@ -47,7 +44,7 @@ impl AesNi {
         whitening: [u8; 16],
         quads: &[[u64; 4]],
         t: u64,
-        rows: &mut [TileRows],
+        rows: &mut [[Row; 2]],
     ) {
         // SAFETY: `self` proves that the features are there.
         unsafe { aes_tile::<OF>(whitening, quads, t, rows) }
@@ -70,7 +67,7 @@ impl Vaes {
         whitening: [u8; 16],
         quads: &[[u64; 4]],
         t: u64,
-        rows: &mut [TileRows],
+        rows: &mut [[Row; 2]],
     ) {
         // SAFETY: `self` proves that the features are there.
         unsafe { vaes_tile::<OF>(whitening, quads, t, rows) }
@@ -164,7 +161,7 @@ fn aes_fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
 }
 
 #[target_feature(enable = "aes,avx")]
-fn aes_tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
+fn aes_tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [[Row; 2]]) {
     for half in 0..2 {
         let block = 4 * t + 2 * half;
         let (start_high, start_low) = (counter(whitening, block), counter(whitening, block + 1));
@@ -264,7 +261,7 @@ fn vaes_fill(whitening: [u8; 16], key: u64, out: &mut [u8]) {
 }
 
 #[target_feature(enable = "avx2,vaes")]
-fn vaes_tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [TileRows]) {
+fn vaes_tile<const OF: u8>(whitening: [u8; 16], quads: &[[u64; 4]], t: u64, rows: &mut [[Row; 2]]) {
     let (start_high, start_low) = (counters(whitening, 4 * t), counters(whitening, 4 * t + 1));
     let low_halves = _mm256_set_epi64x(0, -1, 0, -1);
     for (keys, rows) in quads.iter().zip(rows) {

@@ -16,14 +16,11 @@ use std::arch::x86_64::{
 };
 
 use super::sums::{Binned, SUMMED_REPLICATES, UNITS_OF_A_BYTE};
-use super::{BYTES, HIGH, LOW, ROUND_KEYS, Started, TILE_REPLICATES};
+use super::{BYTES, HIGH, LOW, ROUND_KEYS, Row, Started};
 
 /// The proof that this processor has AES instructions for four blocks at once, and shuffles of 64 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Vaes512(());
-
-/// Two rows of a tile: of four units.
-type TileRows = [[u8; 2 * TILE_REPLICATES]; 2];
 
 impl Vaes512 {
     pub(super) fn detect() -> Option<Self> {
@@ -40,7 +37,7 @@ impl Vaes512 {
         whitening: [u8; 16],
         quads: &[[Started; 4]],
         t: u64,
-        rows: &mut [TileRows],
+        rows: &mut [[Row; 2]],
     ) {
         // SAFETY: `self` proves that the features are there.
         unsafe { tile::<OF>(whitening, quads, t, rows) }
@@ -162,7 +159,7 @@ fn start(whitening: [u8; 16], keys: &[[u64; 4]], out: &mut [[Started; 4]]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
-fn tile<const OF: u8>(whitening: [u8; 16], quads: &[[Started; 4]], t: u64, rows: &mut [TileRows]) {
+fn tile<const OF: u8>(whitening: [u8; 16], quads: &[[Started; 4]], t: u64, rows: &mut [[Row; 2]]) {
     let shared = Shared::new();
     let high_counters = counters(whitening, [4 * t, 4 * t + 2, 4 * t, 4 * t + 2]);
     let low_counters = counters(whitening, [4 * t + 1, 4 * t + 3, 4 * t + 1, 4 * t + 3]);

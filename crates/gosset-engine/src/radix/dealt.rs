@@ -16,6 +16,9 @@ use datafusion::physical_expr_common::utils::evaluate_expressions_to_arrays;
 use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
 
+/// Rows of a partition in which it is seen whether there are many groups.
+pub(super) const SAMPLE: usize = 1 << 16;
+
 /// The parts that rows are dealt out to, by the hashes of their keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parts {
@@ -36,13 +39,11 @@ impl Parts {
         let part = |hash: u64| (hash >> 40) as u32 & (self.of_each as u32 - 1);
         let (partitions, of_each) = (self.partitions as u64, self.of_each as u32);
         // Divisions would take as long as all the rest.
-        if partitions.is_power_of_two() {
-            let partition = |hash: u64| (hash & (partitions - 1)) as u32;
-            numbers.extend(hashes.iter().map(|&hash| partition(hash) * of_each + part(hash)));
-        } else {
-            let partition = |hash: u64| (hash % partitions) as u32;
-            numbers.extend(hashes.iter().map(|&hash| partition(hash) * of_each + part(hash)));
-        }
+        let partition = |hash: u64| match partitions.is_power_of_two() {
+            true => (hash & (partitions - 1)) as u32,
+            false => (hash % partitions) as u32,
+        };
+        numbers.extend(hashes.iter().map(|&hash| partition(hash) * of_each + part(hash)));
     }
 }
 
@@ -50,9 +51,8 @@ impl Parts {
 pub(super) struct Gathered {
     parts: Parts,
     pub(super) rows: Vec<RecordBatch>,
-    /// Of all rows while they are a sample, else of those that were added last.
+    /// Of all rows while they are no more than a sample, else of those that were added last.
     hashes: Vec<u64>,
-    is_sample: bool,
     /// By row its part.
     numbers: Vec<u32>,
     /// By part its rows.
@@ -62,12 +62,11 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// Without rows, and with room for so many.
-    pub(super) fn new(parts: Parts, rows: usize, is_sample: bool) -> Self {
+    pub(super) fn new(parts: Parts, rows: usize) -> Self {
         Self {
             parts,
             rows: Vec::new(),
             hashes: Vec::new(),
-            is_sample,
             numbers: Vec::with_capacity(rows),
             counts: vec![0; parts.count()],
             bytes: 0,
@@ -80,7 +79,7 @@ impl Gathered {
 
     pub(super) fn add(&mut self, rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
         let keys = evaluate_expressions_to_arrays(keys, &rows)?;
-        if !self.is_sample {
+        if self.len() >= SAMPLE {
             self.hashes.clear();
         }
         let start = self.hashes.len();
@@ -178,7 +177,7 @@ fn with_one_dictionary(arrays: &[&dyn Array]) -> Result<Option<(Vec<ArrayRef>, A
         let values = dictionary.values();
         let is_same = |known: &ArrayRef| {
             known.to_data().ptr_eq(&values.to_data())
-                || values.len() <= MAX_VALUES && known.len() == values.len() && known == values
+                || values.len() <= MAX_VALUES && known == values
         };
         let known = all.iter().rev().find(|(known, _)| is_same(known));
         let start = known.map_or(end, |(_, start)| *start);

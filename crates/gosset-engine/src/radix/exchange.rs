@@ -18,11 +18,9 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::dealt::{Dealt, Gathered, Parts};
+use super::dealt::{Dealt, Gathered, Parts, SAMPLE};
 use super::memory::{self, Held, Joint};
 
-/// Rows of a partition in which it is seen whether there are many groups.
-pub(super) const SAMPLE: usize = 1 << 16;
 /// Bytes of rows that are dealt out at once, at most.
 const BYTES_DEALT: usize = 32 << 20;
 /// Rows of a round, at least: the more, the fewer times the table of a part is fetched into the cache.
@@ -182,7 +180,7 @@ async fn read(
     shared: Arc<Shared>,
     replay: oneshot::Sender<Replayed>,
 ) {
-    let mut gathered = Gathered::new(shared.parts, SAMPLE, true);
+    let mut gathered = Gathered::new(shared.parts, SAMPLE);
     let vote = loop {
         if gathered.len() >= SAMPLE {
             let are_many = memory::is_enough(&shared.context)
@@ -255,7 +253,7 @@ impl Shared {
         let most = self.memory().fraction(64, BYTES_DEALT);
         loop {
             if gathered.len() >= self.rows_at_once || gathered.bytes >= most {
-                let next = Gathered::new(self.parts, self.rows_at_once, false);
+                let next = Gathered::new(self.parts, self.rows_at_once);
                 self.deal(std::mem::replace(&mut gathered, next)).await?;
             }
             match input.try_next().await? {

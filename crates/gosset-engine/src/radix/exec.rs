@@ -22,7 +22,7 @@ use datafusion::physical_plan::{
     Partitioning, PlanProperties,
 };
 
-use super::exchange::SAMPLE;
+use super::dealt::SAMPLE;
 use super::leaf::{Feed, Leaf};
 use super::parts;
 

@@ -51,8 +51,7 @@ pub(super) fn start(
     };
     let Dealing { shared, rounds, replayed, reading } = exchange::start(&order, context)?;
     let as_planned = of.as_planned(Arc::new(Leaf::new(replayed, Arc::clone(rows.properties()))))?;
-    let parts = partitions * shared.parts.of_each;
-    let feeds: Vec<_> = (0..parts).map(|_| Feed::new(rows.schema())).collect();
+    let feeds: Vec<_> = (0..shared.parts.count()).map(|_| Feed::new(rows.schema())).collect();
     let by_parts = of.by_parts(&feeds)?;
     let outputs = rounds.into_iter().zip(feeds.chunks(shared.parts.of_each)).enumerate();
     Ok(outputs

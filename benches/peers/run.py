@@ -29,13 +29,13 @@ groups = path.removesuffix(".parquet") + "-groups.parquet"
 GROUPS = f"""COPY (SELECT CASE i % 2 WHEN 0 THEN 'control' ELSE 'treatment' END AS arm, concat('C', (i / 2) % 20) AS country, (i / 40) % 1750 AS x,
                           CAST((i * 7919) % 10007 AS DOUBLE) / 1000 + 0.3 * (i % 2) + CAST((i / 40) % 1750 AS DOUBLE) / 500 AS y
                    FROM generate_series(1, {10 * pq.ParquetFile(path).metadata.num_rows}) AS g (i)) TO '{groups}'"""
+# What is shown is the ratio; both are computed. Of rows: the function adds them up by unit.
+BOOTSTRAP = f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
+                FROM (SELECT unnest(bootstrap_effects({{{{watch: watch_min, revenue: {{{{num: revenue, den: plays}}}}}}}}, arm, unit_id, {{}})) AS e FROM '{path}') WHERE e['metric'] = 'revenue'"""
 QUERIES = {
     "T1": f"SELECT e['estimate'] AS estimate, e['std_error'] AS std_error FROM (SELECT ttest(y, arm, {NAMED}) AS e FROM {UNITS})",
-    # What is shown is the ratio; both are computed. Of rows: the function adds them up by unit.
-    "T3": f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
-              FROM (SELECT unnest(bootstrap_effects({{watch: watch_min, revenue: {{num: revenue, den: plays}}}}, arm, unit_id, {POISSON})) AS e FROM '{path}') WHERE e['metric'] = 'revenue'""",
-    "T3b": f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error
-              FROM (SELECT unnest(bootstrap_effects({{watch: watch_min, revenue: {{num: revenue, den: plays}}}}, arm, unit_id, {NAMED})) AS e FROM '{path}') WHERE e['metric'] = 'revenue'""",
+    "T3": BOOTSTRAP.format(POISSON),
+    "T3b": BOOTSTRAP.format(NAMED),
     "T5": f"""SELECT c['estimate'] AS estimate, c['std_error'] AS std_error
               FROM (SELECT unnest(ols_clustered(watch_min, {{arm: arm, country: country, before: pre_watch_min}}, unit_id)['coefficients']) AS c FROM '{path}') WHERE c['term'] = 'arm[treatment]'""",
     "T6": f"""SELECT e['estimate'] AS estimate, e['std_error'] AS std_error

@@ -207,11 +207,14 @@ fn of_signature(text: &str) -> Option<String> {
     Some(format!("'{function}' does not take a {found}"))
 }
 
+/// What every message about a full spill directory names.
+const SPILL_LIMIT: &str = "max_temp_directory_size";
+
 /// DataFusion has one variant for a full memory pool and a full spill directory.
 fn of_exhausted(text: &str) -> EngineError {
     // The amount that was asked for stands behind the list of who holds the rest.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.contains("max_temp_directory_size") {
+    if text.contains(SPILL_LIMIT) {
         return EngineError::NoSpace(text);
     }
     let after = |start: &str, end: &str| {
@@ -310,6 +313,8 @@ fn of_io(error: &io::Error, text: String) -> EngineError {
             EngineError::NoSpace(text)
         }
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => EngineError::BadData(text),
+        // DataFusion's own limit has no kind.
+        _ if text.contains(SPILL_LIMIT) => EngineError::NoSpace(text),
         _ => EngineError::StoreUnavailable(text),
     }
 }

@@ -4,7 +4,7 @@
 mod plans;
 
 use futures::StreamExt;
-use gosset_engine::{Engine, EngineOptions};
+use gosset_engine::{Engine, EngineError, EngineOptions};
 use plans::{engine, error, expected, found, metric};
 
 /// More rows than it takes to see how many groups there are; every second and a few hundred are of a group of their own.
@@ -69,23 +69,40 @@ async fn groups_meet_those_of_the_same_partition() {
     }
 }
 
+/// Six million rows of some groups, those of each far from each other.
+fn of_groups(groups: usize) -> String {
+    format!(
+        "SELECT unit, sum(i) AS s, count(*) AS n, min(t) AS t
+         FROM (SELECT value * 7919 % {groups} AS unit, value AS i, concat('a', value % 17) AS t FROM generate_series(1, 6000000))
+         GROUP BY unit"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn little_memory_takes_rounds_and_files() {
-    let query = "
-        SELECT unit, sum(i) AS s, count(*) AS n, min(t) AS t
-        FROM (SELECT value * 7919 % 5000011 AS unit, value AS i, concat('a', value % 17) AS t FROM generate_series(1, 6000000))
-        GROUP BY unit";
-    let whole = format!("SELECT count(*), sum(unit), sum(s), sum(n), min(t) FROM ({query})");
-    let expected = expected(&whole).await;
+async fn little_memory_takes_files_or_rounds() {
     let limited = |bytes| EngineOptions::new().with_target_partitions(2).with_memory_limit(bytes);
     let engine = Engine::new(limited(256 << 20)).unwrap();
-    assert_eq!(found(&engine, &whole).await, expected);
-    let line = analysed(&engine, query).await;
-    assert!(metric(&line, "rounds") > 1 && metric(&line, "spill_count") > 0, "{line}");
+    // What has few groups is aggregated before there are many rows.
+    for (groups, has_files) in [(5_000_011, true), (100_003, false)] {
+        let query = of_groups(groups);
+        let whole = format!("SELECT count(*), sum(unit), sum(s), sum(n), min(t) FROM ({query})");
+        assert_eq!(found(&engine, &whole).await, expected(&whole).await);
+        let line = analysed(&engine, &query).await;
+        let (rounds, files) = (metric(&line, "rounds"), metric(&line, "spill_count"));
+        assert_eq!((rounds == 1, files > 0), (has_files, has_files), "{line}");
+        assert!(rounds > 0, "{line}");
+    }
 
-    // With less it goes as planned.
+    // A full disk is one.
+    let no_room = "SET datafusion.runtime.max_temp_directory_size = '1M'";
+    engine.sql(no_room).await.unwrap().collect().await.unwrap();
+    let rows = engine.sql(&of_groups(5_000_011)).await.unwrap().collect().await;
+    let error = EngineError::from(rows.unwrap_err());
+    assert!(matches!(error, EngineError::NoSpace(_)), "{error}");
+
+    // With less memory it goes as planned.
     let engine = Engine::new(limited(128 << 20)).unwrap();
-    let line = analysed(&engine, query).await;
+    let line = analysed(&engine, &of_groups(5_000_011)).await;
     assert!(metric(&line, "rounds") == 0 && metric(&line, "spill_count") > 0, "{line}");
 }
 

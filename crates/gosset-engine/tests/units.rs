@@ -19,11 +19,16 @@ const ROWS: &str = "
            value % 17 AS n, value % 3 AS few, (value * 7919 % 400009) % 120011 % 2 = 0 AS treated
     FROM generate_series(1, 400000)";
 
-/// The number of rounds in which rows were dealt out; none where that was not planned.
-async fn rounds(engine: &Engine, query: &str) -> Option<usize> {
+/// The line of the operator after the query ran, with its metrics.
+async fn analysed(engine: &Engine, query: &str) -> String {
     let plan = found(engine, &format!("EXPLAIN ANALYZE {query}")).await;
-    let line = plan.into_iter().find(|line| line.contains("UnitExchangeExec"))?;
-    Some(metric(&line, "rounds"))
+    let line = plan.iter().find(|line| line.contains("UnitExchangeExec"));
+    line.unwrap_or_else(|| panic!("{plan:?}")).clone()
+}
+
+/// The number of rounds in which rows were dealt out.
+async fn rounds(engine: &Engine, query: &str) -> usize {
+    metric(&analysed(engine, query).await, "rounds")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +49,7 @@ async fn replicates_are_the_same_bits() {
             let engine = engine(partitions);
             assert_eq!(found(&engine, &query).await, expected, "{partitions}: {query}");
         }
-        assert_eq!(rounds(&engine(2), &query).await, Some(1), "{query}");
+        assert_eq!(rounds(&engine(2), &query).await, 1, "{query}");
     }
 }
 
@@ -55,7 +60,7 @@ async fn units_that_come_once_or_at_once_stay_where_they_are() {
         let query = format!(
             "SELECT bootstrap_mean(y, treated, u, {{method: 'poisson', replicates: 50}}) FROM (SELECT *, {unit} AS u FROM ({ROWS}))"
         );
-        assert_eq!(rounds(&engine, &query).await, Some(0), "{unit}");
+        assert_eq!(rounds(&engine, &query).await, 0, "{unit}");
         assert_eq!(found(&engine, &query).await, expected(&query).await, "{unit}");
     }
 }
@@ -108,15 +113,22 @@ fn exchange(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_may_be_read_one_after_the_other_in_little_memory() {
-    let query = "
-        SELECT replicates(value * value % 12000017 % 3600001, value, {replicates: 2})
-        FROM generate_series(1, 12000000)";
+    let of_units = |units: usize| {
+        format!(
+            "SELECT replicates(value * value % 12000017 % {units}, value, {{replicates: 2}}) FROM generate_series(1, 12000000)"
+        )
+    };
     let options = EngineOptions::new().with_target_partitions(3).with_memory_limit(256 << 20);
     let engine = Engine::new(options).unwrap();
-    let rounds = rounds(&engine, query).await.unwrap();
-    assert!(rounds > 1, "{rounds}");
+    // Few units are weighted in rounds; of many, all rows come together.
+    let line = analysed(&engine, &of_units(60_001)).await;
+    assert!(metric(&line, "rounds") > 1 && metric(&line, "spill_count") == 0, "{line}");
+    let query = of_units(3_600_001);
+    assert_eq!(found(&engine, &query).await, expected(&query).await);
+    let line = analysed(&engine, &query).await;
+    assert!(metric(&line, "rounds") == 1 && metric(&line, "spill_count") > 0, "{line}");
 
-    let frame = engine.sql(query).await.unwrap();
+    let frame = engine.sql(&query).await.unwrap();
     let context = Arc::new(frame.task_ctx());
     let operator = exchange(&frame.create_physical_plan().await.unwrap()).unwrap();
     let partitions = operator.properties().partitioning.partition_count();
@@ -136,7 +148,7 @@ async fn partitions_may_be_read_one_after_the_other_in_little_memory() {
     assert_eq!(engine.context().runtime_env().memory_pool.reserved(), 0);
 
     // Who stops to read gives all back.
-    let frame = engine.sql(query).await.unwrap();
+    let frame = engine.sql(&query).await.unwrap();
     let mut rows = frame.execute_stream().await.unwrap();
     let _ = tokio::time::timeout(Duration::from_millis(100), rows.next()).await;
     drop(rows);

@@ -1,5 +1,6 @@
 //! Rows by the hash of their keys.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -47,6 +48,27 @@ impl Parts {
     }
 }
 
+/// Appends the hashes of rows.
+pub(super) fn hash(
+    rows: &RecordBatch,
+    keys: &[Arc<dyn PhysicalExpr>],
+    hashes: &mut Vec<u64>,
+) -> Result<()> {
+    let keys = evaluate_expressions_to_arrays(keys, rows)?;
+    let start = hashes.len();
+    hashes.resize(start + rows.num_rows(), 0);
+    // The hash of the exchange that was planned: other operators may rely on its partitions.
+    create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), &mut hashes[start..])?;
+    Ok(())
+}
+
+/// How many hashes there are.
+pub(super) fn distinct(mut hashes: Vec<u64>) -> usize {
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.len()
+}
+
 /// Rows with the parts that they are dealt out to.
 pub(super) struct Gathered {
     parts: Parts,
@@ -78,15 +100,12 @@ impl Gathered {
     }
 
     pub(super) fn add(&mut self, rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
-        let keys = evaluate_expressions_to_arrays(keys, &rows)?;
         if self.len() >= SAMPLE {
             self.hashes.clear();
         }
         let start = self.hashes.len();
-        self.hashes.resize(start + rows.num_rows(), 0);
-        let hashes = &mut self.hashes[start..];
-        // The hash of the exchange that was planned: other operators may rely on its partitions.
-        create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), &mut *hashes)?;
+        hash(&rows, keys, &mut self.hashes)?;
+        let hashes = &self.hashes[start..];
         let start = self.numbers.len();
         self.parts.number(hashes, &mut self.numbers);
         self.numbers[start..].iter().for_each(|&part| self.counts[part as usize] += 1);
@@ -97,10 +116,7 @@ impl Gathered {
 
     /// Groups of these rows, which are a sample.
     pub(super) fn groups(&self) -> usize {
-        let mut groups = self.hashes.clone();
-        groups.sort_unstable();
-        groups.dedup();
-        groups.len()
+        distinct(self.hashes.clone())
     }
 
     /// The rows in the order of their parts.
@@ -125,7 +141,8 @@ impl Gathered {
             }
         };
         let columns = (0..schema.fields().len()).map(column).collect::<Result<_>>()?;
-        Ok(Dealt { rows: RecordBatch::try_new(Arc::clone(schema), columns)?, starts })
+        let rows = RecordBatch::try_new(Arc::clone(schema), columns)?;
+        Ok(Dealt { rows, first_part: 0, starts })
     }
 }
 
@@ -232,15 +249,24 @@ fn taken(arrays: &[&dyn Array], places: &[u32]) -> Result<ArrayRef> {
 
 /// Rows in the order of the parts.
 pub(super) struct Dealt {
-    rows: RecordBatch,
+    pub(super) rows: RecordBatch,
+    pub(super) first_part: usize,
     /// Where each part starts, and the end of the last.
-    starts: Vec<usize>,
+    pub(super) starts: Vec<usize>,
 }
 
 impl Dealt {
     pub(super) fn part(&self, part: usize) -> Option<RecordBatch> {
-        let (start, end) = (*self.starts.get(part)?, *self.starts.get(part + 1)?);
-        (start < end).then(|| self.rows.slice(start, end - start))
+        self.parts(part..part + 1).map(|(rows, _)| rows)
+    }
+
+    /// The rows of some parts, with where each starts and the end of the last; none if there are no rows.
+    pub(super) fn parts(&self, parts: Range<usize>) -> Option<(RecordBatch, Vec<usize>)> {
+        let first = parts.start.checked_sub(self.first_part)?;
+        let starts = self.starts.get(first..=first + parts.len())?;
+        let (start, end) = (*starts.first()?, *starts.last()?);
+        let within = || starts.iter().map(|at| at - start).collect();
+        (start < end).then(|| (self.rows.slice(start, end - start), within()))
     }
 
     pub(super) fn bytes(&self) -> usize {

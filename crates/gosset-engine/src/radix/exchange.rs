@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,21 +12,28 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, SpillMetrics, Time,
+};
+use datafusion::physical_plan::spill::SpillManager;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::dealt::{Dealt, Gathered, Parts, SAMPLE};
+use super::dealt::{Dealt, Gathered, Parts, SAMPLE, distinct, hash};
 use super::memory::{self, Held, Joint};
+use super::round::Round;
+use super::spill::Spill;
 
 /// Bytes of rows that are dealt out at once, at most.
 const BYTES_DEALT: usize = 32 << 20;
 /// Rows of a round, at least: the more, the fewer times the table of a part is fetched into the cache.
 const BYTES_OF_A_ROUND: usize = 64 << 20;
-/// What rows and tables may have before rows are handed out: all of them in one round, if they have less.
-const BYTES_AT_FIRST: usize = 320 << 20;
+/// What rows and tables may have before rows are spilled or handed out: all of them in one round, if they have less.
+const BYTES_AT_FIRST: usize = 640 << 20;
+/// Rows of a group, on average of those in memory, from which it is better to aggregate these than to spill others.
+const ROWS_OF_FEW: usize = 8;
 
 /// How rows go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,27 +90,11 @@ pub(super) struct Shared {
     context: Arc<TaskContext>,
     name: &'static str,
     memory: OnceLock<Arc<Joint>>,
+    spill_manager: Arc<SpillManager>,
+    /// Once that is decided, where further rows go; none if they go on in rounds.
+    spill: OnceLock<Option<Arc<Spill>>>,
     dealing: Time,
     rounds: Count,
-}
-
-/// Rows that are handed out before others are.
-pub(super) struct Round {
-    dealt: Vec<(Dealt, Held)>,
-    pub(super) is_last: bool,
-    /// The next round waits until this one is passed or dropped.
-    turn: Mutex<Option<OwnedSemaphorePermit>>,
-}
-
-impl Round {
-    /// Lets the next round come before this one is dropped.
-    pub(super) fn pass(&self) {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    pub(super) fn part(&self, part: usize) -> impl Iterator<Item = RecordBatch> + '_ {
-        self.dealt.iter().filter_map(move |(dealt, _)| dealt.part(part))
-    }
 }
 
 /// What is read of one partition of the input, and what is still to be read of it.
@@ -119,6 +110,12 @@ pub(super) fn start(order: &Order<'_>, context: &Arc<TaskContext>) -> Result<Dea
     let (schema, inputs) = (rows.schema(), rows.output_partitioning().partition_count());
     let (outputs, rounds): (Vec<_>, Vec<_>) =
         (0..partitions).map(|_| mpsc::unbounded_channel()).unzip();
+    let spill_manager = SpillManager::new(
+        context.runtime_env(),
+        SpillMetrics::new(metrics, 0),
+        Arc::clone(&schema),
+    )
+    .with_compression_type(context.session_config().spill_compression());
     let shared = Arc::new(Shared {
         keys: order.keys.to_vec(),
         schema: Arc::clone(&schema),
@@ -134,6 +131,8 @@ pub(super) fn start(order: &Order<'_>, context: &Arc<TaskContext>) -> Result<Dea
         context: Arc::clone(context),
         name: order.name,
         memory: OnceLock::new(),
+        spill_manager: Arc::new(spill_manager),
+        spill: OnceLock::new(),
         dealing: MetricBuilder::new(metrics).subset_time("dealing_time", 0),
         rounds: MetricBuilder::new(metrics).counter("rounds", 0),
     });
@@ -268,7 +267,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Brings rows into the order of the parts and holds them for the next round.
+    /// Brings rows into the order of the parts and holds them for the next round, or has them spilled until the last.
     async fn deal(&self, gathered: Gathered) -> Result<()> {
         if gathered.len() == 0 {
             return Ok(());
@@ -276,23 +275,25 @@ impl Shared {
         let timer = self.dealing.timer();
         let dealt = gathered.dealt(&self.schema)?;
         timer.done();
-        let bytes = dealt.bytes();
-        let held = match self.memory().try_hold(bytes) {
+        if let Some(Some(spill)) = self.spill.get() {
+            return spill.add(&dealt);
+        }
+        let (memory, bytes) = (self.memory(), dealt.bytes());
+        let held = match memory.try_hold(bytes) {
             Some(held) => held,
             None => {
-                self.next_round(false).await;
-                self.memory().hold(bytes)
+                self.make_room().await?;
+                memory.hold(bytes)
             }
         };
         let waiting: usize = {
-            let mut waiting = self.dealt.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self.waiting();
             waiting.push((dealt, held));
             waiting.iter().map(|(_, held)| held.bytes()).sum()
         };
-        let memory = self.memory();
         let round = memory.fraction(16, BYTES_OF_A_ROUND);
         if waiting >= round && memory.reserved() >= memory.fraction(4, BYTES_AT_FIRST) {
-            self.next_round(false).await;
+            self.make_room().await?;
         } else if waiting >= round / 4 {
             // Not many more than those of a round that is aggregated.
             drop(self.turns.acquire().await);
@@ -300,15 +301,58 @@ impl Shared {
         Ok(())
     }
 
+    fn waiting(&self) -> MutexGuard<'_, Vec<(Dealt, Held)>> {
+        self.dealt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that no more rows are held than are now.
+    async fn make_room(&self) -> Result<()> {
+        let is_spilling = {
+            let waiting = self.waiting();
+            match self.spill.get() {
+                Some(spill) => spill.is_some(),
+                // The memory is that of others.
+                None if waiting.is_empty() => false,
+                None => {
+                    let spill = self.decide_to_spill(&waiting)?;
+                    self.spill.get_or_init(|| spill).is_some()
+                }
+            }
+        };
+        if !is_spilling {
+            self.next_round(false).await;
+        }
+        Ok(())
+    }
+
+    /// Where further rows go, if there can be files, and what waits has about as many groups as rows.
+    fn decide_to_spill(&self, waiting: &[(Dealt, Held)]) -> Result<Option<Arc<Spill>>> {
+        let rows_of = |part| waiting.iter().filter_map(move |(dealt, _)| dealt.part(part));
+        let some_part = (0..self.parts.count()).find(|part| rows_of(*part).next().is_some());
+        let mut hashes = Vec::new();
+        for rows in some_part.into_iter().flat_map(rows_of) {
+            hash(&rows, &self.keys, &mut hashes)?;
+        }
+        let rows = hashes.len();
+        let are_many = distinct(hashes) > rows / ROWS_OF_FEW;
+        let can_spill = || {
+            let disk = &self.context.runtime_env().disk_manager;
+            disk.tmp_files_enabled() && disk.create_tmp_file(self.name).is_ok()
+        };
+        let spill = || Arc::new(Spill::new(&self.spill_manager, self.parts, self.memory()));
+        Ok((are_many && can_spill()).then(spill))
+    }
+
     /// Hands all rows that are held to the parts, when those of the last round are aggregated.
     async fn next_round(&self, is_last: bool) {
         let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
-        let dealt = std::mem::take(&mut *self.dealt.lock().unwrap_or_else(PoisonError::into_inner));
+        let dealt = std::mem::take(&mut *self.waiting());
         if dealt.is_empty() && !is_last {
             return;
         }
         self.rounds.add(1);
-        let round = Arc::new(Round { dealt, is_last, turn: Mutex::new(turn) });
+        let spill = self.spill.get().cloned().flatten().filter(|_| is_last);
+        let round = Arc::new(Round::new(dealt, spill, is_last, turn));
         for output in &self.outputs {
             // An output that is not read any more takes none.
             let _ = output.send(Ok(Arc::clone(&round)));

@@ -12,9 +12,10 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use futures::StreamExt;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 
-use super::exchange::{self, Dealing, Order, Reading, Round, Shared, Way};
+use super::exchange::{self, Dealing, Order, Reading, Shared, Way};
 use super::exec::RadixAggregateExec;
 use super::leaf::{Feed, Leaf};
+use super::round::Round;
 
 /// Parts of all groups: of ten million groups of a hundred bytes, one has a few megabytes.
 const PARTS: usize = 128;
@@ -102,9 +103,11 @@ async fn aggregate(
     }
     while let Some(round) = output.rounds.recv().await {
         let round = round?;
-        for (offset, part) in parts.iter_mut().enumerate() {
-            part.feed.hand(round.part(first + offset));
-            if round.is_last {
+        let mut pieces = round.parts(first..first + parts.len());
+        while let Some(piece) = pieces.next().await? {
+            let part = &mut parts[piece.part - first];
+            part.feed.hand(piece.rows);
+            if round.is_last && piece.is_last {
                 part.feed.close();
             }
             while let Some(groups) = part.next().await {

@@ -26,13 +26,14 @@ use futures::StreamExt;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 
 use super::dealt::together;
-use super::exchange::{self, Dealing, Order, Round, Way};
+use super::exchange::{self, Dealing, Order, Way};
 use super::exec::are_few;
 use super::leaf::Leaf;
+use super::round::Round;
 
 /// Parts of all units: of ten million, one has fewer than are added up before they are weighted.
-const PARTS: usize = 512;
-/// Rows that are dealt out at once: two thousand for each part.
+const PARTS: usize = 1024;
+/// Rows that are dealt out at once: a thousand for each part.
 const ROWS_AT_ONCE: usize = 1 << 20;
 
 /// Rows of a part up to which batches go on as one: all of them, unless a few units have most. What takes them would spend
@@ -168,8 +169,9 @@ async fn send(
 ) -> Result<()> {
     while let Some(round) = rounds.recv().await {
         let round = round?;
-        for part in parts.clone() {
-            let mut rows = round.part(part).peekable();
+        let mut pieces = round.parts(parts.clone());
+        while let Some(piece) = pieces.next().await? {
+            let mut rows = piece.rows.into_iter().peekable();
             while rows.peek().is_some() {
                 let rows = together(&schema, &first_of(&mut rows, ROWS_TOGETHER))?;
                 if to.send(Ok(rows)).await.is_err() {

@@ -93,17 +93,35 @@ async fn little_memory_takes_files_or_rounds() {
         assert!(rounds > 0, "{line}");
     }
 
-    // A full disk is one.
-    let no_room = "SET datafusion.runtime.max_temp_directory_size = '1M'";
-    engine.sql(no_room).await.unwrap().collect().await.unwrap();
-    let rows = engine.sql(&of_groups(5_000_011)).await.unwrap().collect().await;
-    let error = EngineError::from(rows.unwrap_err());
-    assert!(matches!(error, EngineError::NoSpace(_)), "{error}");
-
     // With less memory it goes as planned.
     let engine = Engine::new(limited(128 << 20)).unwrap();
     let line = analysed(&engine, &of_groups(5_000_011)).await;
     assert!(metric(&line, "rounds") == 0 && metric(&line, "spill_count") > 0, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_disk_takes_rounds_and_a_full_one_is_an_error() {
+    let options = EngineOptions::new().with_target_partitions(2).with_memory_limit(256 << 20);
+    let engine = Engine::new(options).unwrap();
+    let of_disk = async |size: &str| {
+        let limit = format!("SET datafusion.runtime.max_temp_directory_size = '{size}'");
+        engine.sql(&limit).await.unwrap().collect().await.unwrap();
+    };
+    let query = of_groups(600_011);
+    let whole = format!("SELECT count(*), sum(unit), sum(s), sum(n), min(t) FROM ({query})");
+    let expected = expected(&whole).await;
+    for (size, in_rounds) in [("1G", false), ("20M", true)] {
+        of_disk(size).await;
+        assert_eq!(found(&engine, &whole).await, expected, "{size}");
+        let line = analysed(&engine, &query).await;
+        assert!(metric(&line, "spill_count") > 0, "{line}");
+        assert_eq!(metric(&line, "rounds") > 1, in_rounds, "{line}");
+    }
+    of_disk("1M").await;
+    let sorted = "SELECT value FROM generate_series(1, 60000000) ORDER BY value * 7919 % 60000011";
+    let rows = engine.sql(sorted).await.unwrap().collect().await;
+    let error = EngineError::from(rows.unwrap_err());
+    assert!(matches!(error, EngineError::NoSpace(_)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

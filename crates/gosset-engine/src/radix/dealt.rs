@@ -250,8 +250,9 @@ fn taken(arrays: &[&dyn Array], places: &[u32]) -> Result<ArrayRef> {
 /// Rows in the order of the parts.
 pub(super) struct Dealt {
     pub(super) rows: RecordBatch,
+    /// The part of which rows are that start first; those before it have none.
     pub(super) first_part: usize,
-    /// Where each part starts, and the end of the last.
+    /// Where each part from that on starts, and the end of the last.
     pub(super) starts: Vec<usize>,
 }
 
@@ -267,6 +268,13 @@ impl Dealt {
         let (start, end) = (*starts.first()?, *starts.last()?);
         let within = || starts.iter().map(|at| at - start).collect();
         (start < end).then(|| (self.rows.slice(start, end - start), within()))
+    }
+
+    /// Those from a part on; none if there are no rows.
+    pub(super) fn starting_at(&self, part: usize) -> Option<Self> {
+        let end = self.first_part + self.starts.len().saturating_sub(1);
+        let (rows, starts) = self.parts(part..end)?;
+        Some(Self { rows, first_part: part, starts })
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -21,19 +21,18 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::dealt::{Dealt, Gathered, Parts, SAMPLE, distinct, hash};
-use super::memory::{self, Held, Joint};
+use super::dealt::{Gathered, Parts, SAMPLE};
+use super::memory::{self, Joint};
 use super::round::Round;
-use super::spill::Spill;
+use super::waiting::Waiting;
 
 /// Bytes of rows that are dealt out at once, at most.
 const BYTES_DEALT: usize = 32 << 20;
 /// Rows of a round, at least: the more, the fewer times the table of a part is fetched into the cache.
 const BYTES_OF_A_ROUND: usize = 64 << 20;
-/// What rows and tables may have before rows are spilled or handed out: all of them in one round, if they have less.
-const BYTES_AT_FIRST: usize = 640 << 20;
-/// Rows of a group, on average of those in memory, from which it is better to aggregate these than to spill others.
-const ROWS_OF_FEW: usize = 8;
+/// What rows and tables may have for each of two or more partitions before rows are spilled or handed out: all of them in
+/// one round, if they have less.
+const BYTES_AT_FIRST: usize = 320 << 20;
 
 /// How rows go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,14 +84,11 @@ pub(super) struct Shared {
     way: watch::Sender<Option<Way>>,
     undecided: AtomicUsize,
     reading: AtomicUsize,
-    dealt: Mutex<Vec<(Dealt, Held)>>,
+    waiting: OnceLock<Waiting>,
     turns: Arc<Semaphore>,
     context: Arc<TaskContext>,
     name: &'static str,
-    memory: OnceLock<Arc<Joint>>,
     spill_manager: Arc<SpillManager>,
-    /// Once that is decided, where further rows go; none if they go on in rounds.
-    spill: OnceLock<Option<Arc<Spill>>>,
     dealing: Time,
     rounds: Count,
 }
@@ -126,13 +122,11 @@ pub(super) fn start(order: &Order<'_>, context: &Arc<TaskContext>) -> Result<Dea
         way: watch::Sender::new(None),
         undecided: AtomicUsize::new(inputs),
         reading: AtomicUsize::new(inputs),
-        dealt: Mutex::default(),
+        waiting: OnceLock::new(),
         turns: Arc::new(Semaphore::new(1)),
         context: Arc::clone(context),
         name: order.name,
-        memory: OnceLock::new(),
         spill_manager: Arc::new(spill_manager),
-        spill: OnceLock::new(),
         dealing: MetricBuilder::new(metrics).subset_time("dealing_time", 0),
         rounds: MetricBuilder::new(metrics).counter("rounds", 0),
     });
@@ -239,9 +233,14 @@ impl Shared {
         decided.ok().and_then(|way| *way).unwrap_or(Way::Few)
     }
 
+    fn waiting(&self) -> &Waiting {
+        self.waiting.get_or_init(|| {
+            Waiting::new(self.name, &self.keys, self.parts, &self.spill_manager, &self.context)
+        })
+    }
+
     pub(super) fn memory(&self) -> &Arc<Joint> {
-        let new = || Arc::new(Joint::new(self.name, self.parts.count(), &self.context));
-        self.memory.get_or_init(new)
+        &self.waiting().memory
     }
 
     async fn deal_all(
@@ -267,7 +266,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Brings rows into the order of the parts and holds them for the next round, or has them spilled until the last.
+    /// Brings rows into the order of the parts and has them wait.
     async fn deal(&self, gathered: Gathered) -> Result<()> {
         if gathered.len() == 0 {
             return Ok(());
@@ -275,83 +274,34 @@ impl Shared {
         let timer = self.dealing.timer();
         let dealt = gathered.dealt(&self.schema)?;
         timer.done();
-        if let Some(Some(spill)) = self.spill.get() {
-            return spill.add(&dealt);
+        let (waiting, memory) = (self.waiting(), self.memory());
+        if let Some(dealt) = waiting.add(dealt)? {
+            self.next_round(false).await;
+            waiting.hold(dealt);
         }
-        let (memory, bytes) = (self.memory(), dealt.bytes());
-        let held = match memory.try_hold(bytes) {
-            Some(held) => held,
-            None => {
-                self.make_room().await?;
-                memory.hold(bytes)
-            }
-        };
-        let waiting: usize = {
-            let mut waiting = self.waiting();
-            waiting.push((dealt, held));
-            waiting.iter().map(|(_, held)| held.bytes()).sum()
-        };
         let round = memory.fraction(16, BYTES_OF_A_ROUND);
-        if waiting >= round && memory.reserved() >= memory.fraction(4, BYTES_AT_FIRST) {
-            self.make_room().await?;
-        } else if waiting >= round / 4 {
+        let at_first = memory.fraction(4, BYTES_AT_FIRST * self.parts.partitions.max(2));
+        let bytes = waiting.bytes();
+        if bytes >= round && memory.reserved() >= at_first {
+            if waiting.are_in_rounds()? {
+                self.next_round(false).await;
+            }
+        } else if bytes >= round / 4 {
             // Not many more than those of a round that is aggregated.
             drop(self.turns.acquire().await);
         }
         Ok(())
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<(Dealt, Held)>> {
-        self.dealt.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sees to it that no more rows are held than are now.
-    async fn make_room(&self) -> Result<()> {
-        let is_spilling = {
-            let waiting = self.waiting();
-            match self.spill.get() {
-                Some(spill) => spill.is_some(),
-                // The memory is that of others.
-                None if waiting.is_empty() => false,
-                None => {
-                    let spill = self.decide_to_spill(&waiting)?;
-                    self.spill.get_or_init(|| spill).is_some()
-                }
-            }
-        };
-        if !is_spilling {
-            self.next_round(false).await;
-        }
-        Ok(())
-    }
-
-    /// Where further rows go, if there can be files, and what waits has about as many groups as rows.
-    fn decide_to_spill(&self, waiting: &[(Dealt, Held)]) -> Result<Option<Arc<Spill>>> {
-        let rows_of = |part| waiting.iter().filter_map(move |(dealt, _)| dealt.part(part));
-        let some_part = (0..self.parts.count()).find(|part| rows_of(*part).next().is_some());
-        let mut hashes = Vec::new();
-        for rows in some_part.into_iter().flat_map(rows_of) {
-            hash(&rows, &self.keys, &mut hashes)?;
-        }
-        let rows = hashes.len();
-        let are_many = distinct(hashes) > rows / ROWS_OF_FEW;
-        let can_spill = || {
-            let disk = &self.context.runtime_env().disk_manager;
-            disk.tmp_files_enabled() && disk.create_tmp_file(self.name).is_ok()
-        };
-        let spill = || Arc::new(Spill::new(&self.spill_manager, self.parts, self.memory()));
-        Ok((are_many && can_spill()).then(spill))
-    }
-
     /// Hands all rows that are held to the parts, when those of the last round are aggregated.
     async fn next_round(&self, is_last: bool) {
         let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
-        let dealt = std::mem::take(&mut *self.waiting());
+        let dealt = self.waiting().take();
         if dealt.is_empty() && !is_last {
             return;
         }
         self.rounds.add(1);
-        let spill = self.spill.get().cloned().flatten().filter(|_| is_last);
+        let spill = self.waiting().in_files().filter(|_| is_last);
         let round = Arc::new(Round::new(dealt, spill, is_last, turn));
         for output in &self.outputs {
             // An output that is not read any more takes none.

@@ -8,8 +8,8 @@
 //! Whether there are many groups is seen in the first rows. Where there are few, the aggregation goes as DataFusion
 //! planned it: each partition for itself, and then together.
 //!
-//! The rows of all parts wait in memory and beyond it in files, until all are read: each part is aggregated once. What has few
-//! groups after all is aggregated in rounds as it comes.
+//! The rows of all parts wait until all are read, in memory and beyond it in files: a part is aggregated at once. What has few
+//! groups after all, or can have no files, is aggregated in rounds as it comes.
 //!
 //! Functions that draw weights of units for replicates have their rows dealt out in the same way (`units`): the rows of a
 //! unit that follow each other are added up before they are weighted.
@@ -27,5 +27,6 @@ mod round;
 mod rule;
 mod spill;
 mod units;
+mod waiting;
 
 pub(crate) use rule::RadixAggregation;

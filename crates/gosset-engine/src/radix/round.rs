@@ -65,11 +65,11 @@ pub(super) struct Pieces {
     /// Parts of the file that is read.
     of_file: Range<usize>,
     file: Option<ReadBack>,
-    /// What is read of it, after what was read before.
+    /// What was read of it last.
     read: Vec<(Dealt, Held)>,
     /// Parts whose pieces of that are still to come.
     next: Range<usize>,
-    /// Whether nothing was read before.
+    /// Whether that is the first of it, to which the rows in memory belong.
     is_first: bool,
 }
 
@@ -97,7 +97,7 @@ impl Pieces {
                 return Ok(false);
             }
             (self.of_file, self.file) = match &self.round.spill {
-                Some(spill) => spill.first_of(&self.parts),
+                Some(spill) => spill.open_first(&self.parts),
                 None => (self.parts.clone(), None),
             };
             self.parts.start = self.of_file.end;
@@ -141,16 +141,19 @@ mod tests {
         RecordBatch::try_from_iter(columns).expect("columns")
     }
 
-    #[tokio::test]
-    async fn parts_have_all_rows_and_those_of_large_files_come_in_pieces() {
-        let runtime = RuntimeEnvBuilder::new().with_memory_limit(1 << 20, 1.0).build_arc();
-        let context =
-            Arc::new(TaskContext::default().with_runtime(runtime.expect("a runtime environment")));
+    /// All rows by parts, of which those that fit into so much disk are in files; what that took.
+    async fn found(disk: u64) -> (Vec<i64>, u64) {
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_limit(1 << 20, 1.0)
+            .with_max_temp_directory_size(disk)
+            .build_arc()
+            .expect("a runtime environment");
+        let context = TaskContext::default().with_runtime(Arc::clone(&runtime));
         let parts = Parts { partitions: 2, of_each: 64 };
         let memory = Arc::new(Joint::new("test", parts.count(), &context));
         let schema = rows(0..0).schema();
         let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
-        let manager = SpillManager::new(context.runtime_env(), metrics, Arc::clone(&schema));
+        let manager = SpillManager::new(Arc::clone(&runtime), metrics, Arc::clone(&schema));
         let spill = Arc::new(Spill::new(&Arc::new(manager), parts, &memory));
         let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("number", 0));
         let dealt = |numbers: Range<i64>| {
@@ -158,46 +161,55 @@ mod tests {
             gathered.add(rows(numbers), &[Arc::clone(&key)]).expect("rows");
             gathered.dealt(&schema).expect("rows")
         };
-        let held = vec![(dealt(0..5_000), memory.hold(0))];
+        let mut held = vec![(dealt(0..5_000), memory.hold(0))];
         // Files have some hundred kilobytes each, of which a partition reads back 64.
         for start in (5_000..205_000).step_by(20_000) {
-            spill.add(&dealt(start..start + 20_000)).expect("a file");
+            let left = spill.add(dealt(start..start + 20_000));
+            held.extend(left.map(|left| (left, memory.hold(0))));
         }
-        let disk = Arc::clone(&context.runtime_env().disk_manager);
-        assert!(disk.used_disk_space() > 10 << 20);
+        let on_disk = runtime.disk_manager.used_disk_space();
 
         let round = Arc::new(Round::new(held, Some(spill), true, None));
-        let mut found = Vec::new();
+        let (mut found, mut most_pieces) = (Vec::new(), 0);
         for of_partition in [0..64, 64..128] {
             let mut pieces = round.parts(of_partition.clone());
             // By part: how many pieces there were, and whether there are more.
             let mut seen: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
-            let mut most = 0;
             while let Some(piece) = pieces.next().await.expect("a file") {
                 let (count, is_last) = seen.entry(piece.part).or_default();
                 assert!(!*is_last, "a piece of {} after the last", piece.part);
                 (*count, *is_last) = (*count + 1, piece.is_last);
-                most = most.max(memory.reserved());
+                most_pieces = most_pieces.max(*count);
+                assert!(memory.reserved() < 512 << 10, "{} bytes at once", memory.reserved());
                 for rows in piece.rows {
                     let labels = rows.column(1).as_any_dictionary();
-                    let labels = (labels.values().as_string::<i32>(), labels.normalized_keys());
+                    let keys = labels.normalized_keys();
+                    let labels = labels.values().as_string::<i32>();
                     let texts = rows.column(2).as_string_view();
-                    for (row, number) in
-                        rows.column(0).as_primitive::<Int64Type>().values().iter().enumerate()
-                    {
-                        assert_eq!(labels.0.value(labels.1[row]), format!("the number {number}"));
-                        assert_eq!(texts.value(row), format!("the number {number}"));
-                        found.push(*number);
+                    let numbers = rows.column(0).as_primitive::<Int64Type>().values();
+                    for (row, number) in numbers.iter().enumerate() {
+                        let text = format!("the number {number}");
+                        assert_eq!((labels.value(keys[row]), texts.value(row)), (&*text, &*text));
                     }
+                    found.extend_from_slice(numbers);
                 }
             }
             assert!(seen.keys().copied().eq(of_partition));
-            assert!(seen.values().all(|(pieces, is_last)| *pieces > 1 && *is_last), "{seen:?}");
-            assert!(most < 256 << 10, "{most} bytes at once");
+            assert!(seen.values().all(|(_, is_last)| *is_last), "{seen:?}");
         }
-        found.sort_unstable();
-        assert!(found.into_iter().eq(0..205_000));
+        assert!(most_pieces > 1);
         drop(round);
-        assert_eq!((memory.reserved(), disk.used_disk_space()), (0, 0));
+        assert_eq!((memory.reserved(), runtime.disk_manager.used_disk_space()), (0, 0));
+        found.sort_unstable();
+        (found, on_disk)
+    }
+
+    #[tokio::test]
+    async fn parts_have_all_rows_whether_or_not_these_fit_on_the_disk() {
+        for disk in [1 << 30, 5 << 20] {
+            let (found, on_disk) = found(disk).await;
+            assert!(found.into_iter().eq(0..205_000), "{disk}");
+            assert!(on_disk > 4 << 20 && on_disk <= disk, "{on_disk} of {disk}");
+        }
     }
 }

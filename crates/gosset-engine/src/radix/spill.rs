@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow_select::dictionary::garbage_collect_any_dictionary;
 use datafusion::common::internal_err;
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::spill::SpillManager;
@@ -16,15 +17,15 @@ use futures::StreamExt;
 use super::dealt::{Dealt, Parts};
 use super::memory::{Held, Joint};
 
-/// Files of all rows: the more, the less is read back at once.
+/// Files of all rows, but one for each partition if there are more of them: each takes two descriptors.
 const FILES: usize = 64;
-/// What all partitions read back at once, at most: of a larger file, units are met several times.
-const BYTES_READ_BACK: usize = 256 << 20;
+/// What a partition reads back at once, at most: of a larger file, units are met several times.
+const BYTES_READ_BACK: usize = 128 << 20;
 
 /// All files.
 pub(super) struct Spill {
-    /// Parts of a file: all are of one partition.
-    parts_of_each: usize,
+    /// How many parts a file has: all are of one partition.
+    parts_of_file: usize,
     files: Vec<Mutex<File>>,
     memory: Arc<Joint>,
     /// What one partition reads back at once.
@@ -32,7 +33,7 @@ pub(super) struct Spill {
 }
 
 struct File {
-    /// None if no rows are added any more.
+    /// None if it takes no more rows.
     to: Option<SpillPoolSink>,
     from: Option<SendableRecordBatchStream>,
     /// By batch, where its parts start.
@@ -41,40 +42,43 @@ struct File {
 
 impl Spill {
     pub(super) fn new(manager: &Arc<SpillManager>, parts: Parts, memory: &Arc<Joint>) -> Self {
-        let of_partition = FILES.div_ceil(parts.partitions).next_power_of_two().min(parts.of_each);
+        let of_partition = (FILES / parts.partitions).max(1).ilog2();
+        let of_partition = (1 << of_partition).min(parts.of_each);
         let file = |_| {
             let (to, from) = spsc_channel(usize::MAX, Arc::clone(manager));
             Mutex::new(File { to: Some(to), from: Some(from), starts: VecDeque::new() })
         };
         Self {
-            parts_of_each: parts.of_each / of_partition,
+            parts_of_file: parts.of_each / of_partition,
             files: (0..parts.partitions * of_partition).map(file).collect(),
             memory: Arc::clone(memory),
-            most: memory.fraction(8, BYTES_READ_BACK) / parts.partitions,
+            most: memory.fraction(8 * parts.partitions, BYTES_READ_BACK),
         }
     }
 
-    pub(super) fn add(&self, dealt: &Dealt) -> Result<()> {
+    /// Adds rows; gives back those of the first file that takes none, and of those after it.
+    pub(super) fn add(&self, dealt: Dealt) -> Option<Dealt> {
         for (number, file) in self.files.iter().enumerate() {
-            let first = number * self.parts_of_each;
-            let Some((rows, starts)) = dealt.parts(first..first + self.parts_of_each) else {
+            let first = number * self.parts_of_file;
+            let Some((rows, starts)) = dealt.parts(first..first + self.parts_of_file) else {
                 continue;
             };
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            match &file.to {
-                Some(to) => to.push_batch(&without_unused_values(rows)?)?,
-                None => return internal_err!("rows came after those of a file were read back"),
+            if let Err(error) = file.add(rows, starts) {
+                // Its end is not to be read.
+                file.to = None;
+                tracing::debug!("rows that cannot be spilled stay in memory: {error}");
+                return dealt.starting_at(first);
             }
-            file.starts.push_back(starts);
         }
-        Ok(())
+        None
     }
 
-    /// The first of some parts, as many as are in one file, and what is in it. Each file is read once.
-    pub(super) fn first_of(&self, parts: &Range<usize>) -> (Range<usize>, Option<ReadBack>) {
-        let number = parts.start / self.parts_of_each;
-        let first_part = number * self.parts_of_each;
-        let first = parts.start..parts.end.min(first_part + self.parts_of_each);
+    /// The first of some parts, as many as are in one file, and what is in it. A file takes no more rows then, and is read once.
+    pub(super) fn open_first(&self, parts: &Range<usize>) -> (Range<usize>, Option<ReadBack>) {
+        let number = parts.start / self.parts_of_file;
+        let first_part = number * self.parts_of_file;
+        let first = parts.start..parts.end.min(first_part + self.parts_of_file);
         let Some(file) = self.files.get(number) else { return (first, None) };
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         file.to.take();
@@ -87,6 +91,17 @@ impl Spill {
             most: self.most,
         });
         (first, reading)
+    }
+}
+
+impl File {
+    fn add(&mut self, rows: RecordBatch, starts: Vec<usize>) -> Result<()> {
+        let Some(to) = &self.to else {
+            return internal_err!("a file takes no more rows");
+        };
+        to.push_batch(&without_unused_values(rows)?)?;
+        self.starts.push_back(starts);
+        Ok(())
     }
 }
 
@@ -119,17 +134,18 @@ impl ReadBack {
 
     /// The next rows, as many as may be read back at once.
     pub(super) async fn next(&mut self) -> Result<Vec<(Dealt, Held)>> {
-        let (mut read, mut bytes) = (Vec::new(), 0);
-        while bytes < self.most
-            && let Some(starts) = self.starts.pop_front()
-        {
+        let mut read = Vec::new();
+        // Several are in what is read of a file at once.
+        let mut bytes = RecordBatchMemoryCounter::new();
+        while let Some(starts) = self.starts.pop_front() {
             let Some(rows) = self.rows.next().await.transpose()? else {
                 return internal_err!("expected more rows in a file, found its end");
             };
-            let dealt = Dealt { rows, first_part: self.first_part, starts };
-            let held = self.memory.hold(dealt.bytes());
-            bytes += held.bytes();
-            read.push((dealt, held));
+            let held = self.memory.hold(bytes.count_batch(&rows));
+            read.push((Dealt { rows, first_part: self.first_part, starts }, held));
+            if bytes.memory_usage() >= self.most {
+                break;
+            }
         }
         Ok(read)
     }

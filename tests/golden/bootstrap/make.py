@@ -2,7 +2,9 @@
 
 The weights come from the implementation in ../weights, so that R sees the very replicates and the comparison is exact:
 statistics of every replicate in rational arithmetic, its own variance for studentized intervals, and the influence of
-every unit by the jackknife for BCa.
+every unit by the jackknife for BCa. What scipy.stats.bootstrap makes of the same replicates, and of the data for its own
+acceleration, must be the same: but for the studentized interval, which it does not have, and for the quantile of a finite
+number of replicates, where R interpolates on the normal scale and scipy between ranks.
 """
 
 import importlib.util
@@ -12,7 +14,9 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import xxhash
+from scipy import stats
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
@@ -61,6 +65,43 @@ def influence(y, d):
     return [(n - 1) * (mean - r) / n for r in without]
 
 
+def quantile_of_boot(replicates, probability):
+    """The quantile as R's boot interpolates it (Davison and Hinkley 1997, equation 5.8)."""
+    position = (len(replicates) + 1) * probability
+    k = int(position + 1e-9)
+    if abs(position - k) < 1e-9:
+        return replicates[k - 1]
+    z = stats.norm.ppf([probability, k / (len(replicates) + 1), (k + 1) / (len(replicates) + 1)])
+    return replicates[k - 1] + (z[0] - z[1]) / (z[2] - z[1]) * (replicates[k] - replicates[k - 1])
+
+
+def check_with_scipy(intervals, std_error, replicates, arms):
+    """Compares with scipy.stats.bootstrap of the same replicates: ends at the same probabilities, the same standard error."""
+    ordered = np.sort(replicates)
+    sums = [np.array([y, d], dtype=float) for _, y, d in arms]
+
+    def statistic(*of_arms):
+        (y_t, d_t), (y_c, d_c) = (values[:, units].sum(axis=1) for values, units in zip(sums, of_arms, strict=True))
+        return y_t / d_t - y_c / d_c
+
+    units = [np.arange(len(y)) for _, y, _ in arms]
+    known = stats._resampling.BootstrapResult(None, np.array(replicates), None)
+    for name, method in [("percentile", "percentile"), ("basic", "basic"), ("bca", "BCa")]:
+        for level, ends in intervals[name].items():
+            found = stats.bootstrap(
+                units, statistic, n_resamples=0, bootstrap_result=known,
+                vectorized=False, confidence_level=float(level), method=method,
+            )
+            mirrored = 2 * statistic(*units) if name == "basic" else None
+            for end, of_scipy in zip(ends, found.confidence_interval, strict=True):
+                at = of_scipy if mirrored is None else mirrored - of_scipy
+                probability = np.interp(at, ordered, np.arange(len(ordered))) / (len(ordered) - 1)
+                quantile = quantile_of_boot(ordered, probability)
+                expected = quantile if mirrored is None else mirrored - quantile
+                assert abs(end / expected - 1) < 1e-9, (name, level, end, expected)
+            assert abs(found.standard_error / std_error - 1) < 1e-12
+
+
 def case(num, den):
     """The statistic, its replicates and what R makes of them."""
     arms = []
@@ -91,6 +132,7 @@ def case(num, den):
         else:
             name = {"student": "studentized", "percent": "percentile"}.get(second, second)
             intervals.setdefault(name, {})[first] = [float(low), float(high)]
+    check_with_scipy(intervals, std_error, [t for t, _ in replicates], arms)
     return {
         "num": num,
         "den": den,
@@ -104,4 +146,4 @@ def case(num, den):
 cases = [case("re78", None), case("re78", "educ")]
 write_json(FOLDER / "expected.json", {"replicates": REPLICATES, "seed": str(SEED), "cases": cases})
 r = subprocess.run(["Rscript", "-e", "cat(R.version.string, format(packageVersion('boot')))"], capture_output=True, text=True)
-write_metadata(FOLDER, ["xxhash"], 1e-10, f"boot.ci of {r.stdout}")
+write_metadata(FOLDER, ["numpy", "scipy", "xxhash"], 1e-10, f"boot.ci of {r.stdout}; checked by scipy.stats.bootstrap")

@@ -1,7 +1,7 @@
 //! Digits, and the sums of weights times digits, in plain code.
 
 pub(super) use crate::weights::Row;
-use crate::weights::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS};
+use crate::weights::{TILE_ORDER, TILE_REPLICATES};
 
 /// The digits of units in one plane, as bytes.
 pub(super) type Word = [u8; 4];
@@ -62,7 +62,7 @@ impl Multiply {
     pub(super) fn rows_at_once(self, parts: usize) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => TILE_UNITS / 2,
+            Self::Avx512(_) => crate::weights::TILE_UNITS / 2,
             _ if parts == 1 => 32,
             _ => 16,
         }

@@ -1,11 +1,14 @@
 //! The sums of the weights of many units.
 
-use super::{Engine, Inner, TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Units, Weights};
+#[cfg(target_arch = "x86_64")]
+use super::{Engine, Inner};
+use super::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Units, Weights};
 
 /// Sums have whole blocks of so many replicates.
 pub(crate) const SUMMED_REPLICATES: usize = 64;
 
 /// Units whose Poisson weights add up within a byte.
+#[cfg(any(target_arch = "x86_64", test))]
 pub(super) const UNITS_OF_A_BYTE: usize = 255 / (super::LAW.len() - 1);
 
 /// Units in the order of bins, with the sums of the weights of each bin.

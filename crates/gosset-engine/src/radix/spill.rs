@@ -56,22 +56,28 @@ impl Spill {
         }
     }
 
-    /// Adds rows; gives back those of the first file that takes none, and of those after it.
+    /// Adds rows; gives back those of the first file that takes none and of those after it, as none takes more from then on.
     pub(super) fn add(&self, dealt: Dealt) -> Option<Dealt> {
         for (number, file) in self.files.iter().enumerate() {
             let first = number * self.parts_of_file;
             let Some((rows, starts)) = dealt.parts(first..first + self.parts_of_file) else {
                 continue;
             };
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = file.add(rows, starts) {
-                // Its end is not to be read.
-                file.to = None;
+            let added = file.lock().unwrap_or_else(PoisonError::into_inner).add(rows, starts);
+            if let Err(error) = added {
+                self.close();
                 tracing::debug!("rows that cannot be spilled stay in memory: {error}");
                 return dealt.starting_at(first);
             }
         }
         None
+    }
+
+    /// Takes no more rows.
+    fn close(&self) {
+        for file in &self.files {
+            file.lock().unwrap_or_else(PoisonError::into_inner).to = None;
+        }
     }
 
     /// The first of some parts, as many as are in one file, and what is in it. A file takes no more rows then, and is read once.
@@ -99,9 +105,13 @@ impl File {
         let Some(to) = &self.to else {
             return internal_err!("a file takes no more rows");
         };
-        to.push_batch(&without_unused_values(rows)?)?;
-        self.starts.push_back(starts);
-        Ok(())
+        let pushed = without_unused_values(rows).and_then(|rows| to.push_batch(&rows));
+        match pushed {
+            Ok(()) => self.starts.push_back(starts),
+            // Rows after it would never be read: the reader waits for the end of what could not be written.
+            Err(_) => self.to = None,
+        }
+        pushed
     }
 }
 

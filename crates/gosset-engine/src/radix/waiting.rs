@@ -64,10 +64,13 @@ impl Waiting {
 
     /// Adds rows; gives them back if others are to be handed out first.
     pub(super) fn add(&self, dealt: Dealt) -> Result<Option<Dealt>> {
-        let (spill, held) = {
+        let bytes = dealt.bytes();
+        let held = self.memory.try_hold(bytes);
+        let is_full = held.is_none();
+        let (spill, others) = {
             let mut rows = self.rows();
             if rows.beyond != Some(Beyond::Files) {
-                if let Some(held) = self.memory.try_hold(dealt.bytes()) {
+                if let Some(held) = held {
                     rows.held.push((dealt, held));
                     return Ok(None);
                 }
@@ -76,19 +79,18 @@ impl Waiting {
             match (rows.beyond, &rows.spill) {
                 (Some(Beyond::Files), Some(spill)) => {
                     let spill = Arc::clone(spill);
-                    // If the pool is full, what was held goes to the files as well: it is full for the groups too.
-                    let is_full = self.memory.try_hold(dealt.bytes()).is_none();
+                    // What was held goes to the files as well: the pool is full for the groups too.
                     (spill, if is_full { std::mem::take(&mut rows.held) } else { Vec::new() })
                 }
                 _ => return Ok(Some(dealt)),
             }
         };
-        for (dealt, held) in held {
+        for (dealt, held) in others {
             if let Some(dealt) = self.spill(&spill, dealt) {
                 self.rows().held.push((dealt, held));
             }
         }
-        let _held = self.memory.hold(dealt.bytes());
+        let _held = is_full.then(|| self.memory.hold(bytes));
         Ok(self.spill(&spill, dealt))
     }
 

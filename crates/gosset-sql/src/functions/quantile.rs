@@ -31,7 +31,7 @@ pub(super) static BOOTSTRAP_QUANTILE: Function = Function {
     description: "\
 Estimates the `q`-quantile of the rows under treatment minus that under control, from the two histograms of `histogram`: exact for few distinct values and small integers, otherwise interpolated within the relative error.
 
-* Without `unit` every row is a unit, and nothing is resampled: the index of the quantile in a Poisson resample of n rows is about binomial, so a replicate is `y_(I)` with `I ~ Binomial(n + 1, q)` in each arm.
+* Without `unit` every row is a unit, and nothing is resampled: the index of the quantile in a Poisson resample of n rows is about binomial, so a replicate is `y_(I)` with `I ~ Binomial(n + 1, q)` in each arm. At several quantiles the indices are correlated as those of one resample are.
 * With `unit`, which may have many rows, a replicate is the quantile of the rows weighted by the weights of their units, as in `bootstrap_mean`. Rows of a unit are alike, and the interval without it would be too short.
 
 `std_error`, intervals and p-values are made of the replicates as in `bootstrap_mean`. `mean_control` and `mean_treatment` are the two quantiles, and `relative` is over that of control. Calls with one seed and different `q` have joint replicates.
@@ -64,7 +64,7 @@ FROM (
 )",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: two_arm::<Quantile>(),
 };
 
@@ -86,7 +86,7 @@ SELECT e['estimate'] AS estimate
 FROM (SELECT quantile_effect(t.s, c.s, 0.9) AS e FROM arms t CROSS JOIN arms c WHERE t.arm = 1 AND c.arm = 0)",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: of_summaries::<Quantile>(),
 };
 

@@ -63,7 +63,7 @@ ORDER BY q",
         REFERENCES[2],
         "Chernozhukov, V., Fernández-Val, I., Melly, B. (2013). Inference on counterfactual distributions. Econometrica 81(6), 2205–2268. doi:10.3982/ECTA10582",
     ],
-    value_version: 1,
+    value_version: 2,
     implementation: Implementation::Aggregate(AggregateParts {
         states: states::<Quantiles>,
         returns: returned,
@@ -89,7 +89,7 @@ FROM (SELECT unnest(quantile_effects_of(t.s, c.s, {grid: 3})) AS e FROM arms t C
 ORDER BY q",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: results_of_summaries::<Quantiles>(returned),
 };
 

@@ -6,6 +6,7 @@
 
 mod balance;
 mod bootstrap;
+mod bridge;
 mod cluster_adjusted;
 mod clustered;
 mod covariates;

@@ -189,11 +189,6 @@ impl Engine {
     }
 }
 
-/// Five rounds of two words, without a key.
-pub(crate) fn scramble(low: u64, high: u64) -> [u8; 16] {
-    portable::random([0; 16], low, high)
-}
-
 /// The random block of a seed, the upper half of a unit's hash and a counter: what all weights are made of.
 pub fn block(seed: u64, key: u64, counter: u64) -> [u8; 16] {
     portable::random(portable::whitening(seed, SEED_MARK), key, counter)

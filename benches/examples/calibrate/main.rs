@@ -1,6 +1,6 @@
 //! Simulations of what intervals promise, as Markdown on standard output.
 //!
-//! usage: calibrate bootstrap [EXPERIMENTS [LARGEST_N [FIRST_LAW]]]      600 experiments a cell, 20000 units an arm, all laws
+//! usage: calibrate bootstrap [EXPERIMENTS [LARGEST_N [TABLE]]]           600 experiments a cell, 20000 units an arm, all tables
 //!        calibrate adjusted [EXPERIMENTS [LARGEST_N [TABLE]]]            1000 experiments a cell, 500000 units an arm, all tables
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 
@@ -20,8 +20,6 @@ fn main() {
     match subject.as_str() {
         "bootstrap" => bootstrap::tables(number(0, 600), number(1, 20_000), number(2, 0)),
         "adjusted" => adjusted::tables(number(0, 1000), number(1, 500_000), number(2, 0)),
-        _ => eprintln!(
-            "usage: calibrate bootstrap | adjusted [EXPERIMENTS [LARGEST_N [FIRST_OR_TABLE]]]"
-        ),
+        _ => eprintln!("usage: calibrate bootstrap | adjusted [EXPERIMENTS [LARGEST_N [TABLE]]]"),
     }
 }

@@ -10,7 +10,7 @@ use gosset_stats::summary::{Buckets, Law, Replicates, ReplicatesTable, Resamplin
 use gosset_stats::{Effect, Inference};
 
 use super::units::{Arm, Shape, Statistic};
-use super::{BOOTSTRAP, all_hold, head, row};
+use super::{BOOTSTRAP, all_hold, head, most_units, row};
 use crate::simulate::{Random, experiments_of, simulate};
 
 pub(super) const SIZES: [(usize, usize); 8] = [
@@ -40,7 +40,7 @@ pub(super) struct Summaries {
 }
 
 impl Summaries {
-    pub(super) fn of(arm: &Arm, random: &mut Random, seed: u64, treated: Option<f64>) -> Self {
+    fn of(arm: &Arm, random: &mut Random, seed: u64, treated: Option<f64>) -> Self {
         let table = |law, buckets| {
             let resampling = Resampling { law, seed, buckets, ..BOOTSTRAP };
             ReplicatesTable::new(arm.statistic.columns(), resampling).expect("valid")
@@ -128,8 +128,7 @@ pub(super) fn tables(experiments: usize, largest: usize) {
     let (mut by_units, mut deviations) = (Vec::new(), Vec::new());
     for shape in Shape::ALL {
         for statistic in Statistic::ALL {
-            // No more than five million rows an arm.
-            let most = largest.min(5_000_000 / statistic.rows());
+            let most = most_units(largest, statistic.rows());
             for (n_t, n_c) in SIZES.into_iter().filter(|(t, c)| *t.max(c) <= most) {
                 let experiments = experiments_of(experiments, statistic.rows() * (n_t + n_c));
                 let coverage = simulate(experiments, |experiment| {

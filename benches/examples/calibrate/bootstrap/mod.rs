@@ -25,6 +25,11 @@ fn all_hold(intervals: impl IntoIterator<Item = Option<(f64, f64)>>) -> Option<E
     Some(Effect { ci_lower, ci_upper: Some(2.0), ..Effect::default() })
 }
 
+/// The most units of an arm, which has no more than five million rows.
+fn most_units(largest: usize, rows: usize) -> usize {
+    largest.min(5_000_000 / rows)
+}
+
 fn head(columns: &[&str]) {
     println!("| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len()));
 }

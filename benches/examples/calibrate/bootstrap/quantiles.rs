@@ -5,7 +5,7 @@ use gosset_stats::compare::{QuantileInterval, QuantileOptions, bootstrap_quantil
 use gosset_stats::summary::{Histogram, HistogramOptions, HistogramTable, Law, Resampling, Table};
 
 use super::units::{Drawn, Shape, outcomes, unit};
-use super::{BOOTSTRAP, head, print};
+use super::{BOOTSTRAP, head, most_units, print};
 use crate::simulate::{Random, experiments_of, simulate};
 
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
@@ -91,7 +91,8 @@ pub(super) fn table(experiments: usize, largest: usize) {
     let shapes = [Shape::Normal, Shape::Lognormal, Shape::ZeroInflated, Shape::Bernoulli(0.001)];
     for shape in shapes {
         for rows in [1, 10] {
-            for n in [200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= largest) {
+            let most = most_units(largest, rows);
+            for n in [200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= most) {
                 let experiments = experiments_of(experiments, 2 * n * rows * 4);
                 let coverage = simulate(experiments, |experiment| {
                     let seed = 1 + experiment as u64;

@@ -35,7 +35,7 @@ impl Bridge {
         let mut middle = 1u64;
         for _ in 0..MOST_HALVES {
             let width: f64 = high - low;
-            if width <= finest || (low - q).abs() == 0.0 {
+            if width <= finest || q <= low {
                 break;
             }
             let m = f64::midpoint(low, high);

@@ -16,6 +16,7 @@ mod draws;
 mod dyadic;
 pub mod effect;
 pub(crate) mod infer;
+mod kept;
 mod keyed;
 mod lin;
 mod lin_passes;

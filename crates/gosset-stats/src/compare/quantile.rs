@@ -1,7 +1,7 @@
 //! Differences of quantiles.
 
 use super::bootstrap::LEAST_UNITS;
-use super::bridge::Bridge;
+use super::bridge;
 use super::draws::{Deviations, Draws, Ends, covariance};
 use super::effect::Effect;
 use super::infer::{Difference, check_outcomes};
@@ -254,7 +254,7 @@ impl Effect {
         if few_rows {
             effect.remark(FEW_BEYOND);
         }
-        let points = |arm: &Histogram, number: u64| match few_units || few_rows {
+        let points = |arm: &Histogram, number: usize| match few_units || few_rows {
             true => {
                 let bins = arm.bins();
                 Ok(grid.iter().map(|&q| Point::alone(quantile(&bins, q))).collect())
@@ -281,7 +281,7 @@ fn bootstrapped(
     arm: &Histogram,
     grid: &[f64],
     options: &QuantileOptions,
-    number: u64,
+    number: usize,
 ) -> Result<Vec<Point>> {
     let bins = arm.bins();
     let drawn = replicates(arm, grid, options, number)?;
@@ -298,7 +298,7 @@ fn delta(
     arm: &Histogram,
     grid: &[f64],
     options: &QuantileOptions,
-    number: u64,
+    number: usize,
     confidence: f64,
 ) -> Result<Vec<Point>> {
     let bins = arm.bins();
@@ -338,13 +338,14 @@ fn shares(
     arm: &Histogram,
     grid: &[f64],
     options: &QuantileOptions,
-    number: u64,
+    number: usize,
 ) -> Result<Vec<Shares>> {
     let rows = arm.rows();
     let Some(resampling) = arm.resampling() else {
         let of_rows = |&q: &f64| {
             let indices = binomial_indices(rows, q, options, number);
-            let draws = indices.map(|index| Some(index as f64 / (rows + 1) as f64)).collect();
+            let draws =
+                indices.into_iter().map(|index| Some(index as f64 / (rows + 1) as f64)).collect();
             Shares { std_error: (q * (1.0 - q) / rows as f64).sqrt(), draws }
         };
         return Ok(grid.iter().map(of_rows).collect());
@@ -446,7 +447,7 @@ fn replicates(
     arm: &Histogram,
     grid: &[f64],
     options: &QuantileOptions,
-    number: u64,
+    number: usize,
 ) -> Result<Vec<Vec<Option<f64>>>> {
     let Some(resampling) = arm.resampling() else {
         let bins = arm.bins();
@@ -474,7 +475,7 @@ fn order_statistics(
     bins: &[Bin],
     q: f64,
     options: &QuantileOptions,
-    number: u64,
+    number: usize,
 ) -> Vec<Option<f64>> {
     let rows: u64 = bins.iter().map(|bin| bin.rows).sum();
     let ends: Vec<u64> = bins
@@ -485,6 +486,7 @@ fn order_statistics(
         })
         .collect();
     binomial_indices(rows, q, options, number)
+        .into_iter()
         .map(|index| {
             let at = ends.partition_point(|&end| end < index);
             let bin = &bins[at];
@@ -496,17 +498,10 @@ fn order_statistics(
 
 /// The index `I ~ Binomial(n + 1, q)` of the order statistic in each replicate, of arm `number`: those of several
 /// quantiles are correlated as the numbers of rows of one resample below them.
-fn binomial_indices(
-    rows: u64,
-    q: f64,
-    options: &QuantileOptions,
-    number: u64,
-) -> impl Iterator<Item = u64> {
-    let (binomial, seed) = (Binomial::new(rows + 1, q), options.seed);
-    (0..options.replicates).map(move |b| {
-        let score = Bridge::new(seed, number << 32 | u64::from(b)).score(q);
-        binomial.quantile(dist::normal_sf(-score)).clamp(1, rows)
-    })
+fn binomial_indices(rows: u64, q: f64, options: &QuantileOptions, number: usize) -> Vec<u64> {
+    let binomial = Binomial::new(rows + 1, q);
+    let uniforms = bridge::uniforms(options.seed, q, options.replicates);
+    uniforms.iter().map(|of_arms| binomial.quantile(of_arms[number]).clamp(1, rows)).collect()
 }
 
 /// Binomial probabilities around the mode, by their ratios: no function of any platform in them.

@@ -3,8 +3,7 @@
 //! A sum adds its clusters in their order, with one multiplication and one addition each: replicates side by side fill
 //! the vector registers, and their number changes no bit of any of them.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
+use super::kept::{Kept, Shared};
 use crate::summary::Buckets;
 use crate::units;
 use crate::weights::PoissonWeights;
@@ -14,9 +13,6 @@ const LANES: usize = 4;
 
 /// The most bytes of a matrix of weights that is kept.
 const MAX_MATRIX: usize = 16 << 20;
-
-/// How many matrices are kept.
-const MAX_KEPT: usize = 4;
 
 /// `Σ w_kb e_k` and `Σ w_kb d_k` for the replicates `b`.
 #[derive(Debug)]
@@ -97,54 +93,22 @@ impl WeightedSums {
     }
 }
 
-/// Which matrix: seed, buckets, replicates.
-type Key = (u64, u32, usize);
+/// The weights of all buckets, a row of replicates for each, by seed, buckets and replicates.
+static KEPT: Kept<(u64, u32, usize), Vec<u8>> = Kept::new(4);
 
-/// A matrix of weights that is made by whoever comes first.
-type Matrix = Arc<OnceLock<Vec<u8>>>;
-
-/// The matrices of bucket weights that were used last, the latest at the end: many groups are compared with the same
-/// seed and buckets.
-static KEPT: Mutex<Vec<(Key, Matrix)>> = Mutex::new(Vec::new());
-
-/// The weights of all buckets, a row of replicates for each; `None` where that is too much to keep.
-fn bucket_weights(seed: u64, buckets: u32, replicates: usize) -> Option<Shared> {
+/// The weights of all buckets; `None` where that is too much to keep.
+fn bucket_weights(seed: u64, buckets: u32, replicates: usize) -> Option<Shared<Vec<u8>>> {
     if buckets as usize * replicates > MAX_MATRIX {
         return None;
     }
-    let key = (seed, buckets, replicates);
-    let matrix = {
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.iter().position(|(k, _)| *k == key);
-        let entry = found.map_or_else(|| (key, Matrix::default()), |i| kept.remove(i));
-        let matrix = Arc::clone(&entry.1);
-        if kept.len() == MAX_KEPT {
-            kept.remove(0);
-        }
-        kept.push(entry);
-        matrix
-    };
-    matrix.get_or_init(|| {
+    Some(KEPT.get((seed, buckets, replicates), || {
         let weights = PoissonWeights::new(seed);
         let mut bytes = vec![0; buckets as usize * replicates];
         for (row, k) in bytes.chunks_exact_mut(replicates).zip(0..buckets) {
             weights.fill(units::bucket(k), row);
         }
         bytes
-    });
-    Some(Shared(matrix))
-}
-
-/// A matrix that is made.
-#[derive(Debug)]
-struct Shared(Matrix);
-
-impl std::ops::Deref for Shared {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.0.get().expect("a matrix is made before it is shared")
-    }
+    }))
 }
 
 #[cfg(test)]
@@ -193,14 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_number_of_matrices_is_kept() {
+    fn matrices_that_are_kept_are_those_of_their_seed() {
         for seed in 100..120 {
             let matrix = bucket_weights(seed, 64, 10).expect("a small matrix");
             let mut row = [0; 10];
             PoissonWeights::new(seed).fill(units::bucket(3), &mut row);
             assert_eq!(matrix[30..40], row);
         }
-        assert!(KEPT.lock().unwrap_or_else(PoisonError::into_inner).len() <= MAX_KEPT);
         assert!(bucket_weights(1, 65536, 1000).is_none());
     }
 }

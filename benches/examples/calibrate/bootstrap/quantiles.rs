@@ -79,7 +79,7 @@ pub(super) fn arms(
 
 pub(super) fn table(experiments: usize, largest: usize) {
     println!(
-        "\nQuantiles, without an effect. With ten rows per unit half of the variance of a row (of its normal score) is that of the unit. A quantile at a single value that many rows have, as all of Bernoulli 0.001 and the lower ones where 92 % are zeros, has no interval.\n"
+        "\nQuantiles, without an effect, of half as many experiments. With ten rows per unit half of the variance of a row (of its normal score) is that of the unit. A quantile at a single value that many rows have, as all of Bernoulli 0.001 and the lower ones where 92 % are zeros, has no interval.\n"
     );
     let names = ["rows", "poisson", "double_or_nothing", "bayesian"];
     let names: Vec<String> = names
@@ -93,7 +93,7 @@ pub(super) fn table(experiments: usize, largest: usize) {
         for rows in [1, 10] {
             let most = most_units(largest, rows);
             for n in [200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= most) {
-                let experiments = experiments_of(experiments, 2 * n * rows * 4);
+                let experiments = experiments_of(experiments / 2, 2 * n * rows * 4);
                 let coverage = simulate(experiments, |experiment| {
                     let seed = 1 + experiment as u64;
                     let [t, c] = arms((shape, n, rows), seed, &Law::ALL);

@@ -128,7 +128,7 @@ pub(super) fn tables(experiments: usize, largest: usize) {
     let (mut by_units, mut deviations) = (Vec::new(), Vec::new());
     for shape in Shape::ALL {
         for statistic in Statistic::ALL {
-            let most = most_units(largest, statistic.rows());
+            let most = most_units(largest, statistic == Statistic::Mean);
             for (n_t, n_c) in SIZES.into_iter().filter(|(t, c)| *t.max(c) <= most) {
                 let experiments = experiments_of(experiments, statistic.rows() * (n_t + n_c));
                 let coverage = simulate(experiments, |experiment| {

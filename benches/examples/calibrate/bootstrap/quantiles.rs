@@ -91,7 +91,7 @@ pub(super) fn table(experiments: usize, largest: usize) {
     let shapes = [Shape::Normal, Shape::Lognormal, Shape::ZeroInflated, Shape::Bernoulli(0.001)];
     for shape in shapes {
         for rows in [1, 10] {
-            let most = most_units(largest, rows);
+            let most = most_units(largest, rows == 1);
             for n in [200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= most) {
                 let experiments = experiments_of(experiments / 2, 2 * n * rows * 4);
                 let coverage = simulate(experiments, |experiment| {

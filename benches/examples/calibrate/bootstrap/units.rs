@@ -16,13 +16,8 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Normal,
-        Self::Lognormal,
-        Self::ZeroInflated,
-        Self::Bernoulli(0.01),
-        Self::Bernoulli(0.001),
-    ];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Normal, Self::Lognormal, Self::ZeroInflated, Self::Bernoulli(0.001)];
 
     pub(super) fn name(self) -> String {
         match self {

@@ -25,11 +25,6 @@ fn all_hold(intervals: impl IntoIterator<Item = Option<(f64, f64)>>) -> Option<E
     Some(Effect { ci_lower, ci_upper: Some(2.0), ..Effect::default() })
 }
 
-/// The most units of an arm: a million with one row of one column each, fewer of others, which take longer.
-fn most_units(largest: usize, one_value: bool) -> usize {
-    largest.min(if one_value { 1_000_000 } else { 200_000 })
-}
-
 fn head(columns: &[&str]) {
     println!("| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len()));
 }

@@ -21,6 +21,11 @@ pub(crate) fn precision(experiments: usize) -> String {
 /// The head of a table of estimators.
 pub(crate) fn head(estimators: &[&str], others: &[&str]) {
     let columns = [&["outcome", "correlation", "units", ""], estimators, others].concat();
+    head_of(&columns);
+}
+
+/// The head of any table.
+pub(crate) fn head_of(columns: &[&str]) {
     println!("| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len()));
 }
 

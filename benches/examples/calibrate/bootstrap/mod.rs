@@ -12,7 +12,7 @@ use gosset_stats::Effect;
 use gosset_stats::summary::{Law, Resampling};
 
 use crate::simulate::Coverage;
-use crate::table::precision;
+use crate::table::{head_of as head, precision};
 
 const BOOTSTRAP: Resampling =
     Resampling { law: Law::Poisson, replicates: 599, seed: 0, crossed: false, buckets: None };
@@ -23,10 +23,6 @@ fn all_hold(intervals: impl IntoIterator<Item = Option<(f64, f64)>>) -> Option<E
     let all = held.collect::<Option<Vec<bool>>>()?.into_iter().all(|held| held);
     let ci_lower = Some(if all { -1.0 } else { 1.0 });
     Some(Effect { ci_lower, ci_upper: Some(2.0), ..Effect::default() })
-}
-
-fn head(columns: &[&str]) {
-    println!("| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len()));
 }
 
 /// A row of coverages; `None` where no way has an interval in most of the experiments.

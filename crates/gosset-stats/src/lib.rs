@@ -21,6 +21,7 @@ mod resample;
 pub mod summary;
 pub mod units;
 pub mod weights;
+mod wide;
 
 pub use compare::effect::Effect;
 pub use error::{Error, Result};

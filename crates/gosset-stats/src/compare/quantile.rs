@@ -8,6 +8,7 @@ use super::infer::{Difference, check_outcomes};
 use super::simultaneous::{Banded, with_bands};
 use crate::inference::Inference;
 use crate::summary::{Bin, Histogram, Resampling};
+use crate::wide::wide;
 use crate::{Error, Result, dist};
 
 /// Why a quantile has no interval.
@@ -357,11 +358,11 @@ fn shares(
     let mut passed = 0.0;
     arm.for_each_weighted(|bin, weights| {
         let in_bin = bin.rows as f64;
-        totals.iter_mut().zip(weights).for_each(|(total, &w)| *total += f64::from(w));
+        add(&mut totals, 1.0, weights);
         for (&q, below) in grid.iter().zip(&mut below) {
             let part = ((q * rows as f64 - passed) / in_bin).clamp(0.0, 1.0);
             if part > 0.0 {
-                below.iter_mut().zip(weights).for_each(|(b, &w)| *b += part * f64::from(w));
+                add(below, part, weights);
             }
         }
         passed += in_bin;
@@ -402,7 +403,12 @@ fn check_q(q: f64) -> Result<()> {
 fn quantile(bins: &[Bin], q: f64) -> f64 {
     let rows: u64 = bins.iter().map(|bin| bin.rows).sum();
     let mut search = Search::new(q, rows as f64);
-    bins.iter().for_each(|bin| search.pass(bin, bin.rows as f64));
+    let mut passed = 0.0;
+    for bin in bins {
+        let weight = bin.rows as f64;
+        passed += weight;
+        search.pass(bin, weight, passed);
+    }
     search.found.unwrap_or(f64::NAN)
 }
 
@@ -410,7 +416,6 @@ fn quantile(bins: &[Bin], q: f64) -> f64 {
 #[derive(Debug, Clone)]
 struct Search {
     target: f64,
-    passed: f64,
     /// Reached right at the end of a bin: the mean of it and of the next one.
     edge: Option<f64>,
     found: Option<f64>,
@@ -418,27 +423,69 @@ struct Search {
 
 impl Search {
     fn new(q: f64, total: f64) -> Self {
-        Self { target: q * total, passed: 0.0, edge: None, found: None }
+        Self { target: q * total, edge: None, found: None }
     }
 
-    #[inline]
-    fn pass(&mut self, bin: &Bin, weight: f64) {
+    /// The share of a number of rows is rounded.
+    fn fuzz(&self) -> f64 {
+        4.0 * f64::EPSILON * self.target
+    }
+
+    /// The weight before which there is nothing to find; none once it is found.
+    fn least(&self) -> f64 {
+        if self.found.is_some() { f64::INFINITY } else { self.target - self.fuzz() }
+    }
+
+    /// Passes a bin, at whose end so much weight is behind.
+    fn pass(&mut self, bin: &Bin, weight: f64, passed: f64) {
         if weight == 0.0 || self.found.is_some() {
             return;
         }
         if let Some(edge) = self.edge {
             self.found = Some(edge / 2.0 + bin.min / 2.0);
-            return;
-        }
-        let before = self.passed;
-        self.passed += weight;
-        // The share of a number of rows is rounded.
-        let fuzz = 4.0 * f64::EPSILON * self.target;
-        if (self.passed - self.target).abs() <= fuzz {
+        } else if (passed - self.target).abs() <= self.fuzz() {
             self.edge = Some(bin.max);
-        } else if self.passed > self.target {
+        } else if passed > self.target {
+            let before = passed - weight;
             self.found = Some(bin.at((self.target - before) / weight));
         }
+    }
+}
+
+/// The searches of all replicates.
+#[derive(Debug)]
+struct Searches {
+    of_replicates: Vec<Search>,
+    /// By replicate, [`Search::least`].
+    least: Vec<f64>,
+}
+
+impl Searches {
+    fn new(q: f64, totals: &[f64]) -> Self {
+        let of_replicates: Vec<Search> =
+            totals.iter().map(|&total| Search::new(q, total)).collect();
+        let least = of_replicates.iter().map(Search::least).collect();
+        Self { of_replicates, least }
+    }
+
+    /// As [`Search::pass`], by replicate. Few bins have the quantile of any.
+    fn pass(&mut self, bin: &Bin, weights: &[u32], passed: &[f64]) {
+        if !any_reached(passed, &self.least) {
+            return;
+        }
+        let searches = self.of_replicates.iter_mut().zip(&mut self.least);
+        for ((search, least), (&weight, &passed)) in searches.zip(weights.iter().zip(passed)) {
+            if passed >= *least {
+                search.pass(bin, f64::from(weight), passed);
+                *least = search.least();
+            }
+        }
+    }
+}
+
+wide! {
+    fn any_reached(passed: &[f64], least: &[f64]) -> bool {
+        passed.iter().zip(least).fold(false, |any, (passed, least)| any | (passed >= least))
     }
 }
 
@@ -453,21 +500,24 @@ fn replicates(
         let bins = arm.bins();
         return Ok(grid.iter().map(|&q| order_statistics(&bins, q, options, number)).collect());
     };
-    let count = resampling.replicates as usize;
-    let mut totals = vec![0u64; count];
-    arm.for_each_weighted(|_, weights| {
-        totals.iter_mut().zip(weights).for_each(|(total, &w)| *total += u64::from(w));
-    })?;
-    let search = |q: f64| totals.iter().map(|&total| Search::new(q, total as f64)).collect();
-    let mut searches: Vec<Vec<Search>> = grid.iter().map(|&q| search(q)).collect();
+    // All numbers of rows are exact.
+    let mut totals = vec![0.0; resampling.replicates as usize];
+    arm.for_each_weighted(|_, weights| add(&mut totals, 1.0, weights))?;
+    let mut all: Vec<Searches> = grid.iter().map(|&q| Searches::new(q, &totals)).collect();
+    let mut passed = vec![0.0; totals.len()];
     arm.for_each_weighted(|bin, weights| {
-        for searches in &mut searches {
-            for (search, &weight) in searches.iter_mut().zip(weights) {
-                search.pass(bin, f64::from(weight));
-            }
-        }
+        add(&mut passed, 1.0, weights);
+        all.iter_mut().for_each(|searches| searches.pass(bin, weights, &passed));
     })?;
-    Ok(searches.into_iter().map(|s| s.into_iter().map(|search| search.found).collect()).collect())
+    let found = |searches: Searches| searches.of_replicates.into_iter().map(|s| s.found).collect();
+    Ok(all.into_iter().map(found).collect())
+}
+
+wide! {
+    /// Adds a part of the weights to those before.
+    fn add(totals: &mut [f64], part: f64, weights: &[u32]) {
+        totals.iter_mut().zip(weights).for_each(|(total, &w)| *total += part * f64::from(w));
+    }
 }
 
 /// `y_(I)` for `I ~ Binomial(n + 1, q)`, of arm `number`.

@@ -7,6 +7,7 @@ use super::kept::{Kept, Shared};
 use crate::summary::Buckets;
 use crate::units;
 use crate::weights::PoissonWeights;
+use crate::wide::wide;
 
 /// Clusters whose weights are added in one pass over the replicates.
 const LANES: usize = 4;
@@ -74,21 +75,32 @@ impl WeightedSums {
 
     /// Adds clusters with their rows of weights, in their order.
     fn add(&mut self, rows: &[&[u8]], residuals: &[f64], sizes: &[f64]) {
-        if let ([w0, w1, w2, w3], [e0, e1, e2, e3], [d0, d1, d2, d3]) = (rows, residuals, sizes) {
-            let replicates = self.residuals.iter_mut().zip(&mut self.sizes);
-            let weights = w0.iter().zip(*w1).zip(*w2).zip(*w3);
-            for ((e, d), (((&w0, &w1), &w2), &w3)) in replicates.zip(weights) {
-                let [w0, w1, w2, w3] = [w0, w1, w2, w3].map(f64::from);
-                *e = *e + w0 * e0 + w1 * e1 + w2 * e2 + w3 * e3;
-                *d = *d + w0 * d0 + w1 * d1 + w2 * d2 + w3 * d3;
-            }
-            return;
+        if let (Ok(rows), Ok(residuals), Ok(sizes)) =
+            (rows.try_into(), residuals.try_into(), sizes.try_into())
+        {
+            add_four(&mut self.residuals, rows, residuals);
+            return add_four(&mut self.sizes, rows, sizes);
         }
         for ((row, e_k), d_k) in rows.iter().zip(residuals).zip(sizes) {
             for ((e, d), &w) in self.residuals.iter_mut().zip(&mut self.sizes).zip(*row) {
                 *e += f64::from(w) * e_k;
                 *d += f64::from(w) * d_k;
             }
+        }
+    }
+}
+
+wide! {
+    /// Adds four clusters to the sums of the replicates, one after the other.
+    fn add_four(sums: &mut [f64], rows: [&[u8]; LANES], values: [f64; LANES]) {
+        let ([w0, w1, w2, w3], [x0, x1, x2, x3]) = (rows, values);
+        let weights = w0.iter().zip(w1).zip(w2).zip(w3);
+        for (sum, (((&w0, &w1), &w2), &w3)) in sums.iter_mut().zip(weights) {
+            *sum = *sum
+                + f64::from(w0) * x0
+                + f64::from(w1) * x1
+                + f64::from(w2) * x2
+                + f64::from(w3) * x3;
         }
     }
 }

@@ -2,7 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::{Engine, Inner};
-use super::{TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Units, Weights};
+use super::{Row, TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Units, Weights};
+use crate::wide::wide;
 
 /// Sums have whole blocks of so many replicates.
 pub(crate) const SUMMED_REPLICATES: usize = 64;
@@ -76,23 +77,30 @@ impl Weights {
             let tiles = sums.as_flattened_mut().as_chunks_mut::<TILE_REPLICATES>().0;
             for (t, sums) in (0..).zip(tiles) {
                 self.tile(units, 0..units.len(), t, tile);
-                let mut in_order = [0; TILE_REPLICATES];
-                let (pairs, odd) = tile.0[..keys.len().div_ceil(2)].split_at(keys.len() / 2);
-                for row in pairs {
-                    for (sum, weights) in in_order.iter_mut().zip(row.as_chunks::<2>().0) {
-                        *sum += u16::from(weights[0]) + u16::from(weights[1]);
-                    }
-                }
-                for row in odd {
-                    for (sum, weights) in in_order.iter_mut().zip(row.as_chunks::<2>().0) {
-                        *sum += u16::from(weights[0]);
-                    }
-                }
-                for (sum, &replicate) in in_order.iter().zip(&TILE_ORDER) {
-                    let total = &mut sums[usize::from(replicate)];
-                    *total = total.wrapping_add(*sum);
-                }
+                add_tile(&tile.0, keys.len(), sums);
             }
+        }
+    }
+}
+
+wide! {
+    /// Adds the weights of the first units of a tile to the sums of its replicates.
+    fn add_tile(rows: &[Row], units: usize, sums: &mut [u16; TILE_REPLICATES]) {
+        let mut in_order = [0; TILE_REPLICATES];
+        let (pairs, odd) = rows[..units.div_ceil(2)].split_at(units / 2);
+        for row in pairs {
+            for (sum, weights) in in_order.iter_mut().zip(row.as_chunks::<2>().0) {
+                *sum += u16::from(weights[0]) + u16::from(weights[1]);
+            }
+        }
+        for row in odd {
+            for (sum, weights) in in_order.iter_mut().zip(row.as_chunks::<2>().0) {
+                *sum += u16::from(weights[0]);
+            }
+        }
+        for (sum, &replicate) in in_order.iter().zip(&TILE_ORDER) {
+            let total = &mut sums[usize::from(replicate)];
+            *total = total.wrapping_add(*sum);
         }
     }
 }

@@ -49,7 +49,8 @@ const GENERATED: &[(&str, &[&str])] = &[
 
 fn docs(check: bool) -> Result<(), String> {
     for (path, args) in GENERATED {
-        let output = output_of(&["--package", "gosset"], args)?;
+        let gosset = ["run", "--quiet", "--package", "gosset", "--"];
+        let output = output_of(cargo().args(gosset).args(*args))?;
         let file = root().join(path);
         if check {
             if std::fs::read(&file).ok().as_ref() != Some(&output) {
@@ -82,8 +83,10 @@ fn golden() -> Result<(), String> {
 
 /// Writes the tables of a simulation into the page of its subject, between two comments.
 fn calibrate(subject: &str, numbers: &[&str]) -> Result<(), String> {
-    let args: Vec<&str> = [subject].into_iter().chain(numbers.iter().copied()).collect();
-    let output = output_of(&["--workspace", "--example", "calibrate"], &args)?;
+    // `cargo run` takes no `--workspace`, without which dependencies have other features.
+    run(cargo().args(["build", "--release", "--workspace", "--example", "calibrate"]))?;
+    let program = target().join("release/examples/calibrate");
+    let output = output_of(Command::new(program).arg(subject).args(numbers))?;
     let name = format!("sql/{subject}.md");
     let file = root().join(&name);
     let shown = |e: std::io::Error| format!("{}: {e}", file.display());
@@ -111,23 +114,20 @@ fn peers(rows: &str) -> Result<(), String> {
     run(peers.arg(folder.join("run.py")).arg(gosset).arg(file).env("DUCKREG_PYTHON", duckreg))
 }
 
-/// What one of the workspace's programs prints.
-fn output_of(program: &[&str], args: &[&str]) -> Result<Vec<u8>, String> {
-    let output = cargo()
-        .args(["run", "--quiet"])
-        .args(program)
-        .arg("--")
-        .args(args)
-        .current_dir(root())
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|e| format!("failed to start cargo: {e}"))?;
-    match output.status.success() {
-        true => Ok(output.stdout),
-        false => {
-            Err(format!("{} {} ended with {}", program.join(" "), args.join(" "), output.status))
-        }
+/// What a command prints that runs at the root of the repository.
+fn output_of(command: &mut Command) -> Result<Vec<u8>, String> {
+    let command = command.current_dir(root()).stderr(std::process::Stdio::inherit());
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(output.stdout),
+        Ok(output) => Err(format!("{} ended with {}", shown(command), output.status)),
+        Err(e) => Err(format!("failed to start {}: {e}", shown(command))),
     }
+}
+
+/// A command with its arguments.
+fn shown(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(std::ffi::OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Cargo, without what it tells this program of its package: build scripts that look at it would run again, and DataFusion
@@ -161,10 +161,9 @@ fn target() -> PathBuf {
 
 /// Runs a command at the root of the repository.
 fn run(command: &mut Command) -> Result<(), String> {
-    let shown = command.get_program().to_string_lossy().into_owned();
     match command.current_dir(root()).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{shown} ended with {status}")),
-        Err(e) => Err(format!("failed to start {shown}: {e}")),
+        Ok(status) => Err(format!("{} ended with {status}", shown(command))),
+        Err(e) => Err(format!("failed to start {}: {e}", shown(command))),
     }
 }

@@ -155,7 +155,8 @@ pub(crate) fn simulate<const N: usize>(
     all
 }
 
+/// As many units in all, so that a cell takes no more than minutes.
 pub(crate) fn experiments_of(experiments: usize, n: usize) -> usize {
-    // As many units in all, so that a cell takes no more than minutes.
-    experiments.min(12_000_000 / n).max(100)
+    let least = (120_000_000 / n).clamp(30, 100);
+    experiments.min(12_000_000 / n).max(least)
 }

@@ -8,13 +8,15 @@ use crate::world::World;
 /// How many experiments there are, and what is no noise.
 pub(crate) fn precision(experiments: usize) -> String {
     let se = |n: usize| 100.0 * (0.95f64 * 0.05 / n as f64).sqrt();
-    let [large, largest] = [40_000, 1_000_000].map(|units| experiments_of(experiments, units));
+    let [large, largest, least] =
+        [40_000, 2_000_000, usize::MAX].map(|units| experiments_of(experiments, units));
     format!(
-        "{experiments} experiments ({large} of 40,000 units, {largest} of a million): one standard error is {:.1} ({:.1}, {:.1}), and what is beyond three of \
-         them is **bold**",
+        "{experiments} experiments ({large} of 40,000 units, {largest} of two million, at least {least}): one standard error is {:.1} ({:.1}, {:.1}, {:.1}), \
+         and what is beyond three of them is **bold**",
         se(experiments),
         se(large),
-        se(largest)
+        se(largest),
+        se(least)
     )
 }
 
@@ -25,8 +27,9 @@ pub(crate) fn head(estimators: &[&str], others: &[&str]) {
 }
 
 /// The head of any table.
-pub(crate) fn head_of(columns: &[&str]) {
-    println!("| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len()));
+pub(crate) fn head_of<S: AsRef<str>>(columns: &[S]) {
+    let names: Vec<&str> = columns.iter().map(AsRef::as_ref).collect();
+    println!("| {} |\n|{}", names.join(" | "), " --- |".repeat(names.len()));
 }
 
 /// What came out of the experiments of a row.

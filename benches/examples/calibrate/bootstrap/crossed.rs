@@ -5,7 +5,7 @@ use gosset_stats::summary::{Law, Replicates, ReplicatesTable, Resampling, Table}
 use gosset_stats::{Effect, Inference, units};
 
 use super::units::{Drawn, outcomes, unit};
-use super::{BOOTSTRAP, head, print};
+use super::{BOOTSTRAP, each, head, print};
 use crate::simulate::{Random, experiments_of, simulate};
 
 const INTERVALS: [Interval; 3] = [Interval::Percentile, Interval::Normal, Interval::Basic];
@@ -49,10 +49,8 @@ pub(super) fn table(experiments: usize, largest: usize) {
         "\nTwo crossed factors: the mean of rows of users in one of two arms with titles that both arms see, and whose effect differs by arm, none on average over titles. Resampled by user, and by user and title.\n"
     );
     let ways = ["by user", "poisson", "double_or_nothing", "bayesian"];
-    let names = ways.iter().flat_map(|way| INTERVALS.map(|i| format!("{way} {}", i.name())));
-    let names: Vec<String> = names.collect();
-    let names = names.iter().map(String::as_str);
-    head(&["users", "titles"].into_iter().chain(names).collect::<Vec<_>>());
+    let names = each(&ways, &INTERVALS.map(Interval::name));
+    head(&[&["users", "titles"].map(String::from)[..], &names].concat());
     for (users, titles) in SIZES.into_iter().filter(|(users, _)| *users <= largest) {
         let experiments = experiments_of(experiments, 20 * users);
         let coverage = simulate(experiments, |experiment| {

@@ -10,7 +10,7 @@ use gosset_stats::summary::{Buckets, Law, Replicates, ReplicatesTable, Resamplin
 use gosset_stats::{Effect, Inference};
 
 use super::units::{Arm, Shape, Statistic};
-use super::{BOOTSTRAP, all_hold, head, row};
+use super::{BOOTSTRAP, all_hold, each, head, row};
 use crate::simulate::{Random, experiments_of, simulate};
 
 pub(super) const SIZES: [(usize, usize); 8] = [
@@ -72,7 +72,9 @@ pub(super) fn arms(
 ) -> [Summaries; 2] {
     let mut random = Random(seed << 20 | n_t as u64);
     let one_outcome = matches!(statistic, Statistic::Mean | Statistic::MeanOfRows);
-    let share = one_outcome.then(|| n_t as f64 / (n_t + n_c) as f64);
+    // With an effect there is nothing that a new assignment leaves as it was.
+    let permuted = one_outcome && lift <= 1.0;
+    let share = permuted.then(|| n_t as f64 / (n_t + n_c) as f64);
     [(n_t, true), (n_c, false)].map(|(units, treated)| {
         let lift = if treated { lift } else { 1.0 };
         let arm = Arm { shape, statistic, units, treated, lift };
@@ -128,11 +130,8 @@ pub(super) fn tables(experiments: usize, largest: usize) {
     let (mut by_units, mut deviations) = (Vec::new(), Vec::new());
     for shape in Shape::ALL {
         for statistic in Statistic::ALL {
-            // Of more a cell takes many minutes.
-            let one_value = statistic == Statistic::Mean;
-            let most = largest.min(if one_value { 1_000_000 } else { 200_000 });
-            for (n_t, n_c) in SIZES.into_iter().filter(|(t, c)| *t.max(c) <= most) {
-                let experiments = experiments_of(experiments, statistic.rows() * (n_t + n_c));
+            for (n_t, n_c) in SIZES.into_iter().filter(|(t, c)| *t.max(c) <= largest) {
+                let experiments = experiments_of(experiments, statistic.cost() * (n_t + n_c));
                 let coverage = simulate(experiments, |experiment| {
                     let seed = 1 + experiment as u64;
                     let arms = arms((shape, statistic, 1.0), (n_t, n_c), seed);
@@ -158,12 +157,8 @@ pub(super) fn tables(experiments: usize, largest: usize) {
     println!(
         "\nThe same experiments, by replicates of units (studentized intervals take buckets):\n"
     );
-    let names = Law::ALL.iter().flat_map(|law| {
-        OF_UNITS.iter().map(|interval| format!("{} {}", law.name(), interval.name()))
-    });
-    let names: Vec<String> = names.collect();
-    let names = names.iter().map(String::as_str);
-    head(&["law", "units", "statistic"].into_iter().chain(names).collect::<Vec<_>>());
+    let names = each(&Law::ALL.map(Law::name), &OF_UNITS.map(Interval::name));
+    head(&[&["law", "units", "statistic"].map(String::from)[..], &names].concat());
     by_units.iter().for_each(|row| println!("{row}"));
     println!(
         "\nThe standard error against the closed form of the t interval: the root mean square of the relative deviations, in %. The noise of {} replicates is 1/√(2B) = {:.1}.\n",

@@ -25,6 +25,11 @@ fn all_hold(intervals: impl IntoIterator<Item = Option<(f64, f64)>>) -> Option<E
     Some(Effect { ci_lower, ci_upper: Some(2.0), ..Effect::default() })
 }
 
+/// The columns of several ways by each of the intervals.
+fn each(ways: &[&str], intervals: &[&str]) -> Vec<String> {
+    ways.iter().flat_map(|way| intervals.iter().map(move |i| format!("{way} {i}"))).collect()
+}
+
 /// A row of coverages; `None` where no way has an interval in most of the experiments.
 fn row(what: &str, coverage: &[Coverage], experiments: usize) -> Option<String> {
     let cells: Vec<String> = coverage.iter().map(|c| c.marked(experiments)).collect();
@@ -34,9 +39,9 @@ fn row(what: &str, coverage: &[Coverage], experiments: usize) -> Option<String> 
 
 /// Prints a row, if there is one.
 fn print(what: &str, coverage: &[Coverage], experiments: usize) {
-    eprintln!("{what}");
     if let Some(row) = row(what, coverage, experiments) {
         println!("{row}");
+        eprintln!("{row}");
     }
 }
 

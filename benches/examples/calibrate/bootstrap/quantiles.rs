@@ -5,7 +5,7 @@ use gosset_stats::compare::{QuantileInterval, QuantileOptions, bootstrap_quantil
 use gosset_stats::summary::{Histogram, HistogramOptions, HistogramTable, Law, Resampling, Table};
 
 use super::units::{Drawn, Shape, outcomes, unit};
-use super::{BOOTSTRAP, head, print};
+use super::{BOOTSTRAP, each, head, print};
 use crate::simulate::{Random, experiments_of, simulate};
 
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
@@ -82,18 +82,11 @@ pub(super) fn table(experiments: usize, largest: usize) {
         "\nQuantiles, without an effect, of half as many experiments. With ten rows per unit half of the variance of a row (of its normal score) is that of the unit. A quantile at a single value that many rows have, as the lower ones where 92 % are zeros, has no interval.\n"
     );
     let names = ["rows", "poisson", "double_or_nothing", "bayesian"];
-    let names: Vec<String> = names
-        .iter()
-        .flat_map(|way| INTERVALS.map(|interval| format!("{way} {}", interval.name())))
-        .collect();
-    let names = names.iter().map(String::as_str);
-    head(&["law", "units", "rows per unit", "q"].into_iter().chain(names).collect::<Vec<_>>());
+    let names = each(&names, &INTERVALS.map(QuantileInterval::name));
+    head(&[&["law", "units", "rows per unit", "q"].map(String::from)[..], &names].concat());
     for shape in [Shape::Normal, Shape::Lognormal, Shape::ZeroInflated] {
         for rows in [1, 10] {
-            // Ranks know no law but for ties: the largest are of one.
-            let ranks = shape == Shape::Normal && rows == 1;
-            let most = largest.min(if ranks { 1_000_000 } else { 20_000 });
-            for n in [200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= most) {
+            for n in [200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= largest) {
                 let experiments = experiments_of(experiments / 2, 2 * n * rows * 4);
                 let coverage = simulate(experiments, |experiment| {
                     let seed = 1 + experiment as u64;

@@ -153,3 +153,32 @@ async fn partitions_may_be_read_one_after_the_other_in_little_memory() {
     let _ = tokio::time::timeout(Duration::from_millis(100), rows.next()).await;
     drop(rows);
 }
+
+#[tokio::test]
+async fn explain_says_what_resampling_takes() {
+    let ratio = "{y: y, r: {num: y, den: n}}";
+    for (call, cost) in [
+        // Four words of a sum and one of a number of rows, by replicate and arm.
+        ("bootstrap_mean(y, treated, unit, {method: 'poisson'})", "about 79 KiB per group"),
+        (
+            &format!("bootstrap_effects({ratio}, treated, unit, {{method: 'poisson'}})"),
+            "about 204 KiB per group",
+        ),
+        (
+            "bootstrap_ratio(y, n, treated, unit, {method: 'bayesian', replicates: 100000})",
+            "about 13.7 MiB per group",
+        ),
+        // Three words by bucket and arm.
+        (
+            "bootstrap_cuped(y, {a: n, b: few}, treated, unit)",
+            "4096 buckets, up to about 576 KiB per group",
+        ),
+        ("bootstrap_quantile(y, 0.5, treated, unit)", "6 KiB per bin and arm"),
+        ("bootstrap_quantile(y, 0.5, treated)", "1000 binomial replicates"),
+        ("permutation_test(y, treated, unit)", "1000 new assignments of units, about"),
+    ] {
+        let plan =
+            found(&engine(2), &format!("EXPLAIN SELECT {call} FROM ({ROWS})")).await.join("\n");
+        assert!(plan.contains(cost), "{call}: {plan}");
+    }
+}

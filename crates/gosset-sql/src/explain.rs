@@ -21,7 +21,8 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
             Bytes(bytes)
         ));
     };
-    let outcomes = function.arguments.iter().filter(|a| a.kind.is_outcome()).count();
+    let summed = function.arguments.iter().zip(args).filter(|(a, _)| a.kind.is_summed());
+    let columns: usize = summed.map(|(_, argument)| planner::columns_of(argument)).sum();
     let arms = if function.arguments.iter().any(|a| a.kind == ArgumentKind::Arm) { 2 } else { 1 };
     if function.options().any(|option| option.name == "relative_error") {
         let given = args.len() - usize::from(planner::has_options(args));
@@ -38,7 +39,7 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
     }
     Some(if law_of(law).is_some() {
         let resampling = Resampling { replicates, ..Resampling::default() };
-        let bytes = arms * size::replicates(&resampling, outcomes, usize::MAX);
+        let bytes = arms * size::replicates(&resampling, columns, usize::MAX);
         format!(
             "{replicates} replicates, {law} weights of units by {}, about {} per group",
             weights::kernel(),
@@ -46,7 +47,7 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
         )
     } else {
         let buckets = options.buckets();
-        let bytes = arms * size::buckets(buckets, outcomes, usize::MAX);
+        let bytes = arms * size::buckets(buckets, columns, usize::MAX);
         format!(
             "{replicates} replicates of {buckets} buckets, up to about {} per group",
             Bytes(bytes)

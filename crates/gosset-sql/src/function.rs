@@ -138,6 +138,15 @@ impl ArgumentKind {
         matches!(self, Self::Outcome | Self::Values)
     }
 
+    /// Whether it is columns of values, of which sums are kept.
+    pub(crate) fn is_summed(self) -> bool {
+        self.is_outcome()
+            || matches!(
+                self,
+                Self::Outcomes | Self::Metrics | Self::Covariates | Self::RatioCovariates
+            )
+    }
+
     /// Whether it is the unit of each row.
     pub(crate) fn is_unit(self) -> bool {
         matches!(self, Self::Unit | Self::CrossedUnit | Self::OptionalUnit)

@@ -110,6 +110,11 @@ fn struct_literal(expr: &Expr) -> Option<Vec<(String, &Expr)>> {
         .collect()
 }
 
+/// How many columns an argument is: of a struct that is written out, its fields.
+pub(crate) fn columns_of(expr: &Expr) -> usize {
+    struct_literal(expr).map_or(1, |fields| fields.iter().map(|(_, field)| columns_of(field)).sum())
+}
+
 fn has_placeholder(expr: &Expr) -> bool {
     expr.exists(|e| Ok(matches!(e, Expr::Placeholder(_)))).unwrap_or(false)
 }

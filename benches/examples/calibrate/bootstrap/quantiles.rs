@@ -86,7 +86,9 @@ pub(super) fn table(experiments: usize, largest: usize) {
     head(&[&["law", "units", "rows per unit", "q"].map(String::from)[..], &names].concat());
     for shape in [Shape::Normal, Shape::Lognormal, Shape::ZeroInflated] {
         for rows in [1, 10] {
-            for n in [200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= largest) {
+            for n in
+                [20, 200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= largest)
+            {
                 let experiments = experiments_of(experiments / 2, 2 * n * rows * 4);
                 let coverage = simulate(experiments, |experiment| {
                     let seed = 1 + experiment as u64;

@@ -23,7 +23,6 @@ mod x86_512;
 
 use std::ops::Range;
 
-use laws::Inner;
 pub use laws::{Law, Weights};
 pub(crate) use sums::SUMMED_REPLICATES;
 
@@ -325,6 +324,7 @@ pub(crate) fn key_of(unit: u128) -> u64 {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
+    use super::laws::Inner;
     use super::*;
 
     #[test]

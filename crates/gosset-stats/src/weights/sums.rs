@@ -1,7 +1,7 @@
 //! The sums of the weights of many units.
 
 #[cfg(target_arch = "x86_64")]
-use super::{Engine, Inner};
+use super::{Engine, laws::Inner};
 use super::{Row, TILE_ORDER, TILE_REPLICATES, TILE_UNITS, Tile, Units, Weights};
 use crate::wide::wide;
 
@@ -109,7 +109,8 @@ wide! {
 mod tests {
     use super::*;
     use crate::units;
-    use crate::weights::{Law, PoissonWeights, key_of};
+    use crate::weights::laws::Inner;
+    use crate::weights::{Engine, Law, PoissonWeights, key_of};
 
     /// Bins of no unit, of one, of as many as a byte holds, of more, and of more than a tile has.
     const COUNTS: [u32; 10] = [1, 0, 2, 31, 32, 62, 63, 64, 131, TILE_UNITS as u32 + 3];

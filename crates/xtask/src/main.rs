@@ -89,15 +89,15 @@ fn calibrate(subject: &str, numbers: &[&str]) -> Result<(), String> {
     let output = output_of(Command::new(program).arg(subject).args(numbers))?;
     let name = format!("sql/{subject}.md");
     let file = root().join(&name);
-    let shown = |e: std::io::Error| format!("{}: {e}", file.display());
-    let page = std::fs::read_to_string(&file).map_err(shown)?;
+    let failed = |e: std::io::Error| format!("{}: {e}", file.display());
+    let page = std::fs::read_to_string(&file).map_err(failed)?;
     let (before, after) = (format!("<!-- cargo x calibrate {subject} -->\n"), "<!-- end -->\n");
     let start = page.find(&before).ok_or_else(|| format!("{name} has no place for the table"))?;
     let start = start + before.len();
     let end = page.find(after).ok_or_else(|| format!("{name} has no end of the table"))?;
     let table = String::from_utf8_lossy(&output);
     let page = format!("{}\n{table}\n{}", &page[..start], &page[end..]);
-    std::fs::write(&file, page).map_err(shown)
+    std::fs::write(&file, page).map_err(failed)
 }
 
 fn peers(rows: &str) -> Result<(), String> {

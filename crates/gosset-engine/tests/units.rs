@@ -173,6 +173,10 @@ async fn explain_says_what_resampling_takes() {
             "bootstrap_cuped(y, {a: n, b: few}, treated, unit)",
             "4096 buckets, up to about 576 KiB per group",
         ),
+        (
+            "bootstrap_cuped(y, [n, few], treated, unit)",
+            "4096 buckets, up to about 576 KiB per group",
+        ),
         ("bootstrap_quantile(y, 0.5, treated, unit)", "6 KiB per bin and arm"),
         ("bootstrap_quantile(y, 0.5, treated)", "1000 binomial replicates"),
         ("permutation_test(y, treated, unit)", "1000 new assignments of units, about"),

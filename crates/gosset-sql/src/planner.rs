@@ -110,9 +110,14 @@ fn struct_literal(expr: &Expr) -> Option<Vec<(String, &Expr)>> {
         .collect()
 }
 
-/// How many columns an argument is: of a struct that is written out, its fields.
+/// How many columns an argument is: of a struct or an array that is written out, its fields or items.
 pub(crate) fn columns_of(expr: &Expr) -> usize {
-    struct_literal(expr).map_or(1, |fields| fields.iter().map(|(_, field)| columns_of(field)).sum())
+    match (struct_literal(expr), expr) {
+        (Some(fields), _) => fields.iter().map(|(_, field)| columns_of(field)).sum(),
+        (None, Expr::ScalarFunction(call)) if call.name() == "make_array" => call.args.len(),
+        (None, Expr::Cast(cast)) => columns_of(&cast.expr),
+        (None, _) => 1,
+    }
 }
 
 fn has_placeholder(expr: &Expr) -> bool {

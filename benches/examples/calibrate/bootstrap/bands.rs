@@ -41,8 +41,8 @@ fn metrics(
             if own { shape.draw(random) } else { level }
         });
         drawn.push(unit(treated, i), &values);
+        drawn.hand_on(i + 1 == units, &mut |rows| rows.fill(&mut table));
     }
-    drawn.hand_on(true, &mut |rows| rows.fill(&mut table));
     table.get(0)
 }
 
@@ -63,7 +63,7 @@ pub(super) fn table(experiments: usize, largest: usize) {
     );
     head(&[&["law", "units"][..], &COLUMNS].concat());
     for shape in [Shape::Normal, Shape::Lognormal, Shape::ZeroInflated] {
-        for n in [20, 200, 2000, 20_000].into_iter().filter(|n| *n <= largest) {
+        for n in [20, 200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= largest) {
             let experiments = experiments_of(experiments, 8 * n);
             let coverage = simulate(experiments, |experiment| {
                 let seed = 1 + experiment as u64;

@@ -11,7 +11,8 @@ use crate::simulate::{Random, experiments_of, simulate};
 const INTERVALS: [Interval; 3] = [Interval::Percentile, Interval::Normal, Interval::Basic];
 const WAYS: usize = (1 + Law::ALL.len()) * INTERVALS.len();
 /// Users of each arm, and the titles that both see.
-const SIZES: [(usize, usize); 4] = [(100, 20), (1000, 20), (1000, 100), (10_000, 500)];
+const SIZES: [(usize, usize); 6] =
+    [(100, 20), (1000, 20), (1000, 100), (10_000, 500), (100_000, 2000), (1_000_000, 5000)];
 
 /// By users, and by both factors with each of the laws.
 fn summaries(
@@ -37,9 +38,10 @@ fn summaries(
             of_users.push(user, &[y]);
             of_pairs.push(units::pair(user, units::integer(title as i128)), &[y]);
         }
+        let last = i + 1 == users;
+        of_users.hand_on(last, &mut |rows| rows.fill(&mut by_user));
+        of_pairs.hand_on(last, &mut |rows| by_both.iter_mut().for_each(|table| rows.fill(table)));
     }
-    of_users.hand_on(true, &mut |rows| rows.fill(&mut by_user));
-    of_pairs.hand_on(true, &mut |rows| by_both.iter_mut().for_each(|table| rows.fill(table)));
     let [poisson, double_or_nothing, bayesian] = by_both.map(|table| table.get(0));
     [by_user.get(0), poisson, double_or_nothing, bayesian]
 }

@@ -149,7 +149,7 @@ fn job_files_are_refused_before_anything_is_read() {
         (
             "value  = \"",
             "quantile = { of = \"y\", at = [0.5, 1.5] }\n#",
-            "metric 'm': quantile: quantiles must be between 0 and 1, exclusive; found 1.5",
+            "metric 'm': quantile: quantiles must be from 0 to 1, found 1.5",
         ),
         (
             "[metrics.m]",
@@ -356,8 +356,8 @@ fn job_files_are_refused_before_anything_is_read() {
         ),
         (
             "[metrics.m]",
-            "[estimators.quantile]\nquantiles = [0.5, 1.0]\n[metrics.m]",
-            "[estimators.quantile]: quantiles must be between 0 and 1, exclusive; found 1",
+            "[estimators.quantile]\nquantiles = [0.5, -0.5]\n[metrics.m]",
+            "[estimators.quantile]: quantiles must be from 0 to 1, found -0.5",
         ),
         (
             "[metrics.m]",

@@ -92,7 +92,8 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
             Some(DataType::Int64)
         }
         (ArgumentKind::Key | ArgumentKind::Keys, t) => coerce_key(t),
-        (ArgumentKind::Share, t) if t.is_numeric() => Some(DataType::Float64),
+        // A literal must stay one.
+        (ArgumentKind::Share, t) if t.is_numeric() => Some(t.clone()),
         (ArgumentKind::Summary, t) if is_binary(t) || t.is_null() => Some(DataType::LargeBinary),
         _ => None,
     };
@@ -251,7 +252,7 @@ fn expected(kind: ArgumentKind) -> &'static str {
             "a number, a struct of numbers and of ratios, {name: value, name: {num: value, den: value}, ...}, or an array of numbers"
         }
         ArgumentKind::Integer | ArgumentKind::OptionalInteger => "an integer",
-        ArgumentKind::Share => "a number between 0 and 1, exclusive",
+        ArgumentKind::Share => "a number from 0 to 1",
         ArgumentKind::CrossedUnit => {
             "an integer, a string or binary, or a struct of two of them, {user: u, title: t}"
         }

@@ -82,7 +82,7 @@ impl OptionValues {
             Self::Labels => "a struct of strings".into(),
             Self::Coefficients => "a struct of finite numbers".into(),
             Self::Grid(most) => format!(
-                "an integer from 1 to {most}, or a list of as many different numbers between 0 and 1, exclusive"
+                "an integer from 1 to {most}, or a list of as many different numbers from 0 to 1"
             ),
         }
     }
@@ -226,13 +226,13 @@ impl Options {
         let Some(value) = value else {
             return plan_err!("{}: argument '{name}' must be a literal number", function.name);
         };
-        match number(&value).filter(|x| *x > 0.0 && *x < 1.0) {
+        match number(&value).filter(|x| (0.0..=1.0).contains(x)) {
             Some(x) => {
                 self.0.insert(name, Value::Number(x));
                 Ok(())
             }
             None => plan_err!(
-                "{}: argument '{name}' must be a number between 0 and 1, exclusive; found {}",
+                "{}: argument '{name}' must be a number from 0 to 1; found {}",
                 function.name,
                 shown(&value)
             ),
@@ -440,7 +440,7 @@ fn parse_value(values: &OptionValues, scalar: &ScalarValue) -> Option<Value> {
             };
             quantiles.sort_by(f64::total_cmp);
             let are_different = quantiles.windows(2).all(|pair| pair[0] < pair[1]);
-            let are_quantiles = quantiles.iter().all(|&q| 0.0 < q && q < 1.0);
+            let are_quantiles = quantiles.iter().all(|q| (0.0..=1.0).contains(q));
             let fits = (1..=usize::from(*most)).contains(&quantiles.len());
             (fits && are_different && are_quantiles).then_some(Value::Numbers(quantiles))
         }

@@ -260,10 +260,8 @@ pub(crate) fn check_quantiles(quantiles: &[f64]) -> Result<()> {
         return Err(JobError::File("expected at least one quantile".into()));
     }
     for (i, q) in quantiles.iter().enumerate() {
-        if !(*q > 0.0 && *q < 1.0) {
-            return Err(JobError::File(format!(
-                "quantiles must be between 0 and 1, exclusive; found {q}"
-            )));
+        if !(0.0..=1.0).contains(q) {
+            return Err(JobError::File(format!("quantiles must be from 0 to 1, found {q}")));
         }
         if quantiles[..i].contains(q) {
             return Err(JobError::File(format!("the quantile {q} is named twice")));

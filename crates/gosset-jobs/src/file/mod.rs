@@ -272,7 +272,7 @@ pub struct MetricSection {
 pub struct QuantileMetricSection {
     /// The value of a row, without aggregates.
     pub of: String,
-    /// Which quantiles, between 0 and 1.
+    /// Which quantiles, from 0 to 1.
     pub at: Vec<f64>,
 }
 
@@ -428,7 +428,7 @@ pub enum Method {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantileSection {
-    /// Which quantiles, between 0 and 1; the median unless given.
+    /// Which quantiles, from 0 to 1; the median unless given.
     #[serde(default)]
     pub quantiles: Option<Vec<f64>>,
     /// How replicates are made, `binomial` unless given.

@@ -153,7 +153,7 @@ mod arguments {
     pub(super) const Q: Argument = Argument {
         name: "q",
         kind: ArgumentKind::Share,
-        doc: "which quantile: a literal between 0 and 1, exclusive",
+        doc: "which quantile: a literal from 0, the smallest value, to 1, the largest",
     };
     pub(super) const TREATMENT: Argument = Argument {
         name: "treatment",

@@ -43,7 +43,7 @@ se        = (Q(q + z·s) − Q(q − z·s))/2z        Woodruff's interval in pla
 std_error = √(se_t² + se_c²),  estimate ± z·std_error
 ```
 
-Assumes a continuous distribution around the quantile: on few distinct values replicates jump between two of them. For `q` so near to 0 or 1 that fewer than about three rows are beyond it there is no interval.
+Assumes a continuous distribution around the quantile: on few distinct values replicates jump between two of them. Extremes have no interval: `q` of 0 and 1, the smallest and the largest value, and `q` so near to them that `q·n` or `(1 − q)·n` is below 2.5 in one of the arms.
 
 | input | result |
 | --- | --- |
@@ -51,6 +51,7 @@ Assumes a continuous distribution around the quantile: on few distinct values re
 | NaN or ±∞ | NaN |
 | an arm without rows | NULL, with a `note` |
 | an arm with fewer than five rows or units | estimate; no interval and p-value, with a `note` |
+| `q` of 0 or 1, or too near to them for the rows | estimate; no interval and p-value, with a `note` |
 | all replicates agree | estimate and a standard error of 0; no interval and p-value, with a `note` |",
     returns: "an effect",
     arguments: &[Y, Q, ARM, OPTIONAL_UNIT],

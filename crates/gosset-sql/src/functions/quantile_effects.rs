@@ -38,13 +38,14 @@ band       = Δ(q) ± m·se(q)
 p_adjusted = (1 + #{b: max_q ≥ |Δ(q)|/se(q)})/(B + 1)
 ```
 
-A smallest `p_adjusted` below α is a test, at level α, that the two distributions differ anywhere on the grid. Points whose replicates all agree (few distinct values) have no band and take no part in the maximum.
+A smallest `p_adjusted` below α is a test, at level α, that the two distributions differ anywhere on the grid. Points without an interval and those whose replicates all agree (few distinct values) have no band and take no part in the maximum.
 
 | input | result |
 | --- | --- |
 | `y`, `arm` or `unit` NULL | the row is left out |
 | NaN or ±∞ | NaN |
-| an arm without rows, or with too few beyond a quantile of the grid | NULL in the fields that are not defined |",
+| an arm without rows, or with fewer than five rows or units | NULL in the fields that are not defined, with a `note` |
+| `q` of 0 or 1, or too near to them for the rows of an arm | NULL but for the estimate at this `q`, with a `note` |",
     returns: RETURNS,
     arguments: &[Y, ARM, OPTIONAL_UNIT],
     options: &[INFERENCE, ARMS, GRID, REPLICATES, INTERVAL, LAW, RELATIVE_ERROR],
@@ -63,7 +64,7 @@ ORDER BY q",
         REFERENCES[2],
         "Chernozhukov, V., Fernández-Val, I., Melly, B. (2013). Inference on counterfactual distributions. Econometrica 81(6), 2205–2268. doi:10.3982/ECTA10582",
     ],
-    value_version: 2,
+    value_version: 3,
     implementation: Implementation::Aggregate(AggregateParts {
         states: states::<Quantiles>,
         returns: returned,
@@ -89,7 +90,7 @@ FROM (SELECT unnest(quantile_effects_of(t.s, c.s, {grid: 3})) AS e FROM arms t C
 ORDER BY q",
     },
     references: REFERENCES,
-    value_version: 2,
+    value_version: 3,
     implementation: results_of_summaries::<Quantiles>(returned),
 };
 

@@ -92,16 +92,16 @@ impl Default for QuantileOptions {
 /// Arms are independent and the law is normal.
 ///
 /// Assumptions: a continuous distribution around the quantile. On few distinct values the replicates fall on one value
-/// or jump between two, and the interval is too short or too long. Extremes (`q·n` or `(1 − q)·n` below about 5) are no
-/// quantiles that a bootstrap knows anything about.
+/// or jump between two, and the interval is too short or too long. Of extremes no bootstrap knows anything: the largest
+/// value of a resample is that of the sample in two of three.
 ///
-/// Small samples: without rows in an arm there is no estimate; with fewer than 5 rows or units in an arm, with fewer than
-/// five rows beyond the quantile on either side, or where all replicates agree, there is no test and no interval, and
-/// `note` says why. Values that are not finite give NaN.
+/// Small samples: without rows in an arm there is no estimate; with fewer than 5 rows or units in an arm, with `q·n` or
+/// `(1 − q)·n` below 2.5 in one of them, as for the smallest and the largest value (`q` of 0 and 1) always, or where all
+/// replicates agree, there is no test and no interval, and `note` says why. Values that are not finite give NaN.
 ///
 /// # Errors
-/// [`Error::Mismatch`] for histograms of different columns or resampling, [`Error::Invalid`] for `q` or a confidence
-/// outside of (0, 1).
+/// [`Error::Mismatch`] for histograms of different columns or resampling, [`Error::Invalid`] for `q` outside of [0, 1] and a
+/// confidence outside of (0, 1).
 ///
 /// # References
 /// Schultzberg and Ankargren (2022), Resampling-free bootstrap inference for quantiles, arXiv:2202.10992. Hyndman and Fan
@@ -132,7 +132,8 @@ pub fn bootstrap_quantile(
 /// the band is `Δ̂(q) ± m·ŝe(q)`, where `m` is the `k`-th largest of `max_q |Δ*_b(q) − Δ̂(q)|/ŝe(q)` for
 /// `k = ⌊(B + 1)α⌋`, and `p_adjusted = (1 + #{b: max_q ≥ |Δ̂(q)|/ŝe(q)})/(B + 1)`: the band holds the whole difference with
 /// the confidence, and `p_adjusted` below α somewhere is a test that the distributions are the same at level α. Points
-/// whose replicates all agree have no band of their own and take no part in the maximum.
+/// without an interval, too near to 0 or 1 for the rows, and those whose replicates all agree have no band of their own and
+/// take no part in the maximum.
 ///
 /// The band is two-sided whatever the alternative, which pointwise intervals follow.
 ///
@@ -171,7 +172,7 @@ struct Point {
     shifts: Vec<Option<f64>>,
     /// By the delta method.
     std_error: Option<f64>,
-    /// Whether an interval by the delta method would reach beyond the data.
+    /// Whether there are too few rows beyond it for an interval, or that of the delta method would reach beyond the data.
     beyond: bool,
 }
 
@@ -247,25 +248,25 @@ impl Effect {
             effect.set_not_finite();
             return Ok((effect, Vec::new()));
         }
-        let beyond = |rows: u64| {
-            grid.iter().all(|q| q.min(1.0 - q) * rows as f64 >= LEAST_UNITS as f64 / 2.0)
-        };
         let few_units = effect.lacks_known_units((t.units(), c.units()), LEAST_UNITS);
-        let few_rows = !(few_units || beyond(t.rows()) && beyond(c.rows()));
-        if few_rows {
-            effect.remark(FEW_BEYOND);
-        }
-        let points = |arm: &Histogram, number: usize| match few_units || few_rows {
-            true => {
-                let bins = arm.bins();
-                Ok(grid.iter().map(|&q| Point::alone(quantile(&bins, q))).collect())
+        let rows = t.rows().min(c.rows()) as f64;
+        let is_known = |q: f64| !few_units && q.min(1.0 - q) * rows >= LEAST_UNITS as f64 / 2.0;
+        let known: Vec<f64> = grid.iter().copied().filter(|&q| is_known(q)).collect();
+        let points = |arm: &Histogram, number: usize| -> Result<Vec<Point>> {
+            let mut points = match options.interval {
+                _ if known.is_empty() => Vec::new(),
+                QuantileInterval::Delta => {
+                    delta(arm, &known, options, number, inference.confidence)?
+                }
+                _ => bootstrapped(arm, &known, options, number)?,
             }
-            false if options.interval == QuantileInterval::Delta => {
-                delta(arm, grid, options, number, inference.confidence)
-            }
-            false => bootstrapped(arm, grid, options, number),
+            .into_iter();
+            let bins = arm.bins();
+            let alone = |q| Point { beyond: !few_units, ..Point::alone(quantile(&bins, q)) };
+            let point = |&q: &f64| if is_known(q) { points.next() } else { Some(alone(q)) };
+            Ok(grid.iter().filter_map(point).collect())
         };
-        let (all_t, all_c): (Vec<Point>, Vec<Point>) = (points(t, 1)?, points(c, 0)?);
+        let (all_t, all_c) = (points(t, 1)?, points(c, 0)?);
         Ok((effect, all_t.into_iter().zip(all_c).map(|(t, c)| Pair { t, c }).collect()))
     }
 }
@@ -382,7 +383,7 @@ fn shares(
 /// A quantile of a histogram as [`bootstrap_quantile`] defines it; `None` without rows, NaN where a value is not finite.
 ///
 /// # Errors
-/// [`Error::Invalid`] for `q` outside of (0, 1).
+/// [`Error::Invalid`] for `q` outside of [0, 1].
 pub fn histogram_quantile(histogram: &Histogram, q: f64) -> Result<Option<f64>> {
     check_q(q)?;
     Ok(match histogram.rows() {
@@ -393,10 +394,10 @@ pub fn histogram_quantile(histogram: &Histogram, q: f64) -> Result<Option<f64>> 
 }
 
 fn check_q(q: f64) -> Result<()> {
-    if q > 0.0 && q < 1.0 {
+    if (0.0..=1.0).contains(&q) {
         return Ok(());
     }
-    Err(Error::Invalid(format!("expected a quantile between 0 and 1, exclusive; found {q}")))
+    Err(Error::Invalid(format!("expected a quantile from 0 to 1, found {q}")))
 }
 
 /// The quantile of bins in ascending order.
@@ -409,7 +410,8 @@ fn quantile(bins: &[Bin], q: f64) -> f64 {
         passed += weight;
         search.pass(bin, weight, passed);
     }
-    search.found.unwrap_or(f64::NAN)
+    // Nothing follows the largest value.
+    search.found.or(search.edge).unwrap_or(f64::NAN)
 }
 
 /// The search for the value at which a share of the weight is reached.
@@ -807,5 +809,50 @@ mod tests {
         assert_eq!((e.estimate, e.std_error, e.p_value), (Some(0.0), None, None));
         let note = e.note.expect("a reason");
         assert!(note.contains("too few rows beyond the quantile"), "{note}");
+    }
+
+    #[test]
+    fn extremes_are_estimates_alone_and_leave_the_others_as_they_are() {
+        let (y, ids): (Vec<f64>, Vec<u128>) =
+            (0..500u32).map(|i| (f64::from(i * i % 97), units::integer(i.into()))).unzip();
+        let resampling = Some(Resampling { replicates: 99, ..Resampling::default() });
+        let of_units =
+            histogram(&y, &ids, &HistogramOptions { resampling, ..HistogramOptions::default() });
+        let shifted: Vec<f64> = y.iter().map(|y| y + 3.0).collect();
+        let of_units = (
+            histogram(&shifted, &ids, &HistogramOptions { resampling, ..Default::default() }),
+            of_units,
+        );
+        for (t, c) in [(rows(&shifted), rows(&y)), of_units] {
+            for interval in [QuantileInterval::Percentile, QuantileInterval::Delta] {
+                let options = QuantileOptions { interval, ..QuantileOptions::default() };
+                let effects = |grid: &[f64]| {
+                    quantile_effects(&t, &c, &Inference::default(), grid, &options).expect("valid")
+                };
+                let all = effects(&[0.0, 0.004, 0.25, 0.5, 0.9, 0.997, 1.0]);
+                assert_eq!(all[2..5], effects(&[0.25, 0.5, 0.9]), "{interval:?}");
+                for (q, extreme) in all[..2].iter().chain(&all[5..]) {
+                    let Effect { estimate, std_error, p_value, ci_lower, note, .. } =
+                        &extreme.effect;
+                    let none = (std_error, p_value, ci_lower, extreme.band, extreme.p_adjusted);
+                    assert_eq!(none, (&None, &None, &None, None, None), "{q}");
+                    assert!(estimate.is_some(), "{q}");
+                    let note = note.as_deref().expect("a reason");
+                    assert!(note.contains("too few rows beyond the quantile"), "{note}");
+                }
+                let least = &all[0].1.effect;
+                assert_eq!((least.mean_treatment, least.mean_control), (Some(3.0), Some(0.0)));
+                let largest = &all[6].1.effect;
+                assert_eq!(
+                    (largest.mean_treatment, largest.mean_control),
+                    (Some(99.0), Some(96.0))
+                );
+            }
+            for q in [-0.1, 1.1, f64::NAN] {
+                let options = QuantileOptions { q, ..QuantileOptions::default() };
+                bootstrap_quantile(&t, &c, &Inference::default(), &options)
+                    .expect_err("no quantile");
+            }
+        }
     }
 }

@@ -226,7 +226,7 @@ fn of_exhausted(text: &str) -> EngineError {
     EngineError::MemoryLimit(match (wanted, after("pool_size: ", ")")) {
         (Some(wanted), Some(limit)) => format!(
             "the memory limit of {limit} is too small: {wanted} more were needed. Raise it or group by less at once; calls that resample \
-             take less with fewer replicates or columns, by method 'buckets' and with a larger relative_error"
+             take less with fewer replicates, buckets or columns, means and ratios by method 'buckets', quantiles with a larger relative_error"
         ),
         _ => text,
     })

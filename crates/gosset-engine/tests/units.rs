@@ -168,6 +168,12 @@ async fn explain_says_what_resampling_takes() {
             "bootstrap_ratio(y, n, treated, unit, {method: 'bayesian', replicates: 100000})",
             "about 13.7 MiB per group",
         ),
+        // The same and three words by bucket.
+        (
+            "bootstrap_mean(y, treated, unit, {method: 'poisson', interval: 'bca'})",
+            "about 271 KiB per group",
+        ),
+        ("bootstrap_cuped(y, n, treated, unit, {method: 'poisson'})", "about 525 KiB per group"),
         // Three words by bucket and arm.
         (
             "bootstrap_cuped(y, {a: n, b: few}, treated, unit)",

@@ -38,7 +38,10 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
         });
     }
     Some(if law_of(law).is_some() {
-        let resampling = Resampling { replicates, ..Resampling::default() };
+        let is_adjusted = function.arguments.iter().any(|a| a.kind == ArgumentKind::Covariates);
+        let by_buckets = is_adjusted || options.word("interval") == Some("bca");
+        let buckets = by_buckets.then(|| options.buckets());
+        let resampling = Resampling { replicates, buckets, ..Resampling::default() };
         let bytes = arms * size::replicates(&resampling, columns, usize::MAX);
         format!(
             "{replicates} replicates, {law} weights of units by {}, about {} per group",

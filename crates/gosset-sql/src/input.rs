@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type, UInt64Type};
 use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::error::Result;
 use gosset_stats::summary::moments::{DENOMINATOR, INDICATOR, NUMERATOR};
@@ -47,6 +47,17 @@ pub(crate) fn coerce_or_leave(
 
 fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
     let found = unpacked(&bound.data_type);
+    if let DataType::Struct(fields) = found
+        && bound.argument.kind.is_unit()
+        && fields.iter().all(|f| function.options().any(|option| option.name == f.name()))
+    {
+        return plan_err!(
+            "{}: argument '{}' is missing, the options are in its place: {}",
+            function.name,
+            bound.argument.name,
+            function.syntax()
+        );
+    }
     let coerced = match (bound.argument.kind, found) {
         (ArgumentKind::Outcome | ArgumentKind::Values | ArgumentKind::OptionalWeight, t)
             if is_number(t) =>
@@ -370,9 +381,9 @@ impl Values {
         match array.data_type() {
             DataType::Struct(fields) => {
                 let parts = array.as_struct();
-                for (field, column) in fields.iter().zip(parts.columns()) {
-                    let column = with_parent_nulls(parts, column);
-                    self.push_metric(field.name(), &column, outcome)?;
+                for at in in_order(fields) {
+                    let column = with_parent_nulls(parts, parts.column(at));
+                    self.push_metric(fields[at].name(), &column, outcome)?;
                 }
                 Ok(())
             }
@@ -408,12 +419,12 @@ impl Values {
 
     /// A column, or the two of a ratio.
     fn push_metric(&mut self, name: &str, array: &ArrayRef, outcome: bool) -> Result<()> {
-        let DataType::Struct(_) = array.data_type() else {
+        let DataType::Struct(fields) = array.data_type() else {
             return self.push_column(name.to_owned(), array, outcome);
         };
         let ratio = array.as_struct();
-        for (part, column) in [NUMERATOR, DENOMINATOR].iter().zip(ratio.columns()) {
-            let column = with_parent_nulls(ratio, column);
+        for (part, at) in [NUMERATOR, DENOMINATOR].iter().zip(in_order(fields)) {
+            let column = with_parent_nulls(ratio, ratio.column(at));
             self.push_column(format!("{name}{part}"), &column, outcome)?;
         }
         Ok(())
@@ -429,6 +440,12 @@ impl Values {
         self.outcomes += usize::from(outcome);
         Ok(())
     }
+}
+
+/// The fields of a struct as they stand, but a numerator and a denominator by name.
+fn in_order(fields: &Fields) -> Vec<usize> {
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    if names == ["den", "num"] { vec![1, 0] } else { (0..names.len()).collect() }
 }
 
 /// Whether the indicators of missing covariates are columns like others: where summaries of units, or of distinct rows, are adjusted.

@@ -58,7 +58,7 @@ up to a quarter as many units as buckets are kept and resampled one by one. The 
 
 The weights are a pure function of seed, unit (or bucket) and replicate, and the weighted sums are exact: every machine, thread, file and day gives the same replicates, to the bit. \
 Calls with one seed have joint replicates. With `unit` as a struct of two crossed factors, `{user: user, title: title}`, the weight of a row is the product of those of its two factors, which is right where \
-both are random samples, and somewhat conservative.
+both are random samples, and somewhat conservative. That takes `method: 'poisson'`, or another one that weights units, and more than a handful of each factor, whose levels are not counted: it shows in empty replicates alone, which `bayesian` weights do not leave.
 
 ```text
 θ_b         = R*_t − R*_c,  R* = Σ_k w_kb·y_k / Σ_k w_kb·d_k   replicate b, always normalised by its own weights
@@ -78,8 +78,8 @@ the t interval of `clustered_ttest` covers better than any bootstrap interval, a
 | --- | --- |
 | a value, `arm` or `unit` NULL | the row is left out and counted in `n_dropped` |
 | NaN or ±∞ | NaN |
-| an arm without rows, or with too few units to resample | NULL where not defined, with a `note` |
-| a replicate in which an arm has no weight | left out of the replicates and counted in the `note` |
+| an arm without rows, or with fewer than five units | NULL where not defined, with a `note` |
+| a replicate in which an arm has no weight | left out of the replicates and counted in the `note`; where more than a tenth of them are (one or two levels of a crossed factor, or units with a denominator), estimate alone |
 | too few replicates for the confidence | no interval, with a `note` |
 | `interval: 'studentized'` with weights of units | an error: the standard error of a replicate takes the totals of its units, which buckets have |";
 
@@ -107,7 +107,7 @@ FROM (
 )",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: by_method::<false>(),
 };
 
@@ -128,7 +128,7 @@ FROM (
 )",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: by_method::<false>(),
 };
 
@@ -151,7 +151,7 @@ SELECT e['std_error'] AS std_error
 FROM (SELECT bootstrap_effect(t.s, c.s, {seed: 7}) AS e FROM arms t CROSS JOIN arms c WHERE t.arm = 0 AND c.arm = 1)",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: of_summaries::<OfAny<false>>(),
 };
 

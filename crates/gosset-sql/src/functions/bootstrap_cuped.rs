@@ -43,7 +43,7 @@ FROM (
     references: &[
         "Deng, A., Xu, Y., Kohavi, R., Walker, T. (2013). Improving the sensitivity of online controlled experiments by utilizing pre-experiment data. WSDM 2013, 123–132. doi:10.1145/2433396.2433413",
     ],
-    value_version: 1,
+    value_version: 2,
     implementation: by_method::<true>(),
 };
 
@@ -65,6 +65,6 @@ SELECT e['estimate'] AS estimate
 FROM (SELECT bootstrap_cuped_effect(t.s, c.s, {seed: 7}) AS e FROM arms t CROSS JOIN arms c WHERE t.arm = 1 AND c.arm = 0)",
     },
     references: &[],
-    value_version: 1,
+    value_version: 2,
     implementation: of_summaries::<OfAny<true>>(),
 };

@@ -26,7 +26,7 @@ use crate::two_arm::{Arms, Results, StoredResults, results_of_summaries, states}
 pub(super) const METRICS: Argument = Argument {
     name: "metrics",
     kind: ArgumentKind::Metrics,
-    doc: "one metric, or several as a struct `{watch: minutes, rebuffer_rate: {num: rebuffers, den: hours}}`: means per row, and ratios; rows where one is NULL are left out and counted",
+    doc: "one metric, or several as a struct `{watch: minutes, rebuffer_rate: {num: rebuffers, den: hours}}`: means per row, and ratios, whose `num` and `den` are known by name (other names by their order); rows where one is NULL are left out and counted",
 };
 
 const RETURNS: &str = "a LIST of structs: `metric` VARCHAR, the fields of an effect, and `band_lower, band_upper, p_adjusted` DOUBLE";
@@ -72,7 +72,7 @@ FROM (
 ORDER BY metric",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: Implementation::Aggregate(AggregateParts { states: states_of, returns: returned }),
 };
 
@@ -96,7 +96,7 @@ FROM (SELECT unnest(bootstrap_effects_of(t.s, c.s)) AS e FROM arms t CROSS JOIN 
 ORDER BY metric",
     },
     references: REFERENCES,
-    value_version: 1,
+    value_version: 2,
     implementation: results_of_summaries::<OfAny>(returned),
 };
 

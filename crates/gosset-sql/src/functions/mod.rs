@@ -143,7 +143,7 @@ mod arguments {
     pub(super) const CROSSED_UNIT: Argument = Argument {
         name: "unit",
         kind: ArgumentKind::CrossedUnit,
-        doc: "the unit of randomisation: an integer, a string or binary; or a struct of two crossed factors, `{user: user, title: title}`; rows where it is NULL are left out and counted",
+        doc: "the unit of randomisation: an integer, a string or binary; or, by the methods that weight units, a struct of two crossed factors, `{user: user, title: title}`; rows where it is NULL are left out and counted",
     };
     pub(super) const OPTIONAL_UNIT: Argument = Argument {
         name: "unit",

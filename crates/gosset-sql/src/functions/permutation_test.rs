@@ -54,7 +54,7 @@ FROM (
     references: &[
         "Imbens, G. W., Rubin, D. B. (2015). Causal Inference for Statistics, Social, and Biomedical Sciences, chapter 5. Cambridge University Press. doi:10.1017/CBO9781139025751",
     ],
-    value_version: 1,
+    value_version: 2,
     implementation: two_arm::<Permutation>(),
 };
 

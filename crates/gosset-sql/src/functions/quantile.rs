@@ -65,7 +65,7 @@ FROM (
 )",
     },
     references: REFERENCES,
-    value_version: 2,
+    value_version: 3,
     implementation: two_arm::<Quantile>(),
 };
 
@@ -87,7 +87,7 @@ SELECT e['estimate'] AS estimate
 FROM (SELECT quantile_effect(t.s, c.s, 0.9) AS e FROM arms t CROSS JOIN arms c WHERE t.arm = 1 AND c.arm = 0)",
     },
     references: REFERENCES,
-    value_version: 2,
+    value_version: 3,
     implementation: of_summaries::<Quantile>(),
 };
 

@@ -104,8 +104,8 @@ impl BootstrapOptions {
 /// difference of two arms bca covers worst of all.
 ///
 /// Small samples: without rows, or with a denominator that sums to 0, in an arm there is no estimate; with fewer than 5
-/// units (or non-empty buckets) in an arm, or no variance in both, there is no test and no interval, and `note` says
-/// why. NaN or infinite values give NaN.
+/// units (or non-empty buckets) in an arm, an arm without any in more than a tenth of the replicates, or no variance in
+/// both, there is no test and no interval, and `note` says why. NaN or infinite values give NaN.
 ///
 /// # Errors
 /// [`Error::Mismatch`](crate::Error::Mismatch) for summaries of different columns or bucket counts,

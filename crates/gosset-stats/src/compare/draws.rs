@@ -111,6 +111,10 @@ impl Draws {
     }
 }
 
+/// One of so many replicates may be empty. Of two units an arm has Poisson weights of none in a seventh of them; that a
+/// factor of crossed units has so few levels, or so few units have what a ratio is of, shows in nothing else.
+const MOST_EMPTY: usize = 10;
+
 impl Effect {
     /// Sets the inference from replicates, and hands them on.
     pub(super) fn infer_draws(
@@ -126,6 +130,14 @@ impl Effect {
 
     fn set_inference(&mut self, inference: &Inference, ends: &Ends, draws: Draws) {
         let replicates = draws.empty + draws.effects.len();
+        if draws.empty * MOST_EMPTY > replicates {
+            self.set_estimate(draws.estimate, draws.control);
+            self.remark(format!(
+                "too few units to resample: an arm is empty in {} of {replicates} replicates",
+                draws.empty
+            ));
+            return;
+        }
         if draws.empty > 0 {
             self.remark(format!(
                 "left out, empty in an arm: {} of {replicates} replicates",

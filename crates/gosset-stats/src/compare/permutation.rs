@@ -81,10 +81,19 @@ pub fn permutation_test(t: &Replicates, c: &Replicates, inference: &Inference) -
             replicates - drawn.len()
         ));
     }
+    if drawn.len() < 2 {
+        effect.remark("too few replicates for a standard error");
+        return Ok(effect);
+    }
     let total = drawn.len() as f64 + 1.0;
     let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;
     let squares: f64 = drawn.iter().map(|d| (d - mean).powi(2)).sum();
     let std_error = (squares / (drawn.len() as f64 - 1.0)).sqrt();
+    if !std_error.is_finite() {
+        effect.set_not_finite();
+        effect.set_estimate(estimate, control);
+        return Ok(effect);
+    }
     effect.std_error = Some(std_error);
     if effect.lacks_variance(std_error) {
         return Ok(effect);

@@ -116,12 +116,15 @@ pub fn bootstrap_quantile(
     options: &QuantileOptions,
 ) -> Result<Effect> {
     let (mut effect, pairs) = Effect::of_quantiles((t, c), inference, &[options.q], options)?;
-    if let Some(pair) = pairs.first() {
-        effect.infer_pair(inference, options.interval, pair);
-        if effect.std_error == Some(0.0) {
-            effect.note = None;
-            effect.remark("zero variance: all replicates of the quantile agree");
+    match pairs.first() {
+        Some(pair) => {
+            effect.infer_pair(inference, options.interval, pair);
+            if effect.std_error == Some(0.0) {
+                effect.note = None;
+                effect.remark("zero variance: all replicates of the quantile agree");
+            }
         }
+        None => effect.set_quantiles(t, c, options.q)?,
     }
     Ok(effect)
 }
@@ -154,13 +157,18 @@ pub fn quantile_effects(
         return Err(Error::Invalid("expected at least one quantile, found none".into()));
     }
     let (empty, all) = Effect::of_quantiles((t, c), inference, grid, options)?;
-    let points = grid.iter().enumerate().map(|(i, _)| {
+    let points = grid.iter().enumerate().map(|(i, &q)| {
         let mut effect = empty.clone();
-        let infer = |pair| effect.infer_pair(inference, options.interval, pair);
-        let deviations = all.get(i).map(infer).unwrap_or_default();
-        (effect, deviations)
+        let deviations = match all.get(i) {
+            Some(pair) => effect.infer_pair(inference, options.interval, pair),
+            None => {
+                effect.set_quantiles(t, c, q)?;
+                Deviations::default()
+            }
+        };
+        Ok((effect, deviations))
     });
-    let banded = with_bands(points, inference.confidence);
+    let banded = with_bands(points.collect::<Result<Vec<_>>>()?, inference.confidence);
     Ok(grid.iter().copied().zip(banded).collect())
 }
 
@@ -218,6 +226,13 @@ impl Effect {
         }
     }
 
+    /// Sets the quantile of each arm that has one, where there is no difference.
+    fn set_quantiles(&mut self, t: &Histogram, c: &Histogram, q: f64) -> Result<()> {
+        self.mean_treatment = histogram_quantile(t, q)?;
+        self.mean_control = histogram_quantile(c, q)?;
+        Ok(())
+    }
+
     /// An effect between quantiles with its counts, and the quantiles, of which there are none without rows and where
     /// values are not finite.
     fn of_quantiles(
@@ -229,9 +244,12 @@ impl Effect {
         check_outcomes(t.columns().len(), 1)?;
         grid.iter().try_for_each(|&q| check_q(q))?;
         if t.resampling() != c.resampling() {
-            return Err(Error::Mismatch(
-                "expected two histograms of the same resampling, found others for treatment and control".into(),
-            ));
+            let text = |h: &Histogram| h.resampling().map_or("none".to_owned(), |r| r.to_string());
+            return Err(Error::Mismatch(format!(
+                "expected two histograms of the same resampling, found {} for treatment and {} for control",
+                text(t),
+                text(c)
+            )));
         }
         let law = t.resampling().map_or("binomial", |r| r.law.name());
         let method = format!("bootstrap quantile {law} {}", options.interval.name());

@@ -174,6 +174,11 @@ async fn explain_says_what_resampling_takes() {
             "about 271 KiB per group",
         ),
         ("bootstrap_cuped(y, n, treated, unit, {method: 'poisson'})", "about 525 KiB per group"),
+        (
+            "bootstrap_mean(y, treated, unit, {method: 'poisson', buckets: 64})",
+            "about 79 KiB per group",
+        ),
+        ("replicates(unit, y, {buckets: 64})", "about 41 KiB per group"),
         // Three words by bucket and arm.
         (
             "bootstrap_cuped(y, {a: n, b: few}, treated, unit)",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
@@ -100,7 +100,7 @@ impl Call {
         let default = HistogramOptions::default();
         HistogramOptions {
             relative_error: self.options.number("relative_error").unwrap_or(default.relative_error),
-            resampling: has_unit.then(|| self.resampling(false)),
+            resampling: has_unit.then(|| self.resampling()),
         }
     }
 
@@ -122,14 +122,14 @@ impl Call {
     }
 
     /// How the options and the unit ask for units to be resampled.
-    pub(crate) fn resampling(&self, with_buckets: bool) -> Resampling {
+    pub(crate) fn resampling(&self) -> Resampling {
         let default = Resampling::default();
         Resampling {
             law: self.options.law().unwrap_or(default.law),
             replicates: self.options.replicates(),
             seed: self.options.seed(),
             crossed: crossed(&self.arguments),
-            buckets: with_buckets.then(|| self.options.buckets()),
+            buckets: self.options.keeps_buckets(self.function).then(|| self.options.buckets()),
         }
     }
 }
@@ -173,14 +173,16 @@ pub(crate) fn has_options(function: &Function, types: &[DataType], constant: boo
         None => return false,
     };
     if function.is_variadic() {
-        let known = |name: &str| function.options().any(|option| option.name == name);
-        constant
-            && types.len() >= function.arguments.len()
-            && fields.iter().all(|field| known(field.name()))
+        constant && types.len() >= function.arguments.len() && are_options(function, fields)
     } else {
         let declared = function.arguments.len();
         types.len() == declared + 1 || (function.is_last_optional() && types.len() == declared)
     }
+}
+
+/// Whether all fields of a struct have the names of options.
+pub(crate) fn are_options(function: &Function, fields: &Fields) -> bool {
+    fields.iter().all(|field| function.options().any(|option| option.name == field.name()))
 }
 
 /// Options as a literal that the engine repeats for every row of a batch at next to no cost.

@@ -38,9 +38,7 @@ pub(crate) fn cost(function: &'static Function, args: &[Expr]) -> Option<String>
         });
     }
     Some(if law_of(law).is_some() {
-        let is_adjusted = function.arguments.iter().any(|a| a.kind == ArgumentKind::Covariates);
-        let by_buckets = is_adjusted || options.word("interval") == Some("bca");
-        let buckets = by_buckets.then(|| options.buckets());
+        let buckets = options.keeps_buckets(function).then(|| options.buckets());
         let resampling = Resampling { replicates, buckets, ..Resampling::default() };
         let bytes = arms * size::replicates(&resampling, columns, usize::MAX);
         format!(

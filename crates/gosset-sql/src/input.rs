@@ -15,7 +15,7 @@ use gosset_stats::summary::moments::{DENOMINATOR, INDICATOR, NUMERATOR};
 use gosset_stats::summary::{Columns, Rows, Strata};
 use gosset_stats::units;
 
-use crate::call::{Bound, Call, bind, has_options};
+use crate::call::{Bound, Call, are_options, bind, has_options};
 use crate::function::{ArgumentKind, Function};
 use crate::labels::LabelsOfRows;
 use crate::options::Missing;
@@ -49,7 +49,7 @@ fn coerce_one(function: &Function, bound: &Bound) -> Result<DataType> {
     let found = unpacked(&bound.data_type);
     if let DataType::Struct(fields) = found
         && bound.argument.kind.is_unit()
-        && fields.iter().all(|f| function.options().any(|option| option.name == f.name()))
+        && are_options(function, fields)
     {
         return plan_err!(
             "{}: argument '{}' is missing, the options are in its place: {}",

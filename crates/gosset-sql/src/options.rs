@@ -11,7 +11,7 @@ use gosset_stats::summary::gram::DEFAULT_MAX_ROWS;
 use gosset_stats::summary::{Law, Resampling};
 use gosset_stats::{Alternative, Inference, Relative};
 
-use crate::function::Function;
+use crate::function::{ArgumentKind, Function, Section};
 
 /// An option of a function.
 #[derive(Debug, Clone, Copy)]
@@ -353,6 +353,14 @@ impl Options {
 
     pub(crate) fn seed(&self) -> u64 {
         self.integer("seed").map_or(Resampling::default().seed, |seed| seed as u64)
+    }
+
+    /// Whether buckets of units are kept beside their weights: for an adjustment, for the jackknife of bca, and in a stored
+    /// summary that is asked to.
+    pub(crate) fn keeps_buckets(&self, function: &Function) -> bool {
+        let adjusts = function.arguments.iter().any(|a| a.kind == ArgumentKind::Covariates);
+        let is_asked = function.section == Section::Summaries && self.integer("buckets").is_some();
+        adjusts || self.word("interval") == Some("bca") || is_asked
     }
 
     pub(crate) fn buckets(&self) -> u32 {

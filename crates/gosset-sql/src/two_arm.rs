@@ -313,7 +313,7 @@ impl SqlSummary for Histogram {
 impl SqlSummary for Replicates {
     type Table = ReplicatesTable;
     fn table(columns: Columns, call: &Call) -> gosset_stats::Result<ReplicatesTable> {
-        ReplicatesTable::new(columns, call.resampling(call.options.integer("buckets").is_some()))
+        ReplicatesTable::new(columns, call.resampling())
     }
     fn columns(&self) -> Columns {
         self.columns().clone()

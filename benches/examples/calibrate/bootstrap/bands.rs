@@ -8,7 +8,7 @@ use gosset_stats::summary::{Law, Replicates, ReplicatesTable, Resampling, Table}
 use gosset_stats::{Effect, Inference};
 
 use super::units::{Drawn, Shape, outcomes, unit};
-use super::{BOOTSTRAP, all_hold, head, print, quantiles};
+use super::{BOOTSTRAP, UNITS, all_hold, head, print, quantiles};
 use crate::simulate::{Random, experiments_of, simulate};
 
 const COLUMNS: [&str; 6] = [
@@ -63,7 +63,7 @@ pub(super) fn table(experiments: usize, largest: usize) {
     );
     head(&[&["law", "units"][..], &COLUMNS].concat());
     for shape in [Shape::Normal, Shape::Lognormal, Shape::ZeroInflated] {
-        for n in [20, 200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= largest) {
+        for n in UNITS.into_iter().filter(|n| *n <= largest) {
             let experiments = experiments_of(experiments, 8 * n);
             let coverage = simulate(experiments, |experiment| {
                 let seed = 1 + experiment as u64;

@@ -17,6 +17,9 @@ use crate::table::{head_of as head, precision};
 const BOOTSTRAP: Resampling =
     Resampling { law: Law::Poisson, replicates: 599, seed: 0, crossed: false, buckets: None };
 
+/// Units of each of two arms as large as the other.
+const UNITS: [usize; 6] = [20, 200, 2000, 20_000, 200_000, 1_000_000];
+
 /// Whether all of several intervals hold 0, as an effect of which this can be counted; `None` where one of them is missing.
 fn all_hold(intervals: impl IntoIterator<Item = Option<(f64, f64)>>) -> Option<Effect> {
     let held = intervals.into_iter().map(|ends| ends.map(|(low, high)| low <= 0.0 && 0.0 <= high));

@@ -5,7 +5,7 @@ use gosset_stats::compare::{QuantileInterval, QuantileOptions, bootstrap_quantil
 use gosset_stats::summary::{Histogram, HistogramOptions, HistogramTable, Law, Resampling, Table};
 
 use super::units::{Drawn, Shape, outcomes, unit};
-use super::{BOOTSTRAP, each, head, print};
+use super::{BOOTSTRAP, UNITS, each, head, print};
 use crate::simulate::{Random, experiments_of, simulate};
 
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
@@ -86,9 +86,7 @@ pub(super) fn table(experiments: usize, largest: usize) {
     head(&[&["law", "units", "rows per unit", "q"].map(String::from)[..], &names].concat());
     for shape in [Shape::Normal, Shape::Lognormal, Shape::ZeroInflated] {
         for rows in [1, 10] {
-            for n in
-                [20, 200, 2000, 20_000, 200_000, 1_000_000].into_iter().filter(|n| *n <= largest)
-            {
+            for n in UNITS.into_iter().filter(|n| *n <= largest) {
                 let experiments = experiments_of(experiments / 2, 2 * n * rows * 4);
                 let coverage = simulate(experiments, |experiment| {
                     let seed = 1 + experiment as u64;

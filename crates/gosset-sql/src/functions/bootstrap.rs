@@ -4,9 +4,7 @@ use gosset_stats::compare::{
     BootstrapOptions, Interval, bootstrap, bootstrap_cuped, bootstrap_cuped_replicates,
     bootstrap_replicates,
 };
-use gosset_stats::summary::{
-    Buckets, Columns, Kind, Replicates, ReplicatesTable, Resampling, Summary, kind_of,
-};
+use gosset_stats::summary::{Buckets, Kind, Replicates, Resampling, Summary, kind_of};
 use gosset_stats::{Effect, Error, Inference, Result};
 
 use super::arguments::{ARM, CONTROL, CROSSED_UNIT, DEN, NUM, TREATMENT, Y};
@@ -261,15 +259,6 @@ pub(super) fn bootstrap_options(options: &Options) -> BootstrapOptions {
     }
 }
 
-/// The empty table of a one-call form, with buckets beside the replicates where they are needed.
-pub(super) fn table<const ADJUSTED: bool>(
-    columns: Columns,
-    call: &Call,
-) -> Result<ReplicatesTable> {
-    let with_buckets = ADJUSTED || interval(&call.options) == Interval::Bca;
-    ReplicatesTable::new(columns, call.resampling(with_buckets))
-}
-
 /// The bootstrap of buckets, adjusted for covariates or not.
 #[derive(Debug)]
 pub(super) struct OfBuckets<const ADJUSTED: bool> {
@@ -307,9 +296,5 @@ impl<const ADJUSTED: bool> Comparison for OfReplicates<ADJUSTED> {
     fn compare(&self, treatment: &Replicates, control: &Replicates) -> Result<Effect> {
         let compare = if ADJUSTED { bootstrap_cuped_replicates } else { bootstrap_replicates };
         compare(treatment, control, &self.inference, self.interval)
-    }
-
-    fn table(columns: Columns, call: &Call) -> Result<ReplicatesTable> {
-        table::<ADJUSTED>(columns, call)
     }
 }

@@ -9,10 +9,10 @@ use gosset_stats::Inference;
 use gosset_stats::compare::{
     Banded, BootstrapOptions, Interval, bootstrap_effects, bootstrap_replicates_effects,
 };
-use gosset_stats::summary::{Buckets, Columns, Replicates, ReplicatesTable};
+use gosset_stats::summary::{Buckets, Replicates};
 
 use super::arguments::{ARM, CONTROL, CROSSED_UNIT, TREATMENT};
-use super::bootstrap::{Asked, INTERVAL, METHOD, REPLICATES, bootstrap_options, interval, table};
+use super::bootstrap::{Asked, INTERVAL, METHOD, REPLICATES, bootstrap_options, interval};
 use crate::aggregate::States;
 use crate::call::Call;
 use crate::effect::{banded_lists, banded_type};
@@ -183,10 +183,6 @@ impl Results for OfReplicates {
         lists(arms, function, |t, c| {
             bootstrap_replicates_effects(t, c, &self.inference, self.interval)
         })
-    }
-
-    fn table(columns: Columns, call: &Call) -> gosset_stats::Result<ReplicatesTable> {
-        table::<false>(columns, call)
     }
 }
 

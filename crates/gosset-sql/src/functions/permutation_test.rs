@@ -78,8 +78,7 @@ impl Comparison for Permutation {
         let share = call.options.number("share").unwrap_or(0.5);
         // At least one draw of 65536 to either arm.
         let share = (share * 65536.0).round().clamp(1.0, 65535.0) as u16;
-        let resampling =
-            Resampling { law: Law::Assignment(share), buckets: None, ..call.resampling(false) };
+        let resampling = Resampling { law: Law::Assignment(share), ..call.resampling() };
         ReplicatesTable::new(columns, resampling)
     }
 }

@@ -7,6 +7,7 @@ use super::effect::Effect;
 use super::infer::{Difference, check_outcomes};
 use super::simultaneous::{Banded, with_bands};
 use crate::inference::Inference;
+use crate::summary::histogram::named;
 use crate::summary::{Bin, Histogram, Resampling};
 use crate::wide::wide;
 use crate::{Error, Result, dist};
@@ -244,11 +245,10 @@ impl Effect {
         check_outcomes(t.columns().len(), 1)?;
         grid.iter().try_for_each(|&q| check_q(q))?;
         if t.resampling() != c.resampling() {
-            let text = |h: &Histogram| h.resampling().map_or("none".to_owned(), |r| r.to_string());
             return Err(Error::Mismatch(format!(
                 "expected two histograms of the same resampling, found {} for treatment and {} for control",
-                text(t),
-                text(c)
+                named(t.resampling()),
+                named(c.resampling())
             )));
         }
         let law = t.resampling().map_or("binomial", |r| r.law.name());
@@ -271,15 +271,16 @@ impl Effect {
         let is_known = |q: f64| !few_units && q.min(1.0 - q) * rows >= LEAST_UNITS as f64 / 2.0;
         let known: Vec<f64> = grid.iter().copied().filter(|&q| is_known(q)).collect();
         let points = |arm: &Histogram, number: usize| -> Result<Vec<Point>> {
+            let bins = arm.bins();
+            let of = (arm, bins.as_slice());
             let mut points = match options.interval {
                 _ if known.is_empty() => Vec::new(),
                 QuantileInterval::Delta => {
-                    delta(arm, &known, options, number, inference.confidence)?
+                    delta(of, &known, options, number, inference.confidence)?
                 }
-                _ => bootstrapped(arm, &known, options, number)?,
+                _ => bootstrapped(of, &known, options, number)?,
             }
             .into_iter();
-            let bins = arm.bins();
             let alone = |q| Point { beyond: !few_units, ..Point::alone(quantile(&bins, q)) };
             let point = |&q: &f64| if is_known(q) { points.next() } else { Some(alone(q)) };
             Ok(grid.iter().filter_map(point).collect())
@@ -298,15 +299,14 @@ impl Point {
 
 /// The points of a grid with the replicates of their quantiles.
 fn bootstrapped(
-    arm: &Histogram,
+    (arm, bins): (&Histogram, &[Bin]),
     grid: &[f64],
     options: &QuantileOptions,
     number: usize,
 ) -> Result<Vec<Point>> {
-    let bins = arm.bins();
-    let drawn = replicates(arm, grid, options, number)?;
+    let drawn = replicates((arm, bins), grid, options, number)?;
     let points = grid.iter().zip(drawn).map(|(&q, drawn)| {
-        let value = quantile(&bins, q);
+        let value = quantile(bins, q);
         let shifts = drawn.into_iter().map(|replicate| Some(replicate? - value)).collect();
         Point { shifts, ..Point::alone(value) }
     });
@@ -315,16 +315,15 @@ fn bootstrapped(
 
 /// The points of a grid by the delta method.
 fn delta(
-    arm: &Histogram,
+    (arm, bins): (&Histogram, &[Bin]),
     grid: &[f64],
     options: &QuantileOptions,
     number: usize,
     confidence: f64,
 ) -> Result<Vec<Point>> {
-    let bins = arm.bins();
     let z = dist::normal_isf((1.0 - confidence) / 2.0);
     let points = grid.iter().zip(shares(arm, grid, options, number)?).map(|(&q, shares)| {
-        let value = quantile(&bins, q);
+        let value = quantile(bins, q);
         let (low, high) = (q - z * shares.std_error, q + z * shares.std_error);
         if high <= low {
             // All rows are in one bin, of which every replicate has the same share below.
@@ -335,7 +334,7 @@ fn delta(
             return Point { beyond: true, ..Point::alone(value) };
         }
         // A larger share below is a smaller quantile.
-        let slope = (quantile(&bins, high) - quantile(&bins, low)) / (high - low);
+        let slope = (quantile(bins, high) - quantile(bins, low)) / (high - low);
         Point {
             value,
             shifts: shares.draws.into_iter().map(|draw| Some((q - draw?) * slope)).collect(),
@@ -511,14 +510,13 @@ wide! {
 
 /// The quantiles of every replicate, by point of the grid; `None` where a replicate is empty.
 fn replicates(
-    arm: &Histogram,
+    (arm, bins): (&Histogram, &[Bin]),
     grid: &[f64],
     options: &QuantileOptions,
     number: usize,
 ) -> Result<Vec<Vec<Option<f64>>>> {
     let Some(resampling) = arm.resampling() else {
-        let bins = arm.bins();
-        return Ok(grid.iter().map(|&q| order_statistics(&bins, q, options, number)).collect());
+        return Ok(grid.iter().map(|&q| order_statistics(bins, q, options, number)).collect());
     };
     // All numbers of rows are exact.
     let mut totals = vec![0.0; resampling.replicates as usize];

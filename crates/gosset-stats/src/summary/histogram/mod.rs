@@ -356,14 +356,16 @@ fn check_same(
     if mine.2 == theirs.2 {
         return Ok(());
     }
-    let text = |resampling: Option<Resampling>| {
-        resampling.map_or_else(|| "none".to_owned(), |r| r.to_string())
-    };
     Err(Error::Mismatch(format!(
         "histograms of different resampling do not merge: expected {}, found {}",
-        text(mine.2),
-        text(theirs.2)
+        named(mine.2),
+        named(theirs.2)
     )))
+}
+
+/// The resampling of a histogram, for messages.
+pub(crate) fn named(resampling: Option<Resampling>) -> String {
+    resampling.map_or_else(|| "none".to_owned(), |r| r.to_string())
 }
 
 impl PartialEq for Histogram {
